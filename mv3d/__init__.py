@@ -1,0 +1,41 @@
+"""mv3d: one photo in, a textured 3D asset out.
+
+The names below load their modules when first used: `import mv3d` loads neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mv3d.api import reconstruct as reconstruct
+    from mv3d.errors import Mv3dError as Mv3dError
+    from mv3d.recon.config import ReconConfig as ReconConfig
+    from mv3d.recon.readers import load_views as load_views
+    from mv3d.recon.views import Views as Views
+    from mv3d.render.cameras import Cameras as Cameras
+    from mv3d.render.mesh import Mesh as Mesh
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Cameras": "mv3d.render.cameras",
+    "Mesh": "mv3d.render.mesh",
+    "Views": "mv3d.recon.views",
+    "load_views": "mv3d.recon.readers",
+    "ReconConfig": "mv3d.recon.config",
+    "reconstruct": "mv3d.api",
+    "Mv3dError": "mv3d.errors",
+}
+__all__ = ["Cameras", "Mesh", "Mv3dError", "ReconConfig", "Views", "__version__", "load_views", "reconstruct"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mv3d' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

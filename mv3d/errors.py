@@ -1,0 +1,32 @@
+"""The errors that a user of mv3d can cause, each with the exit code of the command line.
+
+This is a leaf module: it imports nothing, so every room may use it.
+"""
+
+from __future__ import annotations
+
+
+class Mv3dError(Exception):
+    """A failure that one sentence explains: what, expected, got, and the way out."""
+
+    exit_code = 1
+
+
+class InputError(Mv3dError):
+    """What was given cannot be used: a file, a folder, an image, a camera."""
+
+
+class OutputError(Mv3dError):
+    """The result cannot be written where it was asked for."""
+
+
+class UsageError(Mv3dError):
+    """The request itself makes no sense: an unknown format, a value out of range."""
+
+    exit_code = 2
+
+
+class MissingPartError(Mv3dError):
+    """An optional part is not installed; the message gives the exact install command."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""Training data: trajectories, catalogues, render jobs and shards of orbits."""

@@ -1,0 +1,1 @@
+"""Cameras, meshes, rays and pictures: what every other room stands on."""

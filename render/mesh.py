@@ -1,0 +1,91 @@
+"""The mesh value: triangles with an optional texture, in the world frame (Z up)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from mv3d.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles in the world frame.
+
+    vertices: (v, 3) float32. faces: (f, 3) int32, counter-clockwise seen from outside.
+    normals: (v, 3) float32 unit, or None. uv: (v, 2) float32 in [0, 1], origin at the top left of the
+    texture (as glTF), or None; vertices are then split along UV seams.
+    texture: (h, w, 3) uint8 sRGB albedo, or None. vertex_colors: (v, 3) uint8 sRGB, or None.
+    """
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    normals: Float[np.ndarray, "v 3"] | None = None
+    uv: Float[np.ndarray, "v 2"] | None = None
+    texture: UInt8[np.ndarray, "h w 3"] | None = None
+    vertex_colors: UInt8[np.ndarray, "v 3"] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vertices", np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3))
+        object.__setattr__(self, "faces", np.ascontiguousarray(self.faces, np.int32).reshape(-1, 3))
+        if not np.isfinite(self.vertices).all():
+            raise InputError("vertices: expected finite numbers, got NaN or infinity")
+        if len(self.faces) and (self.faces.min() < 0 or self.faces.max() >= len(self.vertices)):
+            raise InputError(
+                f"faces: expected indices in 0..{len(self.vertices) - 1}, got "
+                f"{self.faces.min()}..{self.faces.max()}"
+            )
+        for name in ("normals", "uv", "vertex_colors"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.vertices):
+                raise InputError(f"{name}: expected {len(self.vertices)} rows, got {len(value)}")
+
+    @property
+    def triangles(self) -> Float[np.ndarray, "f 3 3"]:
+        return self.vertices[self.faces]
+
+    def export(self, path: str | Path, **options: Any) -> Path:
+        """Write as .glb, .obj (+ .mtl + .png), .ply or .stl, chosen by the suffix; written aside, then renamed.
+        Options: see `mv3d.render.mesh_io.save_mesh`."""
+        from mv3d.render.mesh_io import save_mesh  # noqa: PLC0415 - trimesh is slow to import
+
+        return save_mesh(self, Path(path), **options)
+
+    @staticmethod
+    def load(path: str | Path) -> Mesh:
+        """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`)."""
+        from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
+
+        return load_mesh(Path(path))
+
+
+def face_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "f 3"]:
+    """Normals whose length is twice the area of the face."""
+    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
+    """Area-weighted unit normals; a vertex of no face gets +Z."""
+    weighted = face_normals(vertices, faces)
+    total = np.stack(
+        [
+            sum(np.bincount(faces[:, k], weighted[:, axis], len(vertices)) for k in range(3))
+            for axis in range(3)
+        ],
+        1,
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.where(length > 1e-20, total / np.maximum(length, 1e-20), [0.0, 0.0, 1.0]).astype(np.float32)
+
+
+def weld(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "f 3"]]:
+    """Merge vertices at exactly the same place (UV seams), so that topology can be judged."""
+    unique, inverse = np.unique(np.ascontiguousarray(vertices), axis=0, return_inverse=True)
+    return unique, inverse.reshape(-1)[faces].astype(np.int32)

@@ -1,0 +1,142 @@
+"""Ray casting on the CPU with Embree: visibility, depth, and pictures of textured meshes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mv3d.render.cameras import Cameras
+from mv3d.render.mesh import Mesh, face_normals
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """First hits of rays. face: (r,) int32, -1 where nothing was hit. distance: (r,) float32 along the unit
+    direction, inf where nothing. bary: (r, 3) float32 weights of the face's corners."""
+
+    face: Int[np.ndarray, " r"]
+    distance: Float[np.ndarray, " r"]
+    bary: Float[np.ndarray, "r 3"]
+
+
+class RayScene:
+    """A mesh in Embree's acceleration structure. Build once, ask often."""
+
+    def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+        from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
+        from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
+
+        self._scene = rtcore_scene.EmbreeScene()
+        # The constructor attaches the mesh to the scene; the object keeps the buffers alive.
+        self._mesh = TriangleMesh(
+            self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
+        )
+
+    def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits:
+        """First hit of each ray; directions must be unit vectors."""
+        answer = self._scene.run(
+            np.ascontiguousarray(origins, np.float32),
+            np.ascontiguousarray(directions, np.float32),
+            query="INTERSECT",
+            output=True,
+        )
+        face = answer["primID"].astype(np.int32)
+        u, v = answer["u"], answer["v"]
+        bary = np.stack([1 - u - v, u, v], 1).astype(np.float32)
+        return Hits(face, np.where(face >= 0, answer["tfar"], np.inf).astype(np.float32), bary)
+
+    def blocked(
+        self,
+        origins: Float[np.ndarray, "r 3"],
+        directions: Float[np.ndarray, "r 3"],
+        limit: Float[np.ndarray, " r"] | float = np.inf,
+    ) -> Bool[np.ndarray, " r"]:
+        """Whether anything lies on the ray nearer than `limit`."""
+        distance = self._scene.run(
+            np.ascontiguousarray(origins, np.float32),
+            np.ascontiguousarray(directions, np.float32),
+            query="DISTANCE",
+        )
+        return np.asarray(distance) < np.minimum(limit, 1e30)
+
+
+def sample_bilinear(image: np.ndarray, xy: Float[np.ndarray, "p 2"]) -> Float[np.ndarray, "p c"]:
+    """Bilinear samples at pixel positions (centres at +0.5), clamped at the border. image: (h, w, c)."""
+    height, width = image.shape[:2]
+    x = np.clip(xy[:, 0] - 0.5, 0, width - 1).astype(np.float32)
+    y = np.clip(xy[:, 1] - 0.5, 0, height - 1).astype(np.float32)
+    x0 = np.minimum(x.astype(np.int32), max(width - 2, 0))
+    y0 = np.minimum(y.astype(np.int32), max(height - 2, 0))
+    x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    flat = image.reshape(height * width, -1)
+    top = flat[y0 * width + x0] * (1 - fx) + flat[y0 * width + x1] * fx
+    bottom = flat[y1 * width + x0] * (1 - fx) + flat[y1 * width + x1] * fx
+    return (top * (1 - fy) + bottom * fy).astype(np.float32)
+
+
+def mesh_colors(mesh: Mesh, hits: Hits, hit: Bool[np.ndarray, " r"]) -> Float[np.ndarray, "k 3"]:
+    """sRGB albedo in [0, 1] at the rays where `hit` is true: texture, else vertex colours, else grey."""
+    corners = mesh.faces[hits.face[hit]]
+    bary = hits.bary[hit][:, :, None]
+    if mesh.texture is not None and mesh.uv is not None:
+        uv = (mesh.uv[corners] * bary).sum(1)
+        size = np.array([mesh.texture.shape[1], mesh.texture.shape[0]], np.float32)
+        return sample_bilinear(mesh.texture, uv * size) / 255
+    if mesh.vertex_colors is not None:
+        return ((mesh.vertex_colors[corners].astype(np.float32) / 255) * bary).sum(1)
+    return np.full((int(hit.sum()), 3), 0.7, np.float32)
+
+
+def render_view(
+    mesh: Mesh,
+    cameras: Cameras,
+    view: int,
+    *,
+    supersample: int = 1,
+    scene: RayScene | None = None,
+    headlight: float = 0.0,
+) -> Float[np.ndarray, "h w 4"]:
+    """One view of a mesh: (h, w, 4) float32 sRGB in [0, 1], straight alpha, unlit albedo.
+
+    `supersample`: rays per pixel side; the average is taken of premultiplied sRGB values, as viewers do.
+    `headlight`: 0 shows the albedo alone, 1 darkens it fully by the angle between face and ray, so that the
+    shape shows.
+    """
+    scene = scene or RayScene(mesh.vertices, mesh.faces)
+    big = cameras.resized(cameras.width * supersample, cameras.height * supersample)
+    picture = np.zeros((big.height * big.width, 4), np.float32)
+    normals = face_normals(mesh.vertices, mesh.faces) if headlight else None
+    rows = max(1, 2_000_000 // big.width)
+    for start in range(0, big.height, rows):
+        ys, xs = np.mgrid[start : min(start + rows, big.height), : big.width]
+        origins, directions = big.rays(view, np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5], 1))
+        hits = scene.first_hits(origins, directions)
+        hit = hits.face >= 0
+        color = mesh_colors(mesh, hits, hit)
+        if normals is not None:
+            normal = normals[hits.face[hit]]
+            cosine = np.abs((normal * directions[hit]).sum(1)) / np.maximum(np.linalg.norm(normal, axis=1), 1e-20)
+            color = color * (1 - headlight + headlight * cosine[:, None])
+        part = np.zeros((len(hit), 4), np.float32)
+        part[hit, :3], part[hit, 3] = color, 1
+        picture[start * big.width : start * big.width + len(part)] = part
+    picture = picture.reshape(cameras.height, supersample, cameras.width, supersample, 4).mean((1, 3))
+    alpha = picture[..., 3:]
+    picture[..., :3] /= np.maximum(alpha, 1e-6)  # misses are black, so the mean is premultiplied
+    return picture
+
+
+def render_views(
+    mesh: Mesh, cameras: Cameras, *, supersample: int = 1, headlight: float = 0.0
+) -> Float[np.ndarray, "n h w 4"]:
+    """`render_view` for every camera."""
+    scene = RayScene(mesh.vertices, mesh.faces)
+    return np.stack(
+        [
+            render_view(mesh, cameras, view, supersample=supersample, scene=scene, headlight=headlight)
+            for view in range(len(cameras))
+        ]
+    )
