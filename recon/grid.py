@@ -49,7 +49,9 @@ class Grid:
         found = F.grid_sample(values[None], where, align_corners=True, padding_mode="border")
         return found[0, :, 0, 0].T.reshape(*points.shape[:-1], values.shape[0])
 
-    def resample(self, values: Float[torch.Tensor, "c x y z"], target: Grid) -> Float[torch.Tensor, "c x y z"]:
+    def resample(
+        self, values: Float[torch.Tensor, "c x y z"], target: Grid
+    ) -> Float[torch.Tensor, "c x y z"]:
         """The same field on another grid."""
         points = target.points(values.device)
         parts = [self.sample(values, chunk) for chunk in points.split(2_000_000)]

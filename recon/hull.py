@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from mv3d.recon.grid import Grid
+from mv3d.render.cameras import Cameras
 from scipy import ndimage
 
 from mv3d.errors import InputError
-from mv3d.recon.grid import Grid
-from mv3d.render.cameras import Cameras
 
 FAR = 1e3  # pixels: "this view says nothing here"
 
@@ -55,7 +55,9 @@ def projection(cameras: Cameras, view: int, device: torch.device) -> Float[torch
 
 
 def sample_view(
-    image: Float[torch.Tensor, "c h w"], matrix: Float[torch.Tensor, "3 4"], points: Float[torch.Tensor, "p 3"]
+    image: Float[torch.Tensor, "c h w"],
+    matrix: Float[torch.Tensor, "3 4"],
+    points: Float[torch.Tensor, "p 3"],
 ) -> tuple[Float[torch.Tensor, "p c"], Float[torch.Tensor, " p"], torch.Tensor]:
     """Bilinear image values where points project, their depth, and whether they fall into the frame."""
     height, width = image.shape[1:]
@@ -175,7 +177,9 @@ def _soft_hull(
     keep = min(max_dropped + 1, len(cameras))
     lowest = torch.cat(
         [
-            torch.stack(view_distances(distances, cameras, part)).topk(keep, 0, largest=False, sorted=True).values
+            torch.stack(view_distances(distances, cameras, part))
+            .topk(keep, 0, largest=False, sorted=True)
+            .values
             for part in points.split(500_000)
         ],
         1,
@@ -213,7 +217,9 @@ def _uncovered_votes(
         if len(ys) == 0:
             continue
         xy = np.stack([xs.cpu().numpy() + 0.5, ys.cpu().numpy() + 0.5], 1)
-        origin, direction = (torch.tensor(a, dtype=torch.float32, device=points.device) for a in little.rays(view, xy))
+        origin, direction = (
+            torch.tensor(a, dtype=torch.float32, device=points.device) for a in little.rays(view, xy)
+        )
         lowest = march_lowest(sdf, grid, origin, direction, samples=96)[0]
         missing = torch.zeros(1, height, width, device=points.device)
         missing[0, ys, xs] = (lowest > 0.75 * grid.spacing).float()

@@ -63,13 +63,17 @@ class Mesh:
         return load_mesh(Path(path))
 
 
-def face_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "f 3"]:
+def face_normals(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Float[np.ndarray, "f 3"]:
     """Normals whose length is twice the area of the face."""
     a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
     return np.cross(b - a, c - a)
 
 
-def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float[np.ndarray, "v 3"]:
+def vertex_normals(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Float[np.ndarray, "v 3"]:
     """Area-weighted unit normals; a vertex of no face gets +Z."""
     weighted = face_normals(vertices, faces)
     total = np.stack(

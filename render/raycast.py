@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals
 
@@ -118,7 +117,9 @@ def render_view(
         color = mesh_colors(mesh, hits, hit)
         if normals is not None:
             normal = normals[hits.face[hit]]
-            cosine = np.abs((normal * directions[hit]).sum(1)) / np.maximum(np.linalg.norm(normal, axis=1), 1e-20)
+            cosine = np.abs((normal * directions[hit]).sum(1)) / np.maximum(
+                np.linalg.norm(normal, axis=1), 1e-20
+            )
             color = color * (1 - headlight + headlight * cosine[:, None])
         part = np.zeros((len(hit), 4), np.float32)
         part[hit, :3], part[hit, 3] = color, 1

@@ -1,0 +1,105 @@
+"""From a signed distance on a grid to one clean, closed triangle mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from mv3d.errors import InputError
+from mv3d.recon.grid import Grid
+from mv3d.render.mesh import face_normals
+
+
+def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> Float[np.ndarray, "x y z"]:
+    """Remove floaters and inner voids from a signed distance, negative inside.
+
+    Bodies below `smallest` of the largest one's volume turn to outside; outside space that the border cannot
+    reach (a void that no view sees) turns to inside. One sample of outside is added on every side.
+    """
+    padded = np.pad(sdf, 1, constant_values=float(np.abs(sdf).max()) + 1e-3)
+    # 6-connectivity: bodies that touch at an edge alone would make a mesh that is not manifold there.
+    labels, count = ndimage.label(padded < 0)
+    if count == 0:
+        raise InputError("field: nothing is inside; the views do not agree on any object")
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    padded = np.where((labels > 0) & (sizes[labels] < smallest * sizes.max()), np.abs(padded) + 1e-6, padded)
+    outside, _ = ndimage.label(padded >= 0)
+    void = (outside > 0) & (outside != outside[0, 0, 0])
+    return np.where(void, -np.abs(padded) - 1e-6, padded).astype(np.float32)
+
+
+def extract_mesh(
+    sdf: Float[torch.Tensor, "x y z"], grid: Grid
+) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+    """Marching cubes of the cleaned field; outward winding, world units."""
+    from skimage.measure import marching_cubes  # noqa: PLC0415 - slow to import
+
+    field = clean_field(sdf.detach().cpu().numpy())
+    # Crossings very near a sample make slivers; a twentieth of a spacing is far below what is resolved.
+    least = 0.05 * grid.spacing
+    field = np.where(np.abs(field) < least, np.where(field < 0, -least, least), field)
+    vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="ascent")
+    vertices = (vertices - 1) * grid.spacing + np.array(grid.origin)
+    return vertices.astype(np.float32), faces.astype(np.int32)
+
+
+def is_closed(faces: Int[np.ndarray, "f 3"]) -> bool:
+    """Whether every directed edge is met by exactly one opposite one: watertight, manifold edges, one winding."""
+    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
+    count = int(faces.max()) + 1
+    forward = np.sort(start.astype(np.int64) * count + end)
+    backward = np.sort(end.astype(np.int64) * count + start)
+    return bool((np.diff(forward) > 0).all() and np.array_equal(forward, backward))
+
+
+def decimate(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], target: int
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
+    """At most about `target` faces, still closed.
+
+    Quadric edge collapse (fast-simplification) first; where it breaks the topology, manifold3d's collapse,
+    which cannot.
+    """
+    import fast_simplification  # noqa: PLC0415
+
+    if len(faces) <= target:
+        return vertices, faces
+    for aggressiveness in (3, 1, 5):
+        v, f = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggressiveness)
+        v, f = _used(np.asarray(v, np.float32), np.asarray(f, np.int32))
+        size = np.linalg.norm(face_normals(v, f), axis=1)
+        if len(f) <= 1.02 * target and is_closed(f) and (size > 0).all():
+            return v, f
+    return _manifold_decimate(vertices, faces, target)
+
+
+def _used(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
+    proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    faces = faces[proper]
+    used, inverse = np.unique(faces, return_inverse=True)
+    return vertices[used], inverse.reshape(faces.shape).astype(np.int32)
+
+
+def _manifold_decimate(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], target: int
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
+    import manifold3d  # noqa: PLC0415
+
+    solid = manifold3d.Manifold(manifold3d.Mesh(vertices, faces.astype(np.uint32)))
+    if solid.is_empty():
+        raise InputError(f"mesh: expected a closed surface to simplify, got {solid.status()}")
+    extent = float(np.ptp(vertices, axis=0).max())
+    low, high = 0.0, 0.05 * extent
+    for _ in range(12):
+        middle = (low + high) / 2
+        if solid.simplify(middle).num_tri() > target:
+            low = middle
+        else:
+            high = middle
+    mesh = solid.simplify(high).to_mesh()
+    return _used(np.asarray(mesh.vert_properties, np.float32)[:, :3], np.asarray(mesh.tri_verts, np.int32))
