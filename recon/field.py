@@ -255,7 +255,7 @@ def _collect_rays(images, cameras: Cameras, grid: Grid, bound: torch.Tensor) -> 
         columns["d"].append(torch.tensor(direction, dtype=torch.float32))
         columns["x"].append(torch.tensor(np.stack([right, down]), dtype=torch.float32).expand(len(xs), 2, 3))
         columns["a"].append(torch.tensor(alpha[ys, xs]))
-        columns["c"].append((small[:3] / small[3:].clamp_min(1e-3)).T.permute(1, 0, 2)[ys, xs])
+        columns["c"].append((small[:3] / small[3:].clamp_min(1e-3)).permute(1, 2, 0)[ys, xs])
         columns["v"].append(torch.full((len(xs),), view))
         columns["w"].append(torch.tensor((distance[ys, xs] > 1.5).astype(np.float32)))
         columns["e"].append(torch.tensor(np.abs(distance[ys, xs]) < 3))

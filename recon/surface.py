@@ -41,7 +41,7 @@ def extract_mesh(
     # Crossings very near a sample make slivers; a twentieth of a spacing is far below what is resolved.
     least = 0.05 * grid.spacing
     field = np.where(np.abs(field) < least, np.where(field < 0, -least, least), field)
-    vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="ascent")
+    vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")
     vertices = (vertices - 1) * grid.spacing + np.array(grid.origin)
     return vertices.astype(np.float32), faces.astype(np.int32)
 
