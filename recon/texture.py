@@ -10,16 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sparse
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy import ndimage
-from scipy.sparse.linalg import cg
-
-from mv3d.errors import InputError
 from mv3d.recon.hull import silhouette_distance
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, vertex_normals
 from mv3d.render.raycast import RayScene, sample_bilinear
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import cg
+
+from mv3d.errors import InputError
 
 PADDING = 8  # texels between charts
 
@@ -224,7 +223,9 @@ def _solve_gains(points, sources, cameras, weights, input_view) -> Float[np.ndar
     low = _sample_band(points, weights, [s.low for s in sources], cameras)
     gains = np.ones((len(sources), 3), np.float32)
     for _ in range(8):
-        agreed = (weights[..., None] * low * gains[:, None]).sum(0) / np.maximum(weights.sum(0), 1e-9)[:, None]
+        agreed = (weights[..., None] * low * gains[:, None]).sum(0) / np.maximum(weights.sum(0), 1e-9)[
+            :, None
+        ]
         for view in range(len(sources)):
             if view == input_view:
                 continue
@@ -264,7 +265,9 @@ def _fill_by_diffusion(
     return answer
 
 
-def _pad(mask: Bool[np.ndarray, "s s"], texel: Float[np.ndarray, "t 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
+def _pad(
+    mask: Bool[np.ndarray, "s s"], texel: Float[np.ndarray, "t 3"], size: int
+) -> UInt8[np.ndarray, "s s 3"]:
     """Texture with every chart's colour carried outward; far from all charts the mean colour, never the background."""
     page = np.full((size, size, 3), texel.mean(0) if len(texel) else 0.5, np.float32)
     page[mask] = texel
