@@ -38,7 +38,9 @@ class ReconConfig:
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
-            raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, got {','.join(self.formats) or 'none'}")
+            raise UsageError(
+                f"--format: expected some of {', '.join(FORMATS)}, got {','.join(self.formats) or 'none'}"
+            )
         for name, value, known in (
             ("quality", self.quality, ("draft", "standard", "high")),
             ("method", self.method, ("mesh", "nerf")),
