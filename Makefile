@@ -6,4 +6,4 @@
 	touch $@
 
 test: .venv/done
-	.venv/bin/python -m pytest -q
+	.venv/bin/pytest -q
