@@ -1,0 +1,146 @@
+"""The tightest surface inside the hull that still casts every silhouette.
+
+A hull of few elevations wears cones: above a flat top and below a flat bottom no view carves. Among all
+shapes with the same silhouettes the one of least area has no cones. This is the silhouette-constrained
+minimal surface of Kolev and Cremers (ECCV 2008), reached by mean curvature flow on a signed distance,
+coarse to fine, with the silhouettes put back after every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from scipy import ndimage
+
+from mv3d.recon.grid import Grid
+from mv3d.recon.hull import Hull, march_lowest, silhouette_distance
+from mv3d.render.cameras import Cameras
+
+
+@dataclass(frozen=True)
+class TightenConfig:
+    """Numbers of the flow."""
+
+    levels: tuple[tuple[int, int], ...] = ((32, 200), (64, 60))
+    """(samples along the longest side, steps) from coarse to fine."""
+    rate: float = 0.5
+    """Share of the neighbours' mean per step; below 1 for stability."""
+    half_kept: float = 0.012
+    """Of the part of the retreat below this (share of the longest side), half is taken back: between the
+    contours of two neighbouring views the hull is too large by about as much as the least area is too small."""
+
+
+def tighten(
+    alphas: Float[np.ndarray, "n h w"],
+    cameras: Cameras,
+    hull: Hull,
+    config: TightenConfig,
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> Hull:
+    """The hull with its unseen cones pulled flat, on the hull's own grid. Never larger than the hull."""
+    device = hull.sdf.device
+    extent = [hull.grid.spacing * (n - 1) for n in hull.grid.shape]
+    high = [a + b for a, b in zip(hull.grid.origin, extent, strict=True)]
+    retreat: torch.Tensor | None = None
+    previous = hull.grid
+    done, total = 0, sum(steps for _, steps in config.levels)
+    for resolution, steps in config.levels:
+        grid = Grid.around(list(hull.grid.origin), high, min(resolution, max(hull.grid.shape)))
+        bound = redistance(hull.grid.resample(hull.sdf[None], grid)[0], grid.spacing)
+        sdf = bound if retreat is None else bound + previous.resample(retreat[None], grid)[0]
+        rays = _contour_rays(alphas, cameras, grid, device)
+        for step in range(steps):
+            sdf = torch.maximum(sdf + config.rate * (_neighbour_mean(sdf) - sdf), bound)
+            if step % 2 == 1 or step == steps - 1:
+                sdf = _hold_silhouettes(sdf, bound, grid, *rays)
+            if step % 10 == 9:
+                sdf = torch.maximum(redistance(sdf, grid.spacing), bound)
+            if progress:
+                progress((done + step + 1) / total)
+        sdf = _hold_silhouettes(sdf, bound, grid, *rays)
+        done += steps
+        retreat = (sdf - bound).clamp_min(0)
+        previous = grid
+    assert retreat is not None
+    retreat = retreat - 0.5 * retreat.clamp_max(config.half_kept * max(extent))
+    return Hull(hull.grid, hull.sdf + previous.resample(retreat[None], hull.grid)[0], hull.dropped)
+
+
+def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch.Tensor, "x y z"]:
+    """A true signed distance with the same zero set; sub-spacing values next to the surface are kept."""
+    values = sdf.detach().cpu().numpy()
+    inside = values < 0
+    if not inside.any() or inside.all():
+        return sdf
+    far = ndimage.distance_transform_edt(~inside) - 0.5
+    deep = ndimage.distance_transform_edt(inside) - 0.5
+    distance = np.where(inside, -deep, far) * spacing
+    # Near the surface: the value over its gradient is the distance to the zero set to first order.
+    slope = np.linalg.norm(np.stack(np.gradient(values, spacing)), axis=0)
+    near = np.abs(distance) < 1.2 * spacing
+    local = np.clip(values / np.maximum(slope, 0.3), -1.5 * spacing, 1.5 * spacing)
+    return torch.tensor(np.where(near, local, distance), dtype=torch.float32, device=sdf.device)
+
+
+def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x y z"]:
+    p = F.pad(sdf[None, None], (1, 1, 1, 1, 1, 1), mode="replicate")[0, 0]
+    return (
+        p[2:, 1:-1, 1:-1] + p[:-2, 1:-1, 1:-1] + p[1:-1, 2:, 1:-1]
+        + p[1:-1, :-2, 1:-1] + p[1:-1, 1:-1, 2:] + p[1:-1, 1:-1, :-2]
+    ) / 6  # fmt: skip
+
+
+def _contour_rays(
+    alphas: Float[np.ndarray, "n h w"], cameras: Cameras, grid: Grid, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rays through foreground next to a silhouette's edge: if these meet the surface, the inside does too."""
+    size = min(cameras.width, int(2 * max(grid.shape)))
+    height = max(2, round(cameras.height * size / cameras.width))
+    little = cameras.resized(size, height)
+    origins, directions = [], []
+    for view in range(len(cameras)):
+        image = torch.tensor(alphas[view])[None, None]
+        alpha = F.interpolate(image, (height, size), mode="area")[0, 0].numpy()
+        distance = silhouette_distance(alpha)
+        ys, xs = np.nonzero((distance > 0) & (distance < 2.2))
+        origin, direction = little.rays(view, np.stack([xs + 0.5, ys + 0.5], 1))
+        origins.append(origin)
+        directions.append(direction)
+    return (
+        torch.tensor(np.concatenate(origins), dtype=torch.float32, device=device),
+        torch.tensor(np.concatenate(directions), dtype=torch.float32, device=device),
+    )
+
+
+def _hold_silhouettes(
+    sdf: Float[torch.Tensor, "x y z"],
+    bound: Float[torch.Tensor, "x y z"],
+    grid: Grid,
+    origin: Float[torch.Tensor, "r 3"],
+    direction: Float[torch.Tensor, "r 3"],
+) -> Float[torch.Tensor, "x y z"]:
+    """Where a foreground ray lost the surface, lower the field at the ray's lowest point until it touches."""
+    lowest, where = march_lowest(sdf, grid, origin, direction, samples=int(1.5 * max(grid.shape)))
+    lost = lowest > 0
+    if not lost.any():
+        return sdf
+    points = origin[lost] + direction[lost] * where[lost, None]
+    cell = (points - points.new_tensor(grid.origin)) / grid.spacing
+    base = cell.floor().long()
+    lower = torch.zeros(sdf.numel(), device=sdf.device)
+    need = lowest[lost]
+    shape = points.new_tensor(grid.shape).long()
+    for corner in range(8):
+        offset = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=sdf.device)
+        index = (base + offset).clamp_min(0).minimum(shape - 1)
+        flat = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
+        share = (1 - (cell - (base + offset)).abs().clamp_max(1)).prod(1)
+        # Half of the corners' weights sum to the need already, so a full push at near corners suffices.
+        lower.scatter_reduce_(0, flat, need * (0.25 + share).clamp_max(1) * 1.3, "amax")
+    return torch.maximum(sdf - lower.reshape(sdf.shape), bound)
