@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+
 from mv3d.recon.grid import Grid
 from mv3d.recon.hull import Hull, march_lowest, silhouette_distance
 from mv3d.render.cameras import Cameras

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from mv3d.recon.grid import Grid
-from mv3d.render.cameras import Cameras
 from scipy import ndimage
 
 from mv3d.errors import InputError
+from mv3d.recon.grid import Grid
+from mv3d.render.cameras import Cameras
 
 FAR = 1e3  # pixels: "this view says nothing here"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from mv3d.recon.grid import Grid
-from mv3d.render.mesh import face_normals
 from scipy import ndimage
 
 from mv3d.errors import InputError
+from mv3d.recon.grid import Grid
+from mv3d.render.mesh import face_normals
 
 
 def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> Float[np.ndarray, "x y z"]:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from mv3d.recon.hull import silhouette_distance
-from mv3d.render.cameras import Cameras
-from mv3d.render.mesh import Mesh, vertex_normals
-from mv3d.render.raycast import RayScene, sample_bilinear
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from mv3d.errors import InputError
+from mv3d.recon.hull import silhouette_distance
+from mv3d.render.cameras import Cameras
+from mv3d.render.mesh import Mesh, vertex_normals
+from mv3d.render.raycast import RayScene, sample_bilinear
 
 PADDING = 8  # texels between charts
 

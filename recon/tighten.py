@@ -30,6 +30,9 @@ class TightenConfig:
     """(samples along the longest side, steps) from coarse to fine."""
     rate: float = 0.5
     """Share of the neighbours' mean per step; below 1 for stability."""
+    grazing_cosines: tuple[float, float] = (0.3, 0.5)
+    """The flow acts fully where the best camera sees the surface below the first cosine, not at all above
+    the second."""
     half_kept: float = 0.012
     """Of the part of the retreat below this (share of the longest side), half is taken back: between the
     contours of two neighbouring views the hull is too large by about as much as the least area is too small."""
@@ -55,8 +58,11 @@ def tighten(
         bound = redistance(hull.grid.resample(hull.sdf[None], grid)[0], grid.spacing)
         sdf = bound if retreat is None else bound + previous.resample(retreat[None], grid)[0]
         rays = _contour_rays(alphas, cameras, grid, device)
+        rate = torch.zeros_like(sdf)
         for step in range(steps):
-            sdf = torch.maximum(sdf + config.rate * (_neighbour_mean(sdf) - sdf), bound)
+            if step % 10 == 0:
+                rate = config.rate * _grazing(sdf, grid, cameras, config)
+            sdf = torch.maximum(sdf + rate * (_neighbour_mean(sdf) - sdf), bound)
             if step % 2 == 1 or step == steps - 1:
                 sdf = _hold_silhouettes(sdf, bound, grid, *rays)
             if step % 10 == 9:
@@ -86,6 +92,21 @@ def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch
     near = np.abs(distance) < 1.2 * spacing
     local = np.clip(values / np.maximum(slope, 0.3), -1.5 * spacing, 1.5 * spacing)
     return torch.tensor(np.where(near, local, distance), dtype=torch.float32, device=sdf.device)
+
+
+def _grazing(
+    sdf: Float[torch.Tensor, "x y z"], grid: Grid, cameras: Cameras, config: TightenConfig
+) -> torch.Tensor:
+    """1 where no camera faces the level set, 0 where one sees it well: silhouettes and colours rule there."""
+    gradient = torch.stack(torch.gradient(sdf))
+    normal = F.normalize(gradient.reshape(3, -1), dim=0).T
+    points = grid.points(sdf.device)
+    best = torch.full((len(points),), -1.0, device=sdf.device)
+    for center in cameras.centers:
+        toward = F.normalize(points.new_tensor(center) - points, dim=1)
+        best = torch.maximum(best, (toward * normal).sum(1))
+    low, high = config.grazing_cosines
+    return (1 - ((best - low) / (high - low)).clamp(0, 1)).reshape(sdf.shape)
 
 
 def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x y z"]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from mv3d.render.cameras import Cameras, Orbit
 
 from mv3d.errors import InputError
+from mv3d.render.cameras import Cameras, Orbit
 
 
 @dataclass(frozen=True, eq=False)

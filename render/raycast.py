@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+from mv3d.errors import InputError
 from mv3d.render.cameras import (
     Cameras,
     gltf_from_world,
@@ -13,8 +15,6 @@ from mv3d.render.cameras import (
     sv3d_azimuths_deg,
     world_from_gltf,
 )
-
-from mv3d.errors import InputError
 
 
 def test_orbit_position_and_last_view_is_the_input():
