@@ -1,0 +1,328 @@
+"""Mesh files: glb, obj (+ mtl + png), ply, stl out; those and whatever else trimesh reads in.
+
+glb and obj are Y up with the front along +Z, as viewers expect; ply and stl keep the world's Z up.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.render.cameras import gltf_from_world, world_from_gltf
+from mv3d.render.mesh import Mesh, face_normals, vertex_normals
+from mv3d.render.raycast import sample_bilinear
+
+SUFFIXES = (".glb", ".obj", ".ply", ".stl")
+_ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
+_FLOAT, _UINT = 5126, 5125
+
+
+def save_mesh(
+    mesh: Mesh, path: Path, *, name: str = "mv3d", jpeg_quality: int | None = None, scale: float = 1.0
+) -> Path:
+    """Write a mesh; the suffix names the format. Written aside, then renamed.
+
+    name: of node, mesh and material. jpeg_quality: embed the glb's texture as JPEG instead of PNG.
+    scale: multiplies the coordinates of an stl (which has no unit; slicers read millimetres).
+    Raises UsageError for an unknown suffix, OutputError where the file cannot be written.
+    """
+    mesh = without_degenerate(mesh)
+    suffix = path.suffix.lower()
+    if suffix == ".glb":
+        write_aside({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
+    elif suffix == ".obj":
+        write_aside(_obj_files(mesh, path, name))
+    elif suffix == ".ply":
+        write_aside({path: _ply_bytes(mesh)})
+    elif suffix == ".stl":
+        write_aside({path: _stl_bytes(mesh, scale)})
+    else:
+        raise UsageError(f"{path.name}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}")
+    return path
+
+
+def write_aside(files: dict[Path, bytes]) -> None:
+    """Write all files next to their places, then rename them one by one, the last one named last."""
+    aside: dict[Path, Path] = {}
+    try:
+        for path, data in files.items():
+            part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+            aside[path] = part
+            with part.open("wb") as file:
+                file.write(data)
+        for path, part in aside.items():
+            os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{error.filename or 'output'}: cannot be written ({error.strerror}); choose another --out") from error
+    finally:
+        for part in aside.values():
+            part.unlink(missing_ok=True)
+
+
+def without_degenerate(mesh: Mesh) -> Mesh:
+    """The mesh without faces of zero area (they have no normal, and validators object)."""
+    size = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
+    if (size > 0).all():
+        return mesh
+    return Mesh(mesh.vertices, mesh.faces[size > 0], mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors)
+
+
+def linear_from_srgb(values: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] → linear (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None) -> bytes:
+    """A binary glTF 2.0: one node, one indexed primitive, PBR material, embedded texture."""
+    if not len(mesh.faces):
+        raise InputError("mesh: expected at least one face, got none")
+    blob = bytearray()
+    views: list[dict[str, Any]] = []
+    accessors: list[dict[str, Any]] = []
+
+    def view(data: bytes, target: int | None) -> int:
+        blob.extend(b"\0" * (-len(blob) % 4))
+        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(data)})
+        if target:
+            views[-1]["target"] = target
+        blob.extend(data)
+        return len(views) - 1
+
+    def accessor(values: np.ndarray, kind: str, *, bounds: bool = False, target: int = _ARRAY) -> int:
+        component = _UINT if values.dtype == np.uint32 else _FLOAT
+        entry: dict[str, Any] = {
+            "bufferView": view(np.ascontiguousarray(values).tobytes(), target),
+            "componentType": component,
+            "count": len(values),
+            "type": kind,
+        }
+        if bounds:
+            # Python floats of float32 values: the validator compares exactly.
+            entry["min"], entry["max"] = values.min(0).tolist(), values.max(0).tolist()
+        accessors.append(entry)
+        return len(accessors) - 1
+
+    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), [0.0, 0.0, 1.0])
+    positions = gltf_from_world(mesh.vertices).astype(np.float32)
+    attributes = {
+        "POSITION": accessor(positions, "VEC3", bounds=True),
+        "NORMAL": accessor(gltf_from_world(normals).astype(np.float32), "VEC3"),
+    }
+    # A missing metallicFactor means 1 to every viewer: the object would turn to chrome.
+    pbr: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
+    document: dict[str, Any] = {}
+    if mesh.texture is not None and mesh.uv is not None:
+        attributes["TEXCOORD_0"] = accessor(mesh.uv.astype(np.float32), "VEC2")
+        pbr["baseColorTexture"] = {"index": 0}
+        mime = "image/jpeg" if jpeg_quality else "image/png"
+        picture = view(image_bytes(mesh.texture, jpeg_quality), None)
+        document["images"] = [{"bufferView": picture, "mimeType": mime, "name": f"{name}_albedo"}]
+        document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
+        document["textures"] = [{"sampler": 0, "source": 0}]
+    elif mesh.vertex_colors is not None:
+        linear = linear_from_srgb(mesh.vertex_colors.astype(np.float64) / 255).astype(np.float32)
+        attributes["COLOR_0"] = accessor(linear, "VEC3")
+    indices = accessor(mesh.faces.reshape(-1).astype(np.uint32), "SCALAR", target=_ELEMENTS)
+    document = {
+        "asset": {"version": "2.0", "generator": "mv3d"},
+        "scene": 0,
+        "scenes": [{"nodes": [0], "name": name}],
+        "nodes": [{"mesh": 0, "name": name}],
+        "meshes": [
+            {"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
+        ],
+        "materials": [{"name": name, "pbrMetallicRoughness": pbr}],
+        **document,
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": len(blob) + -len(blob) % 4}],
+    }
+    blob.extend(b"\0" * (-len(blob) % 4))
+    text = json.dumps(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    total = 12 + 8 + len(text) + 8 + len(blob)
+    return b"".join(
+        [
+            struct.pack("<4sII", b"glTF", 2, total),
+            struct.pack("<I4s", len(text), b"JSON"),
+            text,
+            struct.pack("<I4s", len(blob), b"BIN\0"),
+            bytes(blob),
+        ]
+    )
+
+
+def image_bytes(texture: np.ndarray, jpeg_quality: int | None = None) -> bytes:
+    """PNG, or JPEG of that quality without chroma subsampling (charts are small and colourful)."""
+    buffer = io.BytesIO()
+    if jpeg_quality:
+        Image.fromarray(texture).save(buffer, "JPEG", quality=jpeg_quality, subsampling=0, optimize=True)
+    else:
+        Image.fromarray(texture).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _obj_files(mesh: Mesh, path: Path, name: str) -> dict[Path, bytes]:
+    files: dict[Path, bytes] = {}
+    positions = gltf_from_world(mesh.vertices)
+    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
+    lines = io.StringIO()
+    textured = mesh.texture is not None and mesh.uv is not None
+    lines.write(f"# mv3d: Y up, front along +Z\nmtllib {path.stem}.mtl\no {name}\n")
+    np.savetxt(lines, positions, "v %.7g %.7g %.7g")
+    if textured and mesh.uv is not None and mesh.texture is not None:
+        # OBJ counts v from the bottom of the image.
+        np.savetxt(lines, np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], 1), "vt %.7g %.7g")
+        files[path.with_suffix(".png")] = image_bytes(mesh.texture)
+    np.savetxt(lines, gltf_from_world(normals), "vn %.5g %.5g %.5g")
+    lines.write(f"usemtl {name}\n")
+    corner = "%d/%d/%d" if textured else "%d//%d"
+    repeat = 3 if textured else 2
+    np.savetxt(lines, np.repeat(mesh.faces + 1, repeat, axis=1), "f " + " ".join([corner] * 3))
+    material = f"newmtl {name}\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\n"
+    if textured:
+        material += f"map_Kd {path.with_suffix('.png').name}\n"
+    files[path.with_suffix(".mtl")] = material.encode()
+    files[path] = lines.getvalue().encode()
+    return files
+
+
+def sampled_vertex_colors(mesh: Mesh) -> np.ndarray | None:
+    """(v, 3) uint8 sRGB: the mesh's own, or its texture at the vertices."""
+    if mesh.vertex_colors is not None or mesh.texture is None or mesh.uv is None:
+        return mesh.vertex_colors
+    size = np.array([mesh.texture.shape[1], mesh.texture.shape[0]], np.float32)
+    return (sample_bilinear(mesh.texture, mesh.uv * size) + 0.5).astype(np.uint8)
+
+
+def _ply_bytes(mesh: Mesh) -> bytes:
+    colors = sampled_vertex_colors(mesh)
+    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
+    fields = [(n, "<f4") for n in ("x", "y", "z", "nx", "ny", "nz")]
+    if colors is not None:
+        fields += [(n, "u1") for n in ("red", "green", "blue")]
+    rows = np.zeros(len(mesh.vertices), fields)
+    for k, axis in enumerate("xyz"):
+        rows[axis], rows["n" + axis] = mesh.vertices[:, k], normals[:, k]
+    if colors is not None:
+        for k, channel in enumerate(("red", "green", "blue")):
+            rows[channel] = colors[:, k]
+    faces = np.zeros(len(mesh.faces), [("n", "u1"), ("i", "<i4", 3)])
+    faces["n"], faces["i"] = 3, mesh.faces
+    kinds = {"<f4": "float", "u1": "uchar"}
+    header = ["ply", "format binary_little_endian 1.0", "comment mv3d, Z up", f"element vertex {len(rows)}"]
+    header += [f"property {kinds[kind]} {field}" for field, kind in fields]
+    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    return ("\n".join(header) + "\n").encode() + rows.tobytes() + faces.tobytes()
+
+
+def _stl_bytes(mesh: Mesh, scale: float) -> bytes:
+    normal = face_normals(mesh.vertices, mesh.faces)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    rows = np.zeros(len(mesh.faces), [("n", "<f4", 3), ("v", "<f4", (3, 3)), ("a", "<u2")])
+    rows["n"], rows["v"] = normal, mesh.triangles * scale
+    return b"mv3d binary STL, Z up".ljust(80, b"\0") + struct.pack("<I", len(rows)) + rows.tobytes()
+
+
+def load_mesh(path: Path) -> Mesh:
+    """Read a mesh file into the world frame: scene transforms applied, parts joined, their materials packed
+    side by side into one texture.
+
+    UVs that leave [0, 1] are wrapped per face; a face that spans more than one tile of a repeated texture
+    is stretched (no such atlas exists). Raises InputError for missing, corrupt or empty files.
+    """
+    import trimesh  # noqa: PLC0415 - slow to import
+
+    if not path.is_file():
+        raise InputError(f"{path}: expected a mesh file, found none; check the path")
+    try:
+        scene = trimesh.load_scene(path)
+        parts = scene.dump()
+    except Exception as error:  # trimesh raises whatever its parsers stumble over
+        raise InputError(f"{path}: cannot be read as a mesh ({type(error).__name__}: {error})") from error
+    found = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    if not found:
+        raise InputError(f"{path}: expected triangles, got none")
+    if all(np.ptp(np.asarray(part.vertices), axis=0).max() == 0 for part in found):
+        raise InputError(f"{path}: all vertices are at one place; a Draco-compressed file needs the decoder DracoPy")
+    turn: Callable[[np.ndarray], np.ndarray] = (
+        world_from_gltf if path.suffix.lower() in (".glb", ".gltf", ".obj") else np.asarray
+    )
+    return _join([_part(part, turn) for part in found])
+
+
+def _part(part: Any, turn: Callable[[np.ndarray], np.ndarray]) -> Mesh:
+    vertices, faces = turn(np.asarray(part.vertices)), np.asarray(part.faces)
+    if part.visual.kind == "texture" and part.visual.uv is not None:
+        texture = _base_color(part.visual.material)
+        uv = np.asarray(part.visual.uv, np.float32) * [1, -1] + [0, 1]  # trimesh counts v from the bottom
+        if uv.min() < 0 or uv.max() > 1:
+            # Faces share vertices across tiles: split them, then move every face into the first tile.
+            vertices, uv = vertices[faces].reshape(-1, 3), uv[faces]
+            uv = uv - np.floor(uv.min(1, keepdims=True) + 1e-6)
+            uv = uv / np.maximum(uv.max((1, 2), keepdims=True), 1)
+            faces, uv = np.arange(len(vertices)).reshape(-1, 3), uv.reshape(-1, 2)
+        return Mesh(vertices, faces, uv=uv, texture=texture)
+    if part.visual.kind == "texture":
+        return Mesh(vertices, faces, uv=np.full((len(vertices), 2), 0.5), texture=_base_color(part.visual.material))
+    colors = np.asarray(part.visual.vertex_colors)[:, :3] if part.visual.defined else None
+    return Mesh(vertices, faces, vertex_colors=colors)
+
+
+def _base_color(material: Any) -> np.ndarray:
+    image = getattr(material, "baseColorTexture", None)
+    if image is None:
+        image = getattr(material, "image", None)
+    factor = getattr(material, "baseColorFactor", None)
+    if factor is None and image is None:
+        factor = getattr(material, "main_color", None)
+    tint = np.ones(3) if factor is None else np.asarray(factor, np.float64)[:3]
+    if tint.max() > 1:
+        tint = tint / 255
+    if image is None:
+        return np.full((8, 8, 3), np.clip(tint, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return (np.asarray(image.convert("RGB")) * np.clip(tint, 0, 1) + 0.5).astype(np.uint8)
+
+
+def _join(parts: list[Mesh]) -> Mesh:
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+    vertices = np.concatenate([part.vertices for part in parts])
+    faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)])
+    if all(part.texture is None for part in parts):
+        colors = [
+            part.vertex_colors if part.vertex_colors is not None else np.full((len(part.vertices), 3), 180, np.uint8)
+            for part in parts
+        ]
+        return Mesh(vertices, faces, vertex_colors=np.concatenate(colors))
+    # One column of the page per part, one texel of its own border around it so that no neighbour bleeds in.
+    tiles = [part.texture if part.texture is not None else _average_color(part) for part in parts]
+    height = max(tile.shape[0] for tile in tiles) + 2
+    width = sum(tile.shape[1] + 2 for tile in tiles)
+    page = np.zeros((height, width, 3), np.uint8)
+    uvs, left = [], 0
+    for part, tile in zip(parts, tiles, strict=True):
+        h, w = tile.shape[:2]
+        page[: h + 2, left : left + w + 2] = np.pad(tile, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        uv = part.uv if part.uv is not None else np.full((len(part.vertices), 2), 0.5, np.float32)
+        uvs.append((uv * [w, h] + [left + 1, 1]) / [width, height])
+        left += w + 2
+    return Mesh(vertices, faces, uv=np.concatenate(uvs).astype(np.float32), texture=page)
+
+
+def _average_color(part: Mesh) -> np.ndarray:
+    color = part.vertex_colors.mean(0) if part.vertex_colors is not None else np.full(3, 180.0)
+    return np.full((8, 8, 3), color + 0.5).astype(np.uint8)
