@@ -10,6 +10,7 @@ from scipy import ndimage
 from mv3d.errors import InputError
 from mv3d.recon.grid import Grid
 from mv3d.render.mesh import face_normals
+from mv3d.render.topology import is_closed
 
 
 def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> Float[np.ndarray, "x y z"]:
@@ -44,15 +45,6 @@ def extract_mesh(
     vertices, faces, _, _ = marching_cubes(field, 0.0, gradient_direction="descent")
     vertices = (vertices - 1) * grid.spacing + np.array(grid.origin)
     return vertices.astype(np.float32), faces.astype(np.int32)
-
-
-def is_closed(faces: Int[np.ndarray, "f 3"]) -> bool:
-    """Whether every directed edge is met by exactly one opposite one: watertight, manifold edges, one winding."""
-    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-    count = int(faces.max()) + 1
-    forward = np.sort(start.astype(np.int64) * count + end)
-    backward = np.sort(end.astype(np.int64) * count + start)
-    return bool((np.diff(forward) > 0).all() and np.array_equal(forward, backward))
 
 
 def decimate(

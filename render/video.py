@@ -1,0 +1,35 @@
+"""Frames → an mp4 that every browser and phone plays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mv3d.errors import InputError, OutputError
+
+
+def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 12) -> Path:
+    """H.264, yuv420p; odd sizes lose their last row or column. Same frames, same bytes.
+
+    Raises OutputError where the file cannot be written.
+    """
+    import av  # noqa: PLC0415 - loads FFmpeg
+
+    if frames.ndim != 4 or frames.shape[-1] != 3 or min(frames.shape[:3]) < 1 or min(frames.shape[1:3]) < 2:
+        raise InputError(f"frames: expected shape (n, h, w, 3) of at least 2x2, got {frames.shape}")
+    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
+    try:
+        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "threads": "1"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+                for packet in stream.encode(picture):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+    except (OSError, av.FFmpegError) as error:
+        raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
+    return path
