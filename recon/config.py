@@ -14,8 +14,8 @@ FORMATS = ("glb", "obj", "ply", "stl")
 class ReconConfig:
     """What to make and how carefully."""
 
-    formats: tuple[str, ...] = ("glb",)
-    """Files to write: glb, obj, ply, stl; several at once."""
+    formats: tuple[str, ...] = ()
+    """Files to write: glb, obj, ply, stl; several at once. By default glb, for a print stl."""
     quality: Literal["draft", "standard", "high"] = "standard"
     """draft: the tightened hull, seconds. standard: the fitted field. high: finer grids, longer."""
     method: Literal["mesh", "nerf"] = "mesh"
@@ -37,10 +37,8 @@ class ReconConfig:
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats:
-            raise UsageError(
-                f"--format: expected some of {', '.join(FORMATS)}, got {','.join(self.formats) or 'none'}"
-            )
+        if unknown:
+            raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, got {','.join(self.formats)}")
         for name, value, known in (
             ("quality", self.quality, ("draft", "standard", "high")),
             ("method", self.method, ("mesh", "nerf")),
@@ -62,4 +60,10 @@ class ReconConfig:
         texture = {"draft": 1024, "standard": 1024, "high": 2048}[self.quality]
         if self.profile == "web":
             faces = 30_000
-        return replace(self, faces=self.faces or faces, texture_size=self.texture_size or texture)
+        formats = self.formats or (("stl",) if self.profile == "print" else ("glb",))
+        return replace(
+            self,
+            formats=tuple(dict.fromkeys(formats)),
+            faces=self.faces or faces,
+            texture_size=self.texture_size or texture,
+        )

@@ -33,12 +33,12 @@ def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> F
 
 
 def extract_mesh(
-    sdf: Float[torch.Tensor, "x y z"], grid: Grid
+    sdf: Float[torch.Tensor, "x y z"], grid: Grid, *, smallest: float = 0.02
 ) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
-    """Marching cubes of the cleaned field; outward winding, world units."""
+    """Marching cubes of the cleaned field (`clean_field`); outward winding, world units."""
     from skimage.measure import marching_cubes  # noqa: PLC0415 - slow to import
 
-    field = clean_field(sdf.detach().cpu().numpy())
+    field = clean_field(sdf.detach().cpu().numpy(), smallest=smallest)
     # Crossings very near a sample make slivers; a twentieth of a spacing is far below what is resolved.
     least = 0.05 * grid.spacing
     field = np.where(np.abs(field) < least, np.where(field < 0, -least, least), field)
