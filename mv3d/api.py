@@ -1,0 +1,108 @@
+"""The Python API of the reconstruction: views or a path in, a mesh or files out."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from mv3d.errors import UsageError
+from mv3d.recon.config import ReconConfig
+from mv3d.recon.pipeline import RECORD, ReconResult, finished, refuse_other_results, run
+from mv3d.recon.readers import load_views
+from mv3d.recon.stages import Progress
+from mv3d.recon.views import Views
+from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.render.mesh import Mesh
+from mv3d.runs import sha256
+
+_OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
+
+
+def reconstruct(source: Views | str | Path, config: ReconConfig | None = None) -> Mesh:
+    """A textured mesh of posed views, or of whatever `load_views` reads, in the world of the views.
+
+    Raises InputError where the views cannot be used.
+    """
+    config = config or ReconConfig()
+    if config.method != "mesh":
+        raise UsageError(f"reconstruct: expected method mesh, got {config.method}; use reconstruct_to for its files")
+    views = source if isinstance(source, Views) else load_views(source)
+    with tempfile.TemporaryDirectory() as folder:
+        mesh = run(replace(config, formats=("glb",)), views, Path(folder) / "out").mesh
+    if mesh is None:
+        raise UsageError("reconstruct: no mesh was made")
+    return mesh
+
+
+def reconstruct_to(
+    source: str | Path,
+    out_dir: str | Path | None = None,
+    config: ReconConfig | None = None,
+    *,
+    elevation_deg: float | None = None,
+    fov_deg: float = SV3D_FOV_DEG,
+    azimuth_sign: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ReconResult:
+    """What `mv3d recon` does: read, reconstruct, write. A finished result of the same request is returned as it is.
+
+    out_dir: by default the folder of the views itself; for a file, `<name>_recon` in the present folder.
+    """
+    config = (config or ReconConfig()).resolved()
+    source = Path(source)
+    out = default_out_dir(source) if out_dir is None else Path(out_dir)
+    digest = None
+    if source.exists():
+        digest = f"{input_sha256(source)}:{elevation_deg}:{fov_deg:g}:{azimuth_sign}"
+        if not overwrite:
+            earlier = finished(config, out, digest)
+            if earlier is not None:
+                return earlier
+            refuse_other_results(config, out, overwrite)
+    start = time.perf_counter()
+    if progress:
+        progress("load", 0.0)
+    views = load_views(source, elevation_deg=elevation_deg, fov_deg=fov_deg, azimuth_sign=azimuth_sign)
+    if progress:
+        progress("load", 1.0)
+    return run(
+        config,
+        views,
+        out,
+        overwrite=overwrite,
+        progress=progress,
+        source=str(source),
+        input_sha256=digest,
+        load_seconds=time.perf_counter() - start,
+    )
+
+
+def default_out_dir(source: Path) -> Path:
+    """A folder keeps its results; those of a file go to `<name>_recon` in the present folder."""
+    if source.is_dir():
+        return source
+    if source.suffix.lower() == ".json":
+        return source.parent
+    return Path(f"{source.stem}_recon")
+
+
+def input_sha256(source: Path) -> str:
+    """Of the input alone: what earlier runs wrote into the same folder does not count."""
+    if source.suffix.lower() == ".json":
+        source = source.parent
+    if source.is_file():
+        return sha256(source)
+    parts = [p for p in sorted(source.iterdir()) if not p.name.startswith((*_OURS, RECORD, "."))]
+    return sha256_of_parts(parts)
+
+
+def sha256_of_parts(parts: list[Path]) -> str:
+    """One hash of several files and folders, names included."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.name}\0{sha256(part)}".encode())
+    return digest.hexdigest()

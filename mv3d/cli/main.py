@@ -1,0 +1,57 @@
+"""The command line: parse, call the API, print. Exit codes: 0 done, 1 failed, 2 usage, 3 an optional part is
+missing, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+
+from mv3d.cli.recon import ReconCommand, recon
+from mv3d.errors import Mv3dError, UsageError
+
+_COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+    "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except Mv3dError as error:
+        if os.environ.get("MV3D_DEBUG") == "1":
+            raise
+        print(f"mv3d: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mv3d: interrupted; nothing was left half-written", file=sys.stderr)
+        return 130
+    except SystemExit as request:  # the parser's way to end: 0 after --help, 2 after a usage error
+        return request.code if isinstance(request.code, int) else 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["--version"]:
+        from mv3d import __version__
+
+        print(__version__)
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in _COMMANDS:
+        raise UsageError(f"expected one of {', '.join(_COMMANDS)}, got {name}; see mv3d --help")
+    kind, run, description = _COMMANDS[name]
+    return run(tyro.cli(kind, args=rest, prog=f"mv3d {name}", description=description))
+
+
+def _usage() -> str:
+    lines = ["usage: mv3d COMMAND [options]", "", "One photo in, a textured 3D asset out.", ""]
+    lines += [f"  {name:10} {description}" for name, (_, _, description) in _COMMANDS.items()]
+    return "\n".join([*lines, "", "mv3d COMMAND --help lists the options; mv3d --version prints the version."])
