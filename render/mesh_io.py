@@ -66,7 +66,8 @@ def write_aside(files: dict[Path, bytes]) -> None:
         raise OutputError(f"{error.filename or 'output'}: cannot be written ({error.strerror}); choose another --out") from error
     finally:
         for part in aside.values():
-            part.unlink(missing_ok=True)
+            if part.exists():
+                part.unlink()
 
 
 def without_degenerate(mesh: Mesh) -> Mesh:
