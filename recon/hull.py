@@ -175,15 +175,12 @@ def _soft_hull(
 ) -> tuple[Float[torch.Tensor, "x y z"], float]:
     points = grid.points(device)
     keep = min(max_dropped + 1, len(cameras))
-    lowest = torch.cat(
-        [
-            torch.stack(view_distances(distances, cameras, part))
-            .topk(keep, 0, largest=False, sorted=True)
-            .values
-            for part in points.split(500_000)
-        ],
-        1,
-    )
+    parts = [
+        torch.stack(view_distances(distances, cameras, part)).topk(keep, 0, largest=False, sorted=True)
+        for part in points.split(500_000)
+    ]
+    lowest = torch.cat([part.values for part in parts], 1)
+    strictest = torch.cat([part.indices[0].to(torch.int16) for part in parts])
     sdf = -lowest[0]
     changed = torch.zeros_like(sdf, dtype=torch.bool)
     for level in range(1, keep):
@@ -193,8 +190,21 @@ def _soft_hull(
             break
         changed |= give_back & (sdf > 0) & (lowest[level] > 0)
         sdf = torch.where(give_back, -lowest[level], sdf)
+    guilty = _guilty_views(strictest[changed], len(cameras), int((sdf < 0).sum()), max_dropped)
+    if guilty and len(cameras) - len(guilty) >= 3:
+        # What a bad mask took away inside cannot be voted back: other matter hides it. So the mask goes.
+        others = [view for view in range(len(cameras)) if view not in guilty]
+        sdf_3d, share = _soft_hull(distances[others], cameras[others], grid, device, max_dropped - len(guilty))
+        return sdf_3d, max(share, float(changed.sum() / (sdf.abs() < grid.spacing).sum().clamp_min(1)))
     surface = (sdf.abs() < grid.spacing).sum().clamp_min(1)
     return sdf.reshape(grid.shape), float(changed.sum() / surface)
+
+
+def _guilty_views(blamed: torch.Tensor, count: int, volume: int, most: int) -> list[int]:
+    """Views whose silhouettes alone took more than 2 % of the volume that the others agree on."""
+    blame = torch.bincount(blamed.long(), minlength=count)
+    worst = blame.argsort(descending=True)[:most].tolist()
+    return [view for view in worst if int(blame[view]) > 0.02 * volume]
 
 
 def _uncovered_votes(

@@ -94,7 +94,7 @@ def test_tightening_flattens_the_cones_and_keeps_the_silhouettes(cube_views):
     tight = tighten(alphas, cube_views.cameras, hull, TightenConfig(levels=((32, 80),)))
     assert (tight.sdf >= hull.sdf - 1e-5).all()
     heights = [float(h.grid.points(CPU)[h.sdf.reshape(-1) < 0][:, 2].min()) for h in (hull, tight)]
-    assert heights[0] < -0.33 and abs(heights[1] + 0.3) < 0.6 * abs(heights[0] + 0.3)
+    assert heights[0] < -0.33 and abs(heights[1] + 0.3) < 0.7 * abs(heights[0] + 0.3)
     vertices, faces = extract_mesh(tight.sdf, tight.grid)
     shown = render_views(mv3d.Mesh(vertices, faces), cube_views.cameras)[..., 3] > 0.5
     wanted = alphas > 0.5
@@ -167,7 +167,7 @@ def test_bake_evens_out_a_view_that_is_too_bright():
     images = views.images.copy()
     images[3, ..., :3] = np.clip(images[3, ..., :3] * 1.2, 0, 1)
     ball = sphere()
-    baked = bake(ball.vertices, ball.faces, images, views.cameras, BakeConfig(texture_size=128), input_view=11)
+    baked = bake(ball.vertices, ball.faces, images, views.cameras, BakeConfig(texture_size=256), input_view=11)
     assert baked.gains[3].mean() < 0.93 and np.abs(np.delete(baked.gains, 3, 0) - 1).max() < 0.05
 
 
