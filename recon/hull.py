@@ -24,11 +24,13 @@ FAR = 1e3  # pixels: "this view says nothing here"
 @dataclass(frozen=True)
 class Hull:
     """sdf: (x, y, z) float32 on `grid`, world units, negative inside. dropped: share of the surface samples
-    where at least one view was overruled."""
+    where at least one view was overruled. swell: world units by which the intersection was made larger, as its
+    views disagree."""
 
     grid: Grid
     sdf: Float[torch.Tensor, "x y z"]
     dropped: float
+    swell: float = 0.0
 
 
 def silhouette_distance(alpha: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
@@ -163,7 +165,20 @@ def visual_hull(
     sdf, dropped = _soft_hull(distances, cameras, grid, device, max_dropped)
     if not (sdf < 0).any():
         raise InputError("views: the hull is thinner than the grid; use --quality high or check the poses")
-    return Hull(grid, sdf, dropped)
+    swell = _swell(sdf, grid, contour_rays(alphas, cameras, grid, device))
+    return Hull(grid, sdf - swell, dropped, swell)
+
+
+def _swell(
+    sdf: Float[torch.Tensor, "x y z"], grid: Grid, rays: tuple[torch.Tensor, torch.Tensor]
+) -> float:
+    """By how much silhouettes that wander from view to view make their intersection too small, world units.
+
+    The rays just inside the silhouettes tell: in views that agree hardly any misses the hull (measured mean
+    0.001 to 0.003 spacings), in generated views a fifth to a quarter of them does (0.06 to 0.10).
+    """
+    lowest, _ = march_lowest(sdf, grid, *rays, samples=int(1.5 * max(grid.shape)))
+    return min(1.2 * float(lowest.clamp_min(0).mean()), 0.3 * grid.spacing)
 
 
 def _soft_hull(
@@ -278,3 +293,25 @@ def march_lowest(
         lows.append(low)
         wheres.append(t.gather(1, first[:, None])[:, 0])
     return torch.cat(lows), torch.cat(wheres)
+
+
+def contour_rays(
+    alphas: Float[np.ndarray, "n h w"], cameras: Cameras, grid: Grid, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rays through foreground next to a silhouette's edge: if these meet the surface, the inside does too."""
+    size = min(cameras.width, int(2 * max(grid.shape)))
+    height = max(2, round(cameras.height * size / cameras.width))
+    little = cameras.resized(size, height)
+    origins, directions = [], []
+    for view in range(len(cameras)):
+        image = torch.tensor(alphas[view])[None, None]
+        alpha = F.interpolate(image, (height, size), mode="area")[0, 0].numpy()
+        distance = silhouette_distance(alpha)
+        ys, xs = np.nonzero((distance > 0) & (distance < 2.2))
+        origin, direction = little.rays(view, np.stack([xs + 0.5, ys + 0.5], 1))
+        origins.append(origin)
+        directions.append(direction)
+    return (
+        torch.tensor(np.concatenate(origins), dtype=torch.float32, device=device),
+        torch.tensor(np.concatenate(directions), dtype=torch.float32, device=device),
+    )

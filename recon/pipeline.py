@@ -73,6 +73,7 @@ def run(
             mesh = textured.mesh
             measured = _write_mesh(config, views, textured, aside, clock)
         measured["hull_dropped"] = round(solid.hull.dropped, 5)
+        measured["hull_swell"] = round(solid.hull.swell, 6)
         if solid.field is not None:
             measured["shifts_px"] = solid.field.shifts.cpu().numpy().round(3).tolist()
         report: dict[str, Any] = {

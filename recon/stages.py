@@ -15,7 +15,7 @@ from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.recon.texture import BakeConfig, bake
-from mv3d.recon.tighten import TightenConfig, tighten
+from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.recon.views import Views
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
@@ -127,10 +127,12 @@ def texture_solid(config: ReconConfig, views: Views, solid: Solid, clock: Clock)
     """Field (or hull) → closed mesh → decimated → unwrapped and baked. `config` must be resolved."""
     if config.faces is None or config.texture_size is None:
         raise InputError("config: expected resolved settings; call ReconConfig.resolved() first")
-    sdf, grid = (solid.hull.sdf, solid.hull.grid) if solid.field is None else (solid.field.sdf, solid.field.grid)
     with clock.stage("mesh"):
         smallest = 1.0 if config.profile == "print" else 0.02
-        vertices, faces = extract_mesh(sdf, grid, smallest=smallest)
+        hull = solid.hull
+        if solid.field is not None:
+            hull = carve(views.images[..., 3], views.cameras, hull, solid.field.sdf, solid.field.grid)
+        vertices, faces = extract_mesh(hull.sdf, hull.grid, smallest=smallest)
     with clock.stage("decimate"):
         vertices, faces = decimate(vertices, faces, config.faces)
     with clock.stage("texture"):

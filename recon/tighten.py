@@ -9,7 +9,7 @@ coarse to fine, with the silhouettes put back after every step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from mv3d.recon.grid import Grid
-from mv3d.recon.hull import Hull, march_lowest, silhouette_distance
+from mv3d.recon.hull import Hull, contour_rays, march_lowest
 from mv3d.render.cameras import Cameras
 
 
@@ -57,7 +57,7 @@ def tighten(
         grid = Grid.around(list(hull.grid.origin), high, min(resolution, max(hull.grid.shape)))
         bound = redistance(hull.grid.resample(hull.sdf[None], grid)[0], grid.spacing)
         sdf = bound if retreat is None else bound + previous.resample(retreat[None], grid)[0]
-        rays = _contour_rays(alphas, cameras, grid, device)
+        rays = contour_rays(alphas, cameras, grid, device)
         rate = torch.zeros_like(sdf)
         for step in range(steps):
             if step % 10 == 0:
@@ -75,7 +75,30 @@ def tighten(
         previous = grid
     assert retreat is not None
     retreat = retreat - 0.5 * retreat.clamp_max(config.half_kept * max(extent))
-    return Hull(hull.grid, hull.sdf + previous.resample(retreat[None], hull.grid)[0], hull.dropped)
+    return replace(hull, sdf=hull.sdf + previous.resample(retreat[None], hull.grid)[0])
+
+
+def carve(
+    alphas: Float[np.ndarray, "n h w"],
+    cameras: Cameras,
+    hull: Hull,
+    carved: Float[torch.Tensor, "x y z"],
+    grid: Grid,
+    *,
+    noise: float = 0.25,
+) -> Hull:
+    """The hull less what a field on `grid` (signed distance `carved`) dug out of it, on the hull's finer grid.
+
+    Only the retreat is taken over, less its noise (`noise` spacings of `grid`), and no silhouette may lose by
+    it: these stay as sharp as the hull has them, and never grow.
+    """
+    bound = hull.grid.resample(hull.sdf[None], grid)[0]
+    retreat = (carved - bound - noise * grid.spacing).clamp_min(0)
+    sdf = hull.sdf + grid.resample(retreat[None], hull.grid)[0]
+    rays = contour_rays(alphas, cameras, hull.grid, sdf.device)
+    for _ in range(2):
+        sdf = _hold_silhouettes(sdf, hull.sdf, hull.grid, *rays)
+    return replace(hull, sdf=sdf)
 
 
 def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch.Tensor, "x y z"]:
@@ -115,28 +138,6 @@ def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x
         p[2:, 1:-1, 1:-1] + p[:-2, 1:-1, 1:-1] + p[1:-1, 2:, 1:-1]
         + p[1:-1, :-2, 1:-1] + p[1:-1, 1:-1, 2:] + p[1:-1, 1:-1, :-2]
     ) / 6  # fmt: skip
-
-
-def _contour_rays(
-    alphas: Float[np.ndarray, "n h w"], cameras: Cameras, grid: Grid, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rays through foreground next to a silhouette's edge: if these meet the surface, the inside does too."""
-    size = min(cameras.width, int(2 * max(grid.shape)))
-    height = max(2, round(cameras.height * size / cameras.width))
-    little = cameras.resized(size, height)
-    origins, directions = [], []
-    for view in range(len(cameras)):
-        image = torch.tensor(alphas[view])[None, None]
-        alpha = F.interpolate(image, (height, size), mode="area")[0, 0].numpy()
-        distance = silhouette_distance(alpha)
-        ys, xs = np.nonzero((distance > 0) & (distance < 2.2))
-        origin, direction = little.rays(view, np.stack([xs + 0.5, ys + 0.5], 1))
-        origins.append(origin)
-        directions.append(direction)
-    return (
-        torch.tensor(np.concatenate(origins), dtype=torch.float32, device=device),
-        torch.tensor(np.concatenate(directions), dtype=torch.float32, device=device),
-    )
 
 
 def _hold_silhouettes(
