@@ -25,7 +25,9 @@ def parts(p: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     x, y, z = p.T
     around, ring = np.arctan2(y, x), np.hypot(x, y)
 
-    def box(half: tuple[float, float, float], center: tuple[float, float, float], rounding: float) -> np.ndarray:
+    def box(
+        half: tuple[float, float, float], center: tuple[float, float, float], rounding: float
+    ) -> np.ndarray:
         q = np.abs(p - center) - (np.array(half) - rounding)
         return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0) - rounding
 
@@ -34,14 +36,17 @@ def parts(p: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
     glass = np.sqrt(ring**2 + (z + 0.03) ** 2) - 0.22
     stripes = 0.5 + 0.5 * np.tanh(8 * np.sin(6 * around + 9 * z))
-    glow = stripes[:, None] * np.array([0.98, 0.75, 0.25]) + (1 - stripes[:, None]) * np.array([0.93, 0.45, 0.2])
+    glow = stripes[:, None] * np.array([0.98, 0.75, 0.25]) + (1 - stripes[:, None]) * np.array(
+        [0.93, 0.45, 0.2]
+    )
     base = box((0.25, 0.25, 0.05), (0, 0, -0.3), 0.03)
     checks = (np.sin(26 * x) * np.sin(26 * y) > 0)[:, None]
     wood = np.where(checks, [0.35, 0.2, 0.12], [0.5, 0.31, 0.18])
     roof = np.maximum(np.abs(z - 0.2) - 0.05, ring - (0.27 - 0.8 * (z - 0.15))) * 0.7 - 0.015
     handle = np.hypot(np.hypot(y, z - 0.32) - 0.13, x) - 0.025
     posts = np.min(
-        [box((0.025, 0.025, 0.25), (sx * 0.2, sy * 0.2, -0.06), 0.02) for sx in (1, -1) for sy in (1, -1)], axis=0
+        [box((0.025, 0.025, 0.25), (sx * 0.2, sy * 0.2, -0.06), 0.02) for sx in (1, -1) for sy in (1, -1)],
+        axis=0,
     )
     front = box((0.02, 0.07, 0.035), (0.25, 0, -0.3), 0.015)
     return [

@@ -28,7 +28,9 @@ def reconstruct(source: Views | str | Path, config: ReconConfig | None = None) -
     """
     config = config or ReconConfig()
     if config.method != "mesh":
-        raise UsageError(f"reconstruct: expected method mesh, got {config.method}; use reconstruct_to for its files")
+        raise UsageError(
+            f"reconstruct: expected method mesh, got {config.method}; use reconstruct_to for its files"
+        )
     views = source if isinstance(source, Views) else load_views(source)
     with tempfile.TemporaryDirectory() as folder:
         mesh = run(replace(config, formats=("glb",)), views, Path(folder) / "out").mesh

@@ -21,7 +21,17 @@ from typing import Any
 from mv3d.errors import OutputError
 
 SCHEMA = 1
-_LIBRARIES = ("torch", "numpy", "scipy", "trimesh", "embreex", "xatlas", "scikit-image", "fast-simplification", "manifold3d")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "trimesh",
+    "embreex",
+    "xatlas",
+    "scikit-image",
+    "fast-simplification",
+    "manifold3d",
+)
 
 
 def sha256(path: Path) -> str:
@@ -75,7 +85,8 @@ def is_done(path: Path, *, settings: dict[str, Any], input_sha256: str) -> bool:
         return False
     outputs = record.get("outputs", {})
     return bool(outputs) and all(
-        (path.parent / name).exists() and sha256(path.parent / name) == value for name, value in outputs.items()
+        (path.parent / name).exists() and sha256(path.parent / name) == value
+        for name, value in outputs.items()
     )
 
 
@@ -114,7 +125,9 @@ def staging(out_dir: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise OutputError(f"{out_dir}: cannot be written ({error.strerror}); free some space or choose another --out") from error
+        raise OutputError(
+            f"{out_dir}: cannot be written ({error.strerror}); free some space or choose another --out"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if made and out_dir.is_dir() and not any(out_dir.iterdir()):

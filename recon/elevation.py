@@ -45,7 +45,12 @@ def estimate_elevation(
 
     def coverage(elevation_deg: float) -> float:
         cameras = orbit_cameras(
-            elevation_deg, azimuths_deg, radius=radius, fov_deg=fov_deg, width=small.shape[2], height=small.shape[1]
+            elevation_deg,
+            azimuths_deg,
+            radius=radius,
+            fov_deg=fov_deg,
+            width=small.shape[2],
+            height=small.shape[1],
         )
         return silhouette_coverage(small, cameras)
 

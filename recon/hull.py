@@ -169,9 +169,7 @@ def visual_hull(
     return Hull(grid, sdf - swell, dropped, swell)
 
 
-def _swell(
-    sdf: Float[torch.Tensor, "x y z"], grid: Grid, rays: tuple[torch.Tensor, torch.Tensor]
-) -> float:
+def _swell(sdf: Float[torch.Tensor, "x y z"], grid: Grid, rays: tuple[torch.Tensor, torch.Tensor]) -> float:
     """By how much silhouettes that wander from view to view make their intersection too small, world units.
 
     The rays just inside the silhouettes tell: in views that agree hardly any misses the hull (measured mean
@@ -209,7 +207,9 @@ def _soft_hull(
     if guilty and len(cameras) - len(guilty) >= 3:
         # What a bad mask took away inside cannot be voted back: other matter hides it. So the mask goes.
         others = [view for view in range(len(cameras)) if view not in guilty]
-        sdf_3d, share = _soft_hull(distances[others], cameras[others], grid, device, max_dropped - len(guilty))
+        sdf_3d, share = _soft_hull(
+            distances[others], cameras[others], grid, device, max_dropped - len(guilty)
+        )
         return sdf_3d, max(share, float(changed.sum() / (sdf.abs() < grid.spacing).sum().clamp_min(1)))
     surface = (sdf.abs() < grid.spacing).sum().clamp_min(1)
     return sdf.reshape(grid.shape), float(changed.sum() / surface)

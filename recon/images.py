@@ -39,7 +39,9 @@ def read_rgba(path: Path) -> Float[np.ndarray, "h w 4"]:
         except FileNotFoundError as error:
             raise InputError(f"{path}: expected an image, found no such file") from error
         except Image.DecompressionBombError as error:
-            raise InputError(f"{path}: expected at most {MAX_PIXELS} pixels, got a far larger image; scale it down") from error
+            raise InputError(
+                f"{path}: expected at most {MAX_PIXELS} pixels, got a far larger image; scale it down"
+            ) from error
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
             raise InputError(f"{path}: expected an image, got a corrupt or unknown file ({error})") from error
 
@@ -74,7 +76,11 @@ def read_animation(path: Path) -> Float[np.ndarray, "n h w 4"]:
     if not path.is_file():
         raise InputError(f"{path}: expected a video or an animation, found no such file")
     frames: list[np.ndarray] = []
-    source = _pillow_frames(path) if path.suffix.lower() in (".gif", ".webp", ".apng", ".png") else _video_frames(path)
+    source = (
+        _pillow_frames(path)
+        if path.suffix.lower() in (".gif", ".webp", ".apng", ".png")
+        else _video_frames(path)
+    )
     for frame in source:
         frames.append(frame)
         if len(frames) > MAX_FRAMES or len(frames) * frame.shape[0] * frame.shape[1] > MAX_TOTAL_PIXELS:
@@ -100,7 +106,9 @@ def stack_frames(frames: list[np.ndarray], what: str) -> Float[np.ndarray, "n h 
 
 def numbered_images(folder: Path) -> list[Path]:
     """Image files of a folder in the order of the numbers in their names."""
-    files = [p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."]
+    files = [
+        p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
+    ]
     numbered = [p for p in files if re.search(r"\d", p.stem)]
     return sorted(numbered, key=_number_key)
 
@@ -118,7 +126,14 @@ def _pillow_frames(path: Path) -> Iterator[np.ndarray]:
                 for index in range(min(getattr(image, "n_frames", 1), MAX_FRAMES + 1)):
                     image.seek(index)
                     yield rgba_from_pil(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError, EOFError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+    ) as error:
         raise InputError(f"{path}: expected an animation, got a corrupt or unknown file ({error})") from error
 
 
@@ -133,4 +148,6 @@ def _video_frames(path: Path) -> Iterator[np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # FFmpeg's errors have many classes, all of them mean: unreadable
-        raise InputError(f"{path}: expected a video, got a corrupt or unknown file ({type(error).__name__})") from error
+        raise InputError(
+            f"{path}: expected a video, got a corrupt or unknown file ({type(error).__name__})"
+        ) from error

@@ -52,7 +52,9 @@ def _frame(frame: Float[np.ndarray, "h w 3"], index: int, config: MaskConfig) ->
             "give RGBA images or masks"
         )
     if share > 0.95:
-        raise InputError(f"frame {index}: no background left (foreground {share:.0%}); give RGBA images or masks")
+        raise InputError(
+            f"frame {index}: no background left (foreground {share:.0%}); give RGBA images or masks"
+        )
     return _matte(frame, distance, solid, background)
 
 

@@ -36,7 +36,9 @@ def trajectory(name: str, like: Views, *, seed: int = 0, count: int = 21) -> Orb
     elif name == "dynamic":
         rng = np.random.default_rng(seed)
         periods, phases = np.arange(1, 5), rng.uniform(0, 2 * np.pi, 4)
-        waves = (rng.uniform(2, 10, 4) / periods)[:, None] * np.sin(np.radians(azimuths) * periods[:, None] + phases[:, None])
+        waves = (rng.uniform(2, 10, 4) / periods)[:, None] * np.sin(
+            np.radians(azimuths) * periods[:, None] + phases[:, None]
+        )
         elevations = 10 + waves.sum(0)
     else:
         return _from_file(Path(name), reach, fov_deg)
@@ -52,14 +54,24 @@ def _from_file(path: Path, radius: float, fov_deg: float) -> Orbit:
     except FileNotFoundError as error:
         raise InputError(f"--trajectory: expected {', '.join(_NAMED)} or a JSON file, got {path}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({error})") from error
-    if not elevations or len(elevations) != len(azimuths) or not np.isfinite([*elevations, *azimuths, radius, fov_deg]).all():
-        raise InputError(f"{path}: expected as many finite elevations_deg as azimuths_deg, got {len(elevations)} and {len(azimuths)}")
+        raise InputError(
+            f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({error})"
+        ) from error
+    if (
+        not elevations
+        or len(elevations) != len(azimuths)
+        or not np.isfinite([*elevations, *azimuths, radius, fov_deg]).all()
+    ):
+        raise InputError(
+            f"{path}: expected as many finite elevations_deg as azimuths_deg, got {len(elevations)} and {len(azimuths)}"
+        )
     return Orbit(elevations, azimuths, radius, fov_deg)
 
 
 @torch.no_grad()
-def render_field(field: Field, cameras: Cameras, view: int, *, samples: int = 192) -> Float[np.ndarray, "h w 4"]:
+def render_field(
+    field: Field, cameras: Cameras, view: int, *, samples: int = 192
+) -> Float[np.ndarray, "h w 4"]:
     """One view: (h, w, 4) float32, straight alpha, sRGB. NeuS weights (arXiv 2106.10689, eq. 10, 13) along each ray."""
     device = field.sdf.device
     out = np.zeros((cameras.height * cameras.width, 4), np.float32)

@@ -22,7 +22,17 @@ from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
-from mv3d.runs import SCHEMA, is_done, library_versions, peak_memory_bytes, publish, read_record, sha256, staging, to_json
+from mv3d.runs import (
+    SCHEMA,
+    is_done,
+    library_versions,
+    peak_memory_bytes,
+    publish,
+    read_record,
+    sha256,
+    staging,
+    to_json,
+)
 
 RECORD = "recon.json"
 NOVEL = "novel"
@@ -84,7 +94,9 @@ def run(
             "input_sha256": digest,
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
-            "elevation_deg": None if views.orbit is None else round(float(np.mean(views.orbit.elevations_deg)), 2),
+            "elevation_deg": None
+            if views.orbit is None
+            else round(float(np.mean(views.orbit.elevations_deg)), 2),
             "settings": settings(config),
             "device": str(device),
             **measured,
@@ -120,7 +132,11 @@ def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResu
         return None
     report = read_record(out_dir / RECORD) or {}
     names = [*report.get("outputs", {}), RECORD]
-    mesh_files = [out_dir / name for name in names if name.startswith("mesh.") and Path(name).suffix in (".glb", ".obj", ".ply", ".stl")]
+    mesh_files = [
+        out_dir / name
+        for name in names
+        if name.startswith("mesh.") and Path(name).suffix in (".glb", ".obj", ".ply", ".stl")
+    ]
     mesh = load_mesh(mesh_files[0]) if mesh_files else None
     return ReconResult({name: out_dir / name for name in names}, report, mesh, already_done=True)
 
@@ -167,7 +183,9 @@ def novel_views_at(field: Any, views: Views) -> Float[np.ndarray, "n h w 4"]:
     return np.stack([render_field(field, views.cameras, view) for view in range(len(views))])
 
 
-def _write_mesh(config: ReconConfig, views: Views, textured: Textured, aside: Path, clock: Clock) -> dict[str, Any]:
+def _write_mesh(
+    config: ReconConfig, views: Views, textured: Textured, aside: Path, clock: Clock
+) -> dict[str, Any]:
     level = LEVELS[config.quality]
     with clock.stage("export"):
         for name in config.formats:

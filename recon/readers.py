@@ -55,7 +55,9 @@ def load_views(
                 return _checked(_from_transforms(path / name), path)
         files = numbered_images(path)
         if not files:
-            raise InputError(f"{path}: expected transforms.json, transforms_train.json or numbered frames, found none of them")
+            raise InputError(
+                f"{path}: expected transforms.json, transforms_train.json or numbered frames, found none of them"
+            )
         if len(files) > MAX_FRAMES:
             raise InputError(f"{path}: expected at most {MAX_FRAMES} frames, got {len(files)}; thin them out")
         frames = stack_frames([read_rgba(file) for file in files], str(path))
@@ -82,7 +84,11 @@ def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w
 
 
 def _from_orbit(
-    images: Float[np.ndarray, "n h w 4"], path: Path, elevation_deg: float | None, fov_deg: float, azimuth_sign: int
+    images: Float[np.ndarray, "n h w 4"],
+    path: Path,
+    elevation_deg: float | None,
+    fov_deg: float,
+    azimuth_sign: int,
 ) -> Views:
     if azimuth_sign not in (1, -1):
         raise InputError(f"--azimuth-sign: expected 1 or -1, got {azimuth_sign}")
@@ -120,7 +126,9 @@ def _from_transforms(path: Path) -> Views:
     root = path.parent
     with_mask = [frame for frame in frames if frame.get("mask_path")]
     if with_mask and len(with_mask) != len(frames):
-        raise InputError(f"{path}: expected mask_path in all frames or in none, got it in {len(with_mask)} of {len(frames)}")
+        raise InputError(
+            f"{path}: expected mask_path in all frames or in none, got it in {len(with_mask)} of {len(frames)}"
+        )
     images, poses, intrinsics = [], [], []
     for index, frame in enumerate(frames):
         image = read_rgba(_inside(root, frame.get("file_path"), path, index))
@@ -130,7 +138,9 @@ def _from_transforms(path: Path) -> Views:
                 f"{image.shape[1]}x{image.shape[0]}; resize them to one size"
             )
         if (len(images) + 1) * image.shape[0] * image.shape[1] > MAX_TOTAL_PIXELS:
-            raise InputError(f"{path}: expected at most {MAX_TOTAL_PIXELS} pixels in all views, got more; scale them down")
+            raise InputError(
+                f"{path}: expected at most {MAX_TOTAL_PIXELS} pixels in all views, got more; scale them down"
+            )
         if with_mask:
             mask = read_rgba(_inside(root, frame["mask_path"], path, index))
             if mask.shape != image.shape:
@@ -156,7 +166,9 @@ def _from_transforms(path: Path) -> Views:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise InputError(f"{path}: expected a camera file below {_MAX_JSON_BYTES} bytes, got {path.stat().st_size}")
+            raise InputError(
+                f"{path}: expected a camera file below {_MAX_JSON_BYTES} bytes, got {path.stat().st_size}"
+            )
         document = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON, got something cut off or damaged ({error})") from error
@@ -175,7 +187,9 @@ def _inside(root: Path, name: Any, path: Path, index: int) -> Path:
     if not target.suffix:
         target = target.with_name(target.name + ".png")  # NeRF-synthetic leaves the suffix out
     if Path(name).is_absolute() or not target.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path}: frame {index}: expected a file inside {root}, got {name}; copy the images into the folder")
+        raise InputError(
+            f"{path}: frame {index}: expected a file inside {root}, got {name}; copy the images into the folder"
+        )
     if not target.is_file():
         raise InputError(f"{path}: frame {index}: {name} does not exist; restore it or remove the frame")
     return target
@@ -185,7 +199,9 @@ def _pose(frame: dict[str, Any], path: Path, index: int) -> Float[np.ndarray, "4
     try:
         pose = np.array(frame["transform_matrix"], np.float64)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: frame {index}: expected transform_matrix as 4x4 numbers, got none") from error
+        raise InputError(
+            f"{path}: frame {index}: expected transform_matrix as 4x4 numbers, got none"
+        ) from error
     if pose.shape == (3, 4):
         pose = np.vstack([pose, [0, 0, 0, 1]])
     if pose.shape != (4, 4):
@@ -200,11 +216,15 @@ def _intrinsics(
     where = f"{path}: frame {index}"
     model = values.get("camera_model", "PINHOLE")
     if model not in ("PINHOLE", "OPENCV", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL"):
-        raise InputError(f"{where}: expected a perspective camera_model, got {model}; undistort the images first")
+        raise InputError(
+            f"{where}: expected a perspective camera_model, got {model}; undistort the images first"
+        )
     try:
         bent = [key for key in _DISTORTION if abs(float(values.get(key) or 0)) > 1e-6]
         if bent:
-            raise InputError(f"{where}: lens distortion ({', '.join(bent)}) is not supported; undistort the images first")
+            raise InputError(
+                f"{where}: lens distortion ({', '.join(bent)}) is not supported; undistort the images first"
+            )
         own_width, own_height = float(values.get("w") or width), float(values.get("h") or height)
         if values.get("fl_x") is not None:
             focal_x = float(values["fl_x"])
@@ -223,7 +243,9 @@ def _intrinsics(
         raise InputError(f"{where}: expected intrinsics as numbers ({error})") from error
     scale_x, scale_y = width / own_width, height / own_height
     if abs(scale_x / scale_y - 1) > 0.02:
-        raise InputError(f"{where}: expected an image of {own_width:g}x{own_height:g} or a scaled copy, got {width}x{height}")
+        raise InputError(
+            f"{where}: expected an image of {own_width:g}x{own_height:g} or a scaled copy, got {width}x{height}"
+        )
     return focal_x * scale_x, focal_y * scale_y, center_x * scale_x, center_y * scale_y
 
 
@@ -240,9 +262,13 @@ def _orbit(block: Any, count: int, path: Path) -> Orbit | None:
             None if input_view is None else int(input_view),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: orbit: expected elevations_deg and azimuths_deg as lists of numbers ({error})") from error
+        raise InputError(
+            f"{path}: orbit: expected elevations_deg and azimuths_deg as lists of numbers ({error})"
+        ) from error
     if len(orbit.elevations_deg) != count or len(orbit.azimuths_deg) != count:
-        raise InputError(f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure")
+        raise InputError(
+            f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure"
+        )
     if orbit.input_view is not None and not 0 <= orbit.input_view < count:
         raise InputError(f"{path}: orbit: input_view: expected 0 to {count - 1}, got {orbit.input_view}")
     return orbit
@@ -256,4 +282,6 @@ def _checked(views: Views, path: Path) -> Views:
 def _require_foreground(images: Float[np.ndarray, "n h w 4"], path: Path) -> None:
     for index, image in enumerate(images):
         if not (image[..., 3] > 0.5).any():
-            raise InputError(f"{path}: view {index} is fully transparent; expected an object in every view; remove the view")
+            raise InputError(
+                f"{path}: view {index} is fully transparent; expected an object in every view; remove the view"
+            )

@@ -81,7 +81,9 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got {name}") from error
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got {name}")
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise UsageError(f"--device {name}: no such CUDA device here; use --device cpu")
     return device
 

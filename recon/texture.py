@@ -75,7 +75,11 @@ def unwrap(
         atlas.generate(pack_options=pack)
         if atlas.atlas_count == 1 and max(atlas.width, atlas.height) <= texture_size:
             break
-        over = max(atlas.width, atlas.height) / texture_size if atlas.atlas_count == 1 else atlas.atlas_count**0.5
+        over = (
+            max(atlas.width, atlas.height) / texture_size
+            if atlas.atlas_count == 1
+            else atlas.atlas_count**0.5
+        )
         density *= min(0.9, 0.97 / over)
     else:
         raise InputError(

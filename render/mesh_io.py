@@ -63,7 +63,9 @@ def write_aside(files: dict[Path, bytes]) -> None:
         for path, part in aside.items():
             os.replace(part, path)
     except OSError as error:
-        raise OutputError(f"{error.filename or 'output'}: cannot be written ({error.strerror}); choose another --out") from error
+        raise OutputError(
+            f"{error.filename or 'output'}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
     finally:
         for part in aside.values():
             if part.exists():
@@ -257,7 +259,9 @@ def load_mesh(path: Path) -> Mesh:
     if not found:
         raise InputError(f"{path}: expected triangles, got none")
     if all(np.ptp(np.asarray(part.vertices), axis=0).max() == 0 for part in found):
-        raise InputError(f"{path}: all vertices are at one place; a Draco-compressed file needs the decoder DracoPy")
+        raise InputError(
+            f"{path}: all vertices are at one place; a Draco-compressed file needs the decoder DracoPy"
+        )
     turn: Callable[[np.ndarray], np.ndarray] = (
         world_from_gltf if path.suffix.lower() in (".glb", ".gltf", ".obj") else np.asarray
     )
@@ -277,7 +281,9 @@ def _part(part: Any, turn: Callable[[np.ndarray], np.ndarray]) -> Mesh:
             faces, uv = np.arange(len(vertices)).reshape(-1, 3), uv.reshape(-1, 2)
         return Mesh(vertices, faces, uv=uv, texture=texture)
     if part.visual.kind == "texture":
-        return Mesh(vertices, faces, uv=np.full((len(vertices), 2), 0.5), texture=_base_color(part.visual.material))
+        return Mesh(
+            vertices, faces, uv=np.full((len(vertices), 2), 0.5), texture=_base_color(part.visual.material)
+        )
     colors = np.asarray(part.visual.vertex_colors)[:, :3] if part.visual.defined else None
     return Mesh(vertices, faces, vertex_colors=colors)
 
@@ -305,7 +311,9 @@ def _join(parts: list[Mesh]) -> Mesh:
     faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)])
     if all(part.texture is None for part in parts):
         colors = [
-            part.vertex_colors if part.vertex_colors is not None else np.full((len(part.vertices), 3), 180, np.uint8)
+            part.vertex_colors
+            if part.vertex_colors is not None
+            else np.full((len(part.vertices), 3), 180, np.uint8)
             for part in parts
         ]
         return Mesh(vertices, faces, vertex_colors=np.concatenate(colors))

@@ -26,7 +26,9 @@ def turntable(
     )
     distance = 1.05 * radius / np.sin(np.radians(FOV_DEG) / 2)
     azimuths = 360.0 * np.arange(frames) / frames
-    cameras = orbit_cameras(elevation_deg, azimuths, radius=distance, fov_deg=FOV_DEG, width=size, height=size)
+    cameras = orbit_cameras(
+        elevation_deg, azimuths, radius=distance, fov_deg=FOV_DEG, width=size, height=size
+    )
     pictures = render_views(centered, cameras, supersample=2, headlight=shaded)
     alpha = pictures[..., 3:]
     white = pictures[..., :3] * alpha + 1 - alpha

@@ -11,7 +11,7 @@ from mv3d.errors import InputError, OutputError
 
 
 def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 12) -> Path:
-    """H.264, yuv420p; odd sizes lose their last row or column. Same frames, same bytes.
+    """H.264, yuv420p; odd sizes lose their last row or column.
 
     Raises OutputError where the file cannot be written.
     """
@@ -25,7 +25,9 @@ def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 1
             stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "threads": "1"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for frame in frames:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(
+                    np.ascontiguousarray(frame[:height, :width]), format="rgb24"
+                )
                 for packet in stream.encode(picture):
                     container.mux(packet)
             for packet in stream.encode():

@@ -106,7 +106,10 @@ def test_degenerate_faces_are_left_out(tmp_path):
 
 def test_topology_of_known_solids():
     ball, box = sphere(), cube()
-    both = Mesh(np.concatenate([ball.vertices, box.vertices + 2]), np.concatenate([ball.faces, box.faces + len(ball.vertices)]))
+    both = Mesh(
+        np.concatenate([ball.vertices, box.vertices + 2]),
+        np.concatenate([ball.faces, box.faces + len(ball.vertices)]),
+    )
     assert inspect_mesh(both).shells == 2 and inspect_mesh(both).watertight
     opened = Mesh(ball.vertices, ball.faces[1:])
     assert not inspect_mesh(opened).watertight
@@ -119,7 +122,9 @@ def test_normals_of_a_sphere_point_outward():
     ball = sphere(0.5)
     radial = ball.vertices / np.linalg.norm(ball.vertices, axis=1, keepdims=True)
     assert (vertex_normals(ball.vertices, ball.faces) * radial).sum(1).min() > 0.99
-    assert np.linalg.norm(face_normals(ball.vertices, ball.faces), axis=1).sum() / 2 == pytest.approx(np.pi, rel=0.01)
+    assert np.linalg.norm(face_normals(ball.vertices, ball.faces), axis=1).sum() / 2 == pytest.approx(
+        np.pi, rel=0.01
+    )
 
 
 def test_weld_joins_split_seams():

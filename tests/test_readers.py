@@ -61,7 +61,9 @@ def test_nerfstudio_with_masks_in_any_order_and_own_intrinsics(cube_views, tmp_p
     order = [5, 0, 9, 3]
     frames = []
     for i in order:
-        Image.fromarray(to_uint8(composite(cube_views.images[i], 0.3))).save(tmp_path / f"{i}.jpg", quality=98)
+        Image.fromarray(to_uint8(composite(cube_views.images[i], 0.3))).save(
+            tmp_path / f"{i}.jpg", quality=98
+        )
         Image.fromarray(to_uint8(cube_views.images[i, ..., 3])).save(tmp_path / "m" / f"{i}.png")
         frames.append(
             {
@@ -75,7 +77,9 @@ def test_nerfstudio_with_masks_in_any_order_and_own_intrinsics(cube_views, tmp_p
             }
         )
     # The images are half the size that the file speaks of, as nerfstudio's downscaled folders are.
-    (tmp_path / "transforms.json").write_text(json.dumps({"camera_model": "OPENCV", "w": 192, "h": 192, "frames": frames}))
+    (tmp_path / "transforms.json").write_text(
+        json.dumps({"camera_model": "OPENCV", "w": 192, "h": 192, "frames": frames})
+    )
     back = load_views(tmp_path / "transforms.json")
     same_cameras(back, cube_views.subset(order))
     assert np.abs(back.images[..., 3] - cube_views.images[order][..., 3]).max() < 0.01
@@ -105,7 +109,13 @@ def test_orbit_without_cameras(form, tmp_path):
             Image.fromarray(frame).save(path / f"frame{i}.png")  # 10 must come after 9
     else:
         first, *rest = [Image.fromarray(frame) for frame in frames]
-        first.save(path, save_all=True, append_images=rest, duration=80, **({"lossless": True} if form == "webp" else {}))
+        first.save(
+            path,
+            save_all=True,
+            append_images=rest,
+            duration=80,
+            **({"lossless": True} if form == "webp" else {}),
+        )
     given = load_views(path, elevation_deg=14.0)
     same_cameras(given, views)
     assert np.abs(given.images[..., 3] - views.images[..., 3]).mean() < 0.02
@@ -154,7 +164,7 @@ def test_mask_refuses_with_the_reason():
 def test_every_pillow_mode(tmp_path, mode):
     grey = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (8, 1))
     if mode == "I;16":
-        image = Image.fromarray((grey.astype(np.uint16) * 257))
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
     elif mode in ("I", "F"):
         image = Image.fromarray(grey.astype(np.int32) * 257 if mode == "I" else grey.astype(np.float32) / 255)
     else:
@@ -216,7 +226,10 @@ BAD = {
     "two views": (lambda f: edit(f, lambda d: d.update(frames=d["frames"][:2])), "at least 3 views, got 2"),
     "no intrinsics": (lambda f: edit(f, drop_intrinsics), "fl_x or camera_angle_x"),
     "words as numbers": (lambda f: edit(f, lambda d: d.update(fl_x="wide")), "intrinsics as numbers"),
-    "fisheye": (lambda f: edit(f, lambda d: d.update(camera_model="OPENCV_FISHEYE")), "perspective camera_model"),
+    "fisheye": (
+        lambda f: edit(f, lambda d: d.update(camera_model="OPENCV_FISHEYE")),
+        "perspective camera_model",
+    ),
     "distortion": (lambda f: edit(f, lambda d: d.update(k1=0.1)), "undistort"),
     "outside": (set_frame("file_path", "../secret.png"), "inside"),
     "absolute": (set_frame("file_path", "/etc/passwd"), "inside"),
@@ -230,11 +243,20 @@ BAD = {
     "mirrored": (set_frame("transform_matrix", matrix(lambda m: m.__setitem__((0, 0), -1.0))), "rigid"),
     "one mask": (set_frame("mask_path", "images/000.png"), "in all frames or in none"),
     "corrupt image": (lambda f: (f / "images" / "002.png").write_bytes(b"\x89PNG\r\n\x1a\nno"), "corrupt"),
-    "cut-off image": (lambda f: (f / "images" / "002.png").write_bytes((f / "images" / "002.png").read_bytes()[:300]), "corrupt"),
+    "cut-off image": (
+        lambda f: (f / "images" / "002.png").write_bytes((f / "images" / "002.png").read_bytes()[:300]),
+        "corrupt",
+    ),
     "sizes differ": (resize_one, "resize them to one size"),
-    "transparent": (lambda f: Image.new("RGBA", (96, 96)).save(f / "images" / "002.png"), "fully transparent"),
+    "transparent": (
+        lambda f: Image.new("RGBA", (96, 96)).save(f / "images" / "002.png"),
+        "fully transparent",
+    ),
     "bomb": (bomb, "pixels"),
-    "orbit block": (lambda f: edit(f, lambda d: d["orbit"].update(azimuths_deg=[1])), "orbit: expected 12 angles"),
+    "orbit block": (
+        lambda f: edit(f, lambda d: d["orbit"].update(azimuths_deg=[1])),
+        "orbit: expected 12 angles",
+    ),
     "input view": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=99)), "input_view"),
     "other aspect": (lambda f: edit(f, lambda d: d.update(w=50)), "scaled copy"),
 }

@@ -54,4 +54,6 @@ def _dispatch(arguments: list[str]) -> int:
 def _usage() -> str:
     lines = ["usage: mv3d COMMAND [options]", "", "One photo in, a textured 3D asset out.", ""]
     lines += [f"  {name:10} {description}" for name, (_, _, description) in _COMMANDS.items()]
-    return "\n".join([*lines, "", "mv3d COMMAND --help lists the options; mv3d --version prints the version."])
+    return "\n".join(
+        [*lines, "", "mv3d COMMAND --help lists the options; mv3d --version prints the version."]
+    )

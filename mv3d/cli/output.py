@@ -28,11 +28,13 @@ class StageBars:
     def __call__(self, name: str, share: float) -> None:
         if not self._shown:
             return
-        from tqdm import tqdm  # noqa: PLC0415
+        from tqdm import tqdm
 
         if name != self._name:
             self.close()
-            self._bar = tqdm(total=100, desc=f"{name:>12}", file=sys.stderr, bar_format="{desc} {bar:30} {elapsed}")
+            self._bar = tqdm(
+                total=100, desc=f"{name:>12}", file=sys.stderr, bar_format="{desc} {bar:30} {elapsed}"
+            )
             self._name = name
         self._bar.n = round(100 * share)
         self._bar.refresh()

@@ -104,5 +104,8 @@ def _summary(report: dict) -> str:
     parts = [f"silhouette IoU {report['iou_mean']:.3f}", f"PSNR {report['psnr_mean_db']:.1f} dB"]
     if "faces" in report:
         closed = "watertight" if report["watertight"] else "NOT watertight"
-        parts += [f"{report['faces']} faces, {closed}, {report['shells']} shell(s)", f"coverage {report['coverage']:.0%}"]
+        parts += [
+            f"{report['faces']} faces, {closed}, {report['shells']} shell(s)",
+            f"coverage {report['coverage']:.0%}",
+        ]
     return ", ".join([*parts, f"{report['seconds']['total']:.0f} s"])

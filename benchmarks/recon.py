@@ -1,0 +1,346 @@
+"""How good and how fast `mv3d recon` is: real orbits and ground truth, beside the simplest baseline.
+
+    python benchmarks/recon.py --orbits ../shared/sv3d_orbits --objects ../shared/assets/eval
+
+Baseline, in the same run: the hard visual hull (128 samples) with vertex colours.
+Ground truth: each GLB, scaled to largest side 1, ray cast unlit into 21 views; Chamfer distance is the mean of both
+directions' mean distances of samples of the outer surface, without alignment; IoU on a 96³ grid, closed objects
+only, insides by ray parity; PSNR over the frame on views at elevations -10 and 35 degrees that no one has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from mv3d.recon.config import ReconConfig
+from mv3d.recon.hull import visual_hull
+from mv3d.recon.pipeline import rerender_report, run
+from mv3d.recon.readers import load_views
+from mv3d.recon.stages import Clock, solve_geometry, texture_solid
+from mv3d.recon.surface import decimate, extract_mesh
+from mv3d.recon.views import Views, composite
+from mv3d.render.cameras import Cameras, Orbit, orbit_cameras, sine_orbit, sv3d_azimuths_deg
+from mv3d.render.mesh import Mesh, face_normals, vertex_normals, weld
+from mv3d.render.mesh_io import load_mesh
+from mv3d.render.raycast import RayScene, render_views, sample_bilinear
+from mv3d.runs import library_versions
+
+HELD_OUT = (4, 11, 17)
+SAMPLES = 100_000
+
+
+@dataclass(frozen=True)
+class Truth:
+    name: str
+    mesh: Mesh
+    outer: np.ndarray
+    occupied: np.ndarray | None
+
+
+def normalized(mesh: Mesh) -> Mesh:
+    """Largest side 1, centred."""
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    vertices = (mesh.vertices - (low + high) / 2) / (high - low).max()
+    return Mesh(vertices, mesh.faces, None, mesh.uv, mesh.texture, mesh.vertex_colors)
+
+
+def samples_of(mesh: Mesh, rng: np.random.Generator, count: int = SAMPLES) -> np.ndarray:
+    """Uniform samples of the surface that can be seen from outside, from one of 64 directions."""
+    kept: list[np.ndarray] = []
+    area = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
+    scene = RayScene(mesh.vertices, mesh.faces)
+    for _ in range(8):
+        face = rng.choice(len(mesh.faces), count, p=area / area.sum())
+        cuts = np.sort(rng.random((count, 2)), axis=1)
+        bary = np.stack([cuts[:, 0], cuts[:, 1] - cuts[:, 0], 1 - cuts[:, 1]], 1)
+        points = (mesh.vertices[mesh.faces[face]] * bary[:, :, None]).sum(1)
+        seen = np.zeros(count, bool)
+        for direction in fibonacci(64):
+            left = np.flatnonzero(~seen)
+            rays = np.tile(direction, (len(left), 1))
+            seen[left] = ~scene.blocked(points[left] + 2e-3 * direction, rays)
+        kept.append(points[seen])
+        if sum(map(len, kept)) >= count:
+            break
+    return np.concatenate(kept)[:count]
+
+
+def fibonacci(count: int) -> np.ndarray:
+    index = np.arange(count) + 0.5
+    polar, azimuth = np.arccos(1 - 2 * index / count), np.pi * (1 + 5**0.5) * index
+    return np.stack([np.cos(azimuth) * np.sin(polar), np.sin(azimuth) * np.sin(polar), np.cos(polar)], 1)
+
+
+def inside(mesh: Mesh, points: np.ndarray) -> np.ndarray:
+    """By ray parity, the majority of three directions."""
+    scene = RayScene(mesh.vertices, mesh.faces)
+    votes = np.zeros(len(points))
+    for direction in np.array([[0.1, 0.2, 1], [1, 0.13, 0.21], [0.17, 1, -0.1]]):
+        unit = direction / np.linalg.norm(direction)
+        crossings, start, active = np.zeros(len(points), int), points.copy(), np.arange(len(points))
+        for _ in range(60):
+            hits = scene.first_hits(start[active], np.tile(unit, (len(active), 1)))
+            hit = hits.face >= 0
+            active = active[hit]
+            if not len(active):
+                break
+            crossings[active] += 1
+            start[active] += unit * (hits.distance[hit][:, None] + 1e-4)
+        votes += crossings % 2
+    return votes >= 2
+
+
+def lattice(count: int = 96) -> np.ndarray:
+    axis = np.linspace(-0.52, 0.52, count)
+    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+
+
+def truth_of(path: Path) -> Truth:
+    mesh = normalized(load_mesh(path))
+    _, faces = weld(mesh.vertices, mesh.faces)
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    _, uses = np.unique(edges, axis=0, return_counts=True)
+    closed = (uses == 2).mean() > 0.999
+    outer = samples_of(mesh, np.random.default_rng(0))
+    return Truth(path.stem, mesh, outer, inside(mesh, lattice()) if closed else None)
+
+
+def fitting_cameras(
+    mesh: Mesh, elevations_deg: np.ndarray, azimuths_deg: np.ndarray, size: int
+) -> tuple[Cameras, float]:
+    """The nearest orbit from which nothing is clipped."""
+    for radius in np.arange(1.5, 4.0, 0.05):
+        cameras = orbit_cameras(elevations_deg, azimuths_deg, radius=radius, width=size, height=size)
+        xy = np.concatenate([cameras.project(mesh.vertices, i)[0] for i in range(len(cameras))])
+        if xy.min() > 0.03 * size and xy.max() < 0.97 * size:
+            break
+    return cameras, float(radius)
+
+
+def truth_views(truth: Truth, kind: str, size: int) -> Views:
+    azimuths = sv3d_azimuths_deg(21)
+    elevations = np.array(sine_orbit().elevations_deg) if kind == "sine" else np.full(21, 10.0)
+    cameras, radius = fitting_cameras(truth.mesh, elevations, azimuths, size)
+    images = render_views(truth.mesh, cameras, supersample=2)
+    return Views(
+        images,
+        cameras,
+        Orbit(tuple(elevations.tolist()), tuple(azimuths.tolist()), radius, input_view=20),
+        20,
+    )
+
+
+def baseline(views: Views) -> Mesh:
+    """Hard hull and vertex colours: the cos²-weighted mean of the views that see a vertex."""
+    hull = visual_hull(
+        views.images[..., 3], views.cameras, resolution=128, device=torch.device("cpu"), max_dropped=0
+    )
+    vertices, faces = decimate(*extract_mesh(hull.sdf + hull.swell, hull.grid), 20_000)
+    normals, scene = vertex_normals(vertices, faces), RayScene(vertices, faces)
+    total, weight = np.zeros((len(vertices), 3)), np.full(len(vertices), 1e-6)
+    for view, image in enumerate(views.images):
+        toward = views.cameras.centers[view] - vertices
+        toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+        cosine = np.clip((toward * normals).sum(1), 0, 1)
+        free = ~scene.blocked(vertices + 5e-3 * normals, toward)
+        w = cosine**2 * free
+        total += w[:, None] * sample_bilinear(image[..., :3], views.cameras.project(vertices, view)[0])
+        weight += w
+    colors = np.clip(total / weight[:, None], 0, 1)
+    return Mesh(vertices, faces, vertex_colors=(colors * 255).astype(np.uint8))
+
+
+def score(truth: Truth, mesh: Mesh, size: int) -> dict[str, float]:
+    points = samples_of(mesh, np.random.default_rng(1))
+    there, back = cKDTree(points).query(truth.outer)[0], cKDTree(truth.outer).query(points)[0]
+    iou = float("nan")
+    if truth.occupied is not None:
+        ours = inside(mesh, lattice())
+        iou = float((ours & truth.occupied).sum() / (ours | truth.occupied).sum())
+    azimuths = np.arange(8) * 45.0 + 22.5
+    cameras, _ = fitting_cameras(truth.mesh, np.repeat([-10.0, 35.0], 8), np.tile(azimuths, 2), size)
+    wanted, got = (composite(render_views(m, cameras, supersample=2)) for m in (truth.mesh, mesh))
+    errors = ((wanted - got) ** 2).mean((1, 2, 3))
+    return {
+        "chamfer": float(there.mean() + back.mean()) / 2,
+        "iou": iou,
+        "psnr_db": float(np.mean(-10 * np.log10(np.maximum(errors, 1e-10)))),
+    }
+
+
+def object_row(job: tuple[Path, str, str, int]) -> dict:
+    path, kind, quality, size = job
+    torch.set_num_threads(1)
+    truth = truth_of(path)
+    views = truth_views(truth, kind, size)
+    start = time.perf_counter()
+    config = ReconConfig(quality=quality).resolved()  # type: ignore[arg-type]
+    clock = Clock()
+    mesh = texture_solid(config, views, solve_geometry(config, views, clock), clock).mesh
+    seconds = time.perf_counter() - start
+    return {
+        "name": truth.name,
+        "orbit": kind,
+        "seconds": seconds,
+        **score(truth, mesh, size // 2),
+        "baseline": score(truth, baseline(views), size // 2),
+    }
+
+
+def orbit_row(job: tuple[Path, str]) -> dict:
+    """One real orbit from the file to the written result; in a process of its own, for its peak memory."""
+    path, quality = job
+    config = ReconConfig(quality=quality)  # type: ignore[arg-type]
+    start = time.perf_counter()
+    views = load_views(path)
+    loaded = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        report = run(config, views, Path(folder) / "out", load_seconds=loaded).report
+    seconds = time.perf_counter() - start
+    row = {
+        "name": path.stem,
+        "quality": quality,
+        "seconds": seconds,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        **{
+            key: report[key]
+            for key in ("iou_mean", "psnr_mean_db", "psnr_db", "watertight", "shells", "faces", "coverage")
+        },
+        "stages": report["seconds"],
+    }
+    simple = rerender_report(views, render_views(baseline(views), views.cameras, supersample=2))
+    row["baseline"] = {key: simple[key] for key in ("iou_mean", "psnr_mean_db")}
+    if quality == "standard":
+        kept = views.subset([i for i in range(len(views)) if i not in HELD_OUT])
+        left = views.subset(list(HELD_OUT))
+        clock, resolved = Clock(), config.resolved()
+        for name, mesh in (
+            ("held_out_db", texture_solid(resolved, kept, solve_geometry(resolved, kept, clock), clock).mesh),
+            ("baseline_held_out_db", baseline(kept)),
+        ):
+            row[name] = rerender_report(left, render_views(mesh, left.cameras, supersample=2))["psnr_mean_db"]
+    return row
+
+
+def print_orbit(row: dict) -> None:
+    print(
+        f"| {row['name']} | {row['quality']} | {row['seconds']:.0f} s | {row['peak_gb']:.1f} GB | {row['iou_mean']:.4f} "
+        f"({row['baseline']['iou_mean']:.4f}) | {row['psnr_mean_db']:.2f} dB ({row['baseline']['psnr_mean_db']:.2f}) | "
+        + (f"{row['held_out_db']:.2f} dB ({row['baseline_held_out_db']:.2f})" if "held_out_db" in row else "")
+        + f" | {row['watertight']}, {row['shells']} |",
+        flush=True,
+    )
+
+
+def print_object(row: dict) -> None:
+    base = row["baseline"]
+    print(
+        f"| {row['name']} | {row['orbit']} | {row['chamfer']:.4f} ({base['chamfer']:.4f}) | {row['iou']:.3f} ({base['iou']:.3f}) "
+        f"| {row['psnr_db']:.2f} ({base['psnr_db']:.2f}) | {row['seconds']:.0f} s |",
+        flush=True,
+    )
+
+
+def print_means(rows: list[dict]) -> None:
+    for kind in ("static", "sine"):
+        chosen = [row for row in rows if row["orbit"] == kind]
+        if not chosen:
+            continue
+        mean = {
+            key: float(np.nanmean([row[key] for row in chosen]))
+            for key in ("chamfer", "iou", "psnr_db", "seconds")
+        }
+        base = {
+            key: float(np.nanmean([row["baseline"][key] for row in chosen]))
+            for key in ("chamfer", "iou", "psnr_db")
+        }
+        better = sum(row["chamfer"] < row["baseline"]["chamfer"] for row in chosen)
+        print_object({"name": f"**mean of {len(chosen)}**", "orbit": kind, **mean, "baseline": base})
+        print(
+            f"Chamfer better than the baseline on {better} of {len(chosen)} objects; ratio of means {mean['chamfer'] / base['chamfer']:.2f}"
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    orbits: Path | None
+    objects: Path | None
+    quality: str
+    size: int
+    workers: int
+    kinds: tuple[str, ...]
+    out: Path | None
+    only: str
+
+
+def parse() -> Options:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--orbits", type=Path, help="folder of SV3D orbit gifs")
+    parser.add_argument("--objects", type=Path, help="folder of GLB objects")
+    parser.add_argument("--quality", default="standard")
+    parser.add_argument("--size", type=int, default=576)
+    parser.add_argument("--workers", type=int, default=2, help="processes of the ground truth part")
+    parser.add_argument("--kinds", default="static,sine")
+    parser.add_argument("--only", default="", help="objects whose name contains this")
+    parser.add_argument("--out", type=Path, help="write all rows as JSON")
+    a = parser.parse_args()
+    return Options(
+        a.orbits, a.objects, a.quality, a.size, a.workers, tuple(a.kinds.split(",")), a.out, a.only
+    )
+
+
+def main() -> None:
+    options = parse()
+    cores = len(__import__("os").sched_getaffinity(0)) if sys.platform == "linux" else 0
+    print(f"machine: {platform.machine()}, {platform.system()}, {cores} cores; {library_versions()}")
+    rows: list[dict] = []
+    spawn = multiprocessing.get_context("spawn")
+    if options.orbits:
+        print(
+            "\n| orbit | quality | seconds | peak memory | IoU (baseline) | PSNR (baseline) | held out (baseline) | watertight, shells |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+        for path in sorted(options.orbits.glob("*.gif")):
+            for quality in ("draft", "standard"):
+                with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                    row = pool.submit(orbit_row, (path, quality)).result()
+                rows.append(row)
+                print_orbit(row)
+    if options.objects:
+        print(
+            "\n| object | orbit | Chamfer (baseline) | IoU (baseline) | PSNR at -10, 35 deg (baseline) | seconds on one core |"
+        )
+        print("|---|---|---|---|---|---|")
+        paths = [p for p in sorted(options.objects.glob("*.glb")) if options.only in p.stem]
+        jobs = [(p, kind, options.quality, options.size) for kind in options.kinds for p in paths]
+        found = []
+        with ProcessPoolExecutor(options.workers, mp_context=spawn) as pool:
+            for row in pool.map(object_row, jobs):
+                found.append(row)
+                print_object(row)
+        print_means(found)
+        rows += found
+    if options.out:
+        options.out.write_text(
+            json.dumps({"options": {k: str(v) for k, v in asdict(options).items()}, "rows": rows}, indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()
