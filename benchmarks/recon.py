@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.hull import visual_hull
@@ -166,7 +166,7 @@ def baseline(views: Views) -> Mesh:
 
 def score(truth: Truth, mesh: Mesh, size: int) -> dict[str, float]:
     points = samples_of(mesh, np.random.default_rng(1))
-    there, back = cKDTree(points).query(truth.outer)[0], cKDTree(truth.outer).query(points)[0]
+    there, back = KDTree(points).query(truth.outer)[0], KDTree(truth.outer).query(points)[0]
     iou = float("nan")
     if truth.occupied is not None:
         ours = inside(mesh, lattice())

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from scipy import ndimage
 
 from mv3d.errors import InputError
 from mv3d.recon.grid import Grid
+from mv3d.recon.morphology import distance_to_false
 from mv3d.render.cameras import Cameras
 
 FAR = 1e3  # pixels: "this view says nothing here"
@@ -40,8 +40,8 @@ def silhouette_distance(alpha: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h
         return np.full(alpha.shape, -FAR, np.float32)
     if inside.all():
         return np.full(alpha.shape, FAR, np.float32)
-    within = ndimage.distance_transform_edt(inside) - 0.5
-    outside = ndimage.distance_transform_edt(~inside) - 0.5
+    within = distance_to_false(inside) - 0.5
+    outside = distance_to_false(~inside) - 0.5
     distance = np.where(inside, within, -outside)
     edge = np.abs(distance) < 0.6
     return np.where(edge, np.clip(alpha - 0.5, -0.5, 0.5), distance).astype(np.float32)

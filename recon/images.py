@@ -61,7 +61,7 @@ def rgba_from_pil(image: Image.Image) -> Float[np.ndarray, "h w 4"]:
         return np.stack([grey, grey, grey, np.ones_like(grey)], -1)
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-    elif image.mode == "LA" or image.mode == "La":
+    elif image.mode in ("LA", "La"):
         image = image.convert("RGBA")
     elif image.mode not in ("RGB", "RGBA"):
         image = image.convert("RGB")

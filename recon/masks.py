@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from mv3d.errors import InputError
+from mv3d.recon.morphology import labelled, nearest_true
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _solid(
 ) -> Bool[np.ndarray, "h w"]:
     smooth = ndimage.median_filter(distance, 3)
     pale = smooth < threshold
-    labels, count = ndimage.label(pale)
+    labels, count = labelled(pale)
     if count == 0:
         return np.ones(distance.shape, bool)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
@@ -101,7 +102,7 @@ def _solid(
     hole = (sizes > config.least_hole * distance.size) & (core > 0) & (exact > 0.5 * core)
     solid = ~(open_air | np.concatenate([[False], hole])[labels])
     solid = ndimage.binary_opening(solid, iterations=1) | (solid & (smooth > 3 * threshold))
-    parts, found = ndimage.label(solid, np.ones((3, 3)))
+    parts, found = labelled(solid, np.ones((3, 3)))
     if found == 0:
         return solid
     areas = np.bincount(parts.ravel())
@@ -116,9 +117,11 @@ def _matte(
     background: Float[np.ndarray, " 3"],
 ) -> Float[np.ndarray, "h w 4"]:
     """Alpha in the border band from how far a pixel lies between the background and the nearest inner colour."""
-    inner = ndimage.binary_erosion(solid, iterations=2, border_value=1)
-    inner |= solid & ~ndimage.binary_dilation(inner, iterations=4)  # parts too thin to have an inside
-    rows, columns = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
+    inner = np.asarray(ndimage.binary_erosion(solid, iterations=2, border_value=1))
+    inner |= solid & ~np.asarray(
+        ndimage.binary_dilation(inner, iterations=4)
+    )  # parts too thin to have an inside
+    rows, columns = nearest_true(inner)
     own = frame[rows, columns]
     span = own - background
     power = (span**2).sum(-1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy import ndimage
 
 from mv3d.errors import InputError
 from mv3d.recon.grid import Grid
+from mv3d.recon.morphology import labelled
 from mv3d.render.mesh import face_normals
 from mv3d.render.topology import is_closed
 
@@ -21,13 +21,13 @@ def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> F
     """
     padded = np.pad(sdf, 1, constant_values=float(np.abs(sdf).max()) + 1e-3)
     # 6-connectivity: bodies that touch at an edge alone would make a mesh that is not manifold there.
-    labels, count = ndimage.label(padded < 0)
+    labels, count = labelled(padded < 0)
     if count == 0:
         raise InputError("field: nothing is inside; the views do not agree on any object")
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     sizes[0] = 0
     padded = np.where((labels > 0) & (sizes[labels] < smallest * sizes.max()), np.abs(padded) + 1e-6, padded)
-    outside, _ = ndimage.label(padded >= 0)
+    outside, _ = labelled(padded >= 0)
     void = (outside > 0) & (outside != outside[0, 0, 0])
     return np.where(void, -np.abs(padded) - 1e-6, padded).astype(np.float32)
 
@@ -60,7 +60,7 @@ def decimate(
     if len(faces) <= target:
         return vertices, faces
     for aggressiveness in (3, 1, 5):
-        v, f = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggressiveness)
+        v, f = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggressiveness)[:2]
         v, f = _used(np.asarray(v, np.float32), np.asarray(f, np.int32))
         size = np.linalg.norm(face_normals(v, f), axis=1)
         if len(f) <= 1.02 * target and is_closed(f) and (size > 0).all():

@@ -16,6 +16,7 @@ from scipy.sparse.linalg import cg
 
 from mv3d.errors import InputError
 from mv3d.recon.hull import silhouette_distance
+from mv3d.recon.morphology import distance_to_false, nearest_true
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, sample_bilinear
@@ -158,7 +159,7 @@ def _source(
     reach = float(np.linalg.norm(cameras.centers[view]))
     jump = ndimage.maximum_filter(depth, 3) - ndimage.minimum_filter(depth, 3)
     edge = jump > 0.03 * max(reach, 1e-6)
-    away = ndimage.distance_transform_edt(~edge) * 2 if edge.any() else np.full(edge.shape, 1e3)
+    away = distance_to_false(~edge) * 2 if edge.any() else np.full(edge.shape, 1e3)
     ys = np.minimum(np.arange(cameras.height) * half.height // cameras.height, half.height - 1)
     xs = np.minimum(np.arange(cameras.width) * half.width // cameras.width, half.width - 1)
     clear = np.minimum(distance, away[np.ix_(ys, xs)])
@@ -277,7 +278,8 @@ def _pad(
     """Texture with every chart's colour carried outward; far from all charts the mean colour, never the background."""
     page = np.full((size, size, 3), texel.mean(0) if len(texel) else 0.5, np.float32)
     page[mask] = texel
-    distance, (rows, columns) = ndimage.distance_transform_edt(~mask, return_indices=True)
+    distance = distance_to_false(~mask)
+    rows, columns = nearest_true(mask)
     near = distance <= 2 * PADDING
     page[near] = page[rows[near], columns[near]]
     return (np.clip(page, 0, 1) * 255 + 0.5).astype(np.uint8)

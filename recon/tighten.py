@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from scipy import ndimage
 
 from mv3d.recon.grid import Grid
 from mv3d.recon.hull import Hull, contour_rays, march_lowest
+from mv3d.recon.morphology import distance_to_false
 from mv3d.render.cameras import Cameras
 
 
@@ -107,11 +107,11 @@ def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch
     inside = values < 0
     if not inside.any() or inside.all():
         return sdf
-    far = ndimage.distance_transform_edt(~inside) - 0.5
-    deep = ndimage.distance_transform_edt(inside) - 0.5
+    far = distance_to_false(~inside) - 0.5
+    deep = distance_to_false(inside) - 0.5
     distance = np.where(inside, -deep, far) * spacing
     # Near the surface: the value over its gradient is the distance to the zero set to first order.
-    slope = np.linalg.norm(np.stack(np.gradient(values, spacing)), axis=0)
+    slope = np.linalg.norm(np.stack([np.gradient(values, spacing, axis=k) for k in range(3)]), axis=0)
     near = np.abs(distance) < 1.2 * spacing
     local = np.clip(values / np.maximum(slope, 0.3), -1.5 * spacing, 1.5 * spacing)
     return torch.tensor(np.where(near, local, distance), dtype=torch.float32, device=sdf.device)

@@ -59,14 +59,14 @@ class Views:
         """Write a views folder (transforms.json, images/, contact.png, orbit.mp4)."""
         from mv3d.recon.views_folder import save_views  # noqa: PLC0415
 
-        return save_views(self, Path(out), overwrite=overwrite)
+        return save_views(self, Path(out), overwrite=overwrite)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def load(path: str | Path) -> Views:
         """Read a views folder, a transforms.json folder, or an orbit video (see `readers.load_views`)."""
         from mv3d.recon.readers import load_views  # noqa: PLC0415
 
-        return load_views(Path(path))
+        return load_views(Path(path))  # pyright: ignore[reportReturnType]
 
 
 def composite(images: Float[np.ndarray, "*b 4"], background: float = 1.0) -> Float[np.ndarray, "*b 3"]:

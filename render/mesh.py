@@ -53,14 +53,14 @@ class Mesh:
         Options: see `mv3d.render.mesh_io.save_mesh`."""
         from mv3d.render.mesh_io import save_mesh  # noqa: PLC0415 - trimesh is slow to import
 
-        return save_mesh(self, Path(path), **options)
+        return save_mesh(self, Path(path), **options)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def load(path: str | Path) -> Mesh:
         """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`)."""
         from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
-        return load_mesh(Path(path))
+        return load_mesh(Path(path))  # pyright: ignore[reportReturnType]
 
 
 def face_normals(

@@ -28,7 +28,7 @@ class RayScene:
         from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
         from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
 
-        self._scene = rtcore_scene.EmbreeScene()
+        self._scene = rtcore_scene.EmbreeScene()  # pyright: ignore[reportAttributeAccessIssue]
         # The constructor attaches the mesh to the scene; the object keeps the buffers alive.
         self._mesh = TriangleMesh(
             self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)

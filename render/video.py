@@ -16,6 +16,7 @@ def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 1
     Raises OutputError where the file cannot be written.
     """
     import av  # noqa: PLC0415 - loads FFmpeg
+    from av.error import FFmpegError  # noqa: PLC0415
 
     if frames.ndim != 4 or frames.shape[-1] != 3 or min(frames.shape[:3]) < 1 or min(frames.shape[1:3]) < 2:
         raise InputError(f"frames: expected shape (n, h, w, 3) of at least 2x2, got {frames.shape}")
@@ -32,6 +33,6 @@ def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 1
                     container.mux(packet)
             for packet in stream.encode():
                 container.mux(packet)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
     return path

@@ -35,7 +35,7 @@ def issues_of(paths: list[Path]) -> dict:
 
 def test_glb_has_no_issue_of_any_kind(tmp_path, cube_views):
     plain = sphere()
-    degenerate = Mesh(plain.vertices, list(plain.faces) + [[0, 0, 1]], vertex_colors=plain.vertex_colors)
+    degenerate = Mesh(plain.vertices, [*plain.faces.tolist(), [0, 0, 1]], vertex_colors=plain.vertex_colors)
     paths = [
         textured_quad().export(tmp_path / "png.glb"),
         save_mesh(textured_quad(), tmp_path / "jpeg.glb", jpeg_quality=80),

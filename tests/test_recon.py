@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from shapes import SHARED, cube, orbit_of, sphere
 
 import mv3d
@@ -232,7 +232,7 @@ def test_mesh_lies_in_the_world_of_its_views(tmp_path):
     )
     result = run(QUICK, orbit_of(shape), tmp_path / "out")
     back = load_mesh(result.files["mesh.glb"])
-    error = cKDTree(shape.vertices).query(back.vertices)[0]
+    error = KDTree(shape.vertices).query(back.vertices)[0]
     assert np.abs((back.vertices.max(0) + back.vertices.min(0)) / 2 - [0.1, 0.05, -0.05]).max() < 0.04
     assert error.mean() < 0.05
 
