@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mv3d.errors import OutputError
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.novel import novel_views, trajectory
+from mv3d.recon.novel import novel_views, render_field, trajectory
 from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, pick_device, solve_geometry, texture_solid
 from mv3d.recon.views import Views, composite
 from mv3d.recon.views_folder import to_uint8, write_views
@@ -178,8 +178,6 @@ def _write_nerf(config: ReconConfig, views: Views, field: Any, aside: Path, cloc
 
 def novel_views_at(field: Any, views: Views) -> Float[np.ndarray, "n h w 4"]:
     """The field seen by the views' own cameras."""
-    from mv3d.recon.novel import render_field  # noqa: PLC0415 - keeps the name out of this module
-
     return np.stack([render_field(field, views.cameras, view) for view in range(len(views))])
 
 

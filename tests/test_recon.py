@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -341,6 +343,21 @@ def test_command_line(cube_views, tmp_path):
     ):
         answer = cli(*arguments, cwd=tmp_path)
         assert answer.returncode == code and expected in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_interrupt_of_the_command_exits_130_and_leaves_nothing(cube_views, tmp_path):
+    cube_views.save(tmp_path / "v")
+    before = {p.name for p in (tmp_path / "v").iterdir()}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "mv3d", "recon", "v"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while {p.name for p in (tmp_path / "v").iterdir()} == before and time.monotonic() < deadline:
+        time.sleep(0.05)  # until the staging folder shows that the work has begun
+    running.send_signal(signal.SIGINT)
+    _, message = running.communicate(timeout=60)
+    assert running.returncode == 130 and "interrupted" in message and "Traceback" not in message
+    assert {p.name for p in (tmp_path / "v").iterdir()} == before
 
 
 def test_help_loads_no_torch(tmp_path):
