@@ -33,11 +33,11 @@ class BakeConfig:
     """Border between low and high frequencies, in pixels of a view 576 wide."""
     edge_px: float = 1.0
     """Pixels nearer than this to the silhouette or to a depth edge are not used."""
-    input_preference: float = 2.0
+    input_preference: float = 1.5
     """How much more the photo counts than a generated view."""
-    disagreement: float = 0.25
+    disagreement: float = 0.6
     """A view this far (sRGB, 0 to 1) from the agreed colour has half its weight."""
-    sharpness: float = 4.0
+    sharpness: float = 2.0
     """High frequencies: weight relative to the best view, to this power."""
     min_cosine: float = 0.12
 
