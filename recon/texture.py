@@ -66,8 +66,8 @@ def unwrap(
 
     # xatlas cuts charts anew on every call, seconds each: start from a density that nearly always fits.
     area = 0.5 * float(np.linalg.norm(face_normals(vertices, faces), axis=1).sum())
-    density = texture_size * float(np.sqrt(0.5 / max(area, 1e-12)))
-    for _ in range(8):
+    density = texture_size * float(np.sqrt(0.4 / max(area, 1e-12)))
+    for _ in range(12):
         atlas = xatlas.Atlas()
         atlas.add_mesh(vertices, faces.astype(np.uint32))
         pack = xatlas.PackOptions()
@@ -76,12 +76,7 @@ def unwrap(
         atlas.generate(pack_options=pack)
         if atlas.atlas_count == 1 and max(atlas.width, atlas.height) <= texture_size:
             break
-        over = (
-            max(atlas.width, atlas.height) / texture_size
-            if atlas.atlas_count == 1
-            else atlas.atlas_count**0.5
-        )
-        density *= min(0.9, 0.97 / over)
+        density *= 0.85
     else:
         raise InputError(
             f"unwrap: {len(faces)} faces do not fit one {texture_size} texture; raise --texture-size or lower --faces"
