@@ -179,7 +179,9 @@ def test_bake_evens_out_a_view_that_is_too_bright():
     baked = bake(
         ball.vertices, ball.faces, images, views.cameras, BakeConfig(texture_size=256), input_view=11
     )
-    assert 0.9 <= baked.gains[3].mean() < 0.96 and np.abs(np.delete(baked.gains, 3, 0) - 1).max() < 0.02
+    # Half of the way towards the mean of the views; the neighbours, compared with it too, hardly move.
+    assert 0.9 <= baked.gains[3].mean() < 0.96
+    assert np.abs(np.delete(baked.gains, 3, 0) - 1).max() < 0.03
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
