@@ -118,9 +118,9 @@ def _matte(
 ) -> Float[np.ndarray, "h w 4"]:
     """Alpha in the border band from how far a pixel lies between the background and the nearest inner colour."""
     inner = np.asarray(ndimage.binary_erosion(solid, iterations=2, border_value=1))
-    inner |= solid & np.logical_not(
-        ndimage.binary_dilation(inner, iterations=4)
-    )  # parts too thin to have an inside
+    # Parts too thin to have an inside count as a whole.
+    thin = np.logical_and(solid, np.logical_not(ndimage.binary_dilation(inner, iterations=4)))
+    inner = np.logical_or(inner, thin)
     rows, columns = nearest_true(inner)
     own = frame[rows, columns]
     span = own - background
