@@ -33,8 +33,10 @@ class FieldConfig:
     """Samples around the surface per ray."""
     photometric: float = 1.0
     silhouette: float = 0.5
-    area: float = 0.02
-    """Weight of the surface's area (Dirichlet energy of the distance)."""
+    smooth: float = 0.05
+    """Weight of the retreat's roughness: what is carved from the hull is carved smoothly."""
+    prior: float = 0.003
+    """Weight of the retreat itself: without evidence in the colours the tightened hull stands."""
     eikonal: float = 0.1
     learning_rate: float = 0.12
     """Of the distance, in spacings per step; falls to a tenth."""
@@ -159,7 +161,7 @@ def _fit_level(
         loss = _ray_loss(
             rays, pick, grid, sdf, rgb, gains * free, shifts * free, sharpness, config, generator
         )
-        loss = loss + _surface_loss(sdf, rgb, surface, config)
+        loss = loss + _surface_loss(sdf, floor, surface, config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -183,23 +185,20 @@ def _band(sdf: torch.Tensor, width: float) -> torch.Tensor:
 
 
 def _surface_loss(
-    sdf: torch.Tensor, rgb: torch.Tensor, at: torch.Tensor, config: FieldConfig
+    sdf: torch.Tensor, floor: torch.Tensor, at: torch.Tensor, config: FieldConfig
 ) -> torch.Tensor:
     _, ny, nz = sdf.shape
     flat = sdf.reshape(-1)
-    gradient = torch.stack([flat[at + stride] - flat[at - stride] for stride in (ny * nz, nz, 1)], 1) / 2
-    middle = flat[at]
-    squared = (gradient**2).sum(1)
-    eikonal = ((squared + 1e-8).sqrt() - 1).square().mean()
-    # Area = ∫ δ(f)|∇f|; its descent with |∇f| ≈ 1 is motion by mean curvature.
-    weight = torch.exp(-0.5 * middle.detach() ** 2)
-    around = torch.stack([flat[at + s] for stride in (ny * nz, nz, 1) for s in (stride, -stride)], 1)
-    laplacian = around.mean(1).detach() - middle
-    # The detached mean makes this a pull of every sample toward its neighbours' average: Δf, not Δ²f.
-    area = (weight * laplacian.square()).mean() * 6 + (
-        weight * (around.mean(1) - middle.detach()).square()
-    ).mean()
-    return config.eikonal * eikonal + config.area * area * 10
+    strides = (ny * nz, nz, 1)
+    gradient = torch.stack([flat[at + stride] - flat[at - stride] for stride in strides], 1) / 2
+    eikonal = (((gradient**2).sum(1) + 1e-8).sqrt() - 1).square().mean()
+    # Least area alone would eat whatever the colours do not hold; so it is the retreat from the hull that is
+    # kept smooth and small, not the surface.
+    retreat = flat - floor.reshape(-1)
+    middle = retreat[at]
+    around = torch.stack([retreat[at + s] for stride in strides for s in (stride, -stride)], 1).mean(1)
+    smooth = (around - middle).square().mean()
+    return config.eikonal * eikonal + config.smooth * smooth + config.prior * middle.abs().mean()
 
 
 def _ray_loss(rays, pick, grid, sdf, rgb, log_gain, shift, sharpness, config, generator):

@@ -13,6 +13,7 @@ from mv3d.errors import InputError, UsageError
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
+from mv3d.recon.outline import fit_outlines
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
@@ -137,6 +138,8 @@ def texture_solid(config: ReconConfig, views: Views, solid: Solid, clock: Clock)
         vertices, faces = extract_mesh(hull.sdf, hull.grid, smallest=smallest)
     with clock.stage("decimate"):
         vertices, faces = decimate(vertices, faces, config.faces)
+    with clock.stage("outline"):
+        vertices = fit_outlines(vertices, faces, views.images[..., 3], views.cameras)
     with clock.stage("texture"):
         baked = bake(
             vertices,

@@ -7,7 +7,7 @@ ray cast; pixels next to the silhouette or to a depth edge are not trusted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -19,7 +19,7 @@ from mv3d.recon.hull import silhouette_distance
 from mv3d.recon.morphology import distance_to_false, nearest_true
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
-from mv3d.render.raycast import RayScene, sample_bilinear
+from mv3d.render.raycast import RayScene, render_view, sample_bilinear
 
 PADDING = 8  # texels between charts
 
@@ -40,6 +40,9 @@ class BakeConfig:
     sharpness: float = 2.0
     """High frequencies: weight relative to the best view, to this power."""
     min_cosine: float = 0.12
+    refine_rounds: int = 1
+    """Passes that render the texture into the views and give back what it misses there (Landweber's iteration);
+    one takes out what resampling lost, more would only chase the views' quarrels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +140,52 @@ def bake(
         blend = np.clip(certainty / 0.15, 0, 1)[:, None]
         texel[part] = agreed * blend + fallback[part] * (1 - blend)
         seen[part] = certainty > 0.02
-    texture = _pad(mask, texel, size)
-    mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=texture)
+    mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=_pad(mask, texel, size))
+    if config.refine_rounds:
+        sight = [_sight(points, normal, cameras, view, scene) for view in range(len(cameras))]
+        for _ in range(config.refine_rounds):
+            texel = np.clip(texel + _missed(mesh, images, cameras, sight, scene, len(points)), 0, 1)
+            mesh = replace(mesh, texture=_pad(mask, texel, size))
     return BakedTexture(mesh, float(seen.mean()) if len(seen) else 0.0, gains)
+
+
+def _sight(
+    points: Float[np.ndarray, "t 3"],
+    normals: Float[np.ndarray, "t 3"],
+    cameras: Cameras,
+    view: int,
+    scene: RayScene,
+) -> tuple[Int[np.ndarray, " s"], Float[np.ndarray, " s"], Float[np.ndarray, "s 2"]]:
+    """Which points one view sees, each one's cosine to it, and where they project."""
+    toward = (cameras.centers[view] - points).astype(np.float32)
+    reach = np.linalg.norm(toward, axis=1)
+    toward /= reach[:, None]
+    cosine = (toward * normals).sum(1)
+    facing = np.flatnonzero(cosine > 0.05)
+    lift = 2e-3 * float(np.linalg.norm(np.ptp(points, axis=0)))
+    start = points[facing] + normals[facing] * lift
+    seen = facing[~scene.blocked(start, toward[facing], reach[facing])]
+    return seen, cosine[seen], cameras.project(points[seen].astype(np.float32), view)[0]
+
+
+def _missed(
+    mesh: Mesh,
+    images: Float[np.ndarray, "n h w 4"],
+    cameras: Cameras,
+    sight: list[tuple[Int[np.ndarray, " s"], Float[np.ndarray, " s"], Float[np.ndarray, "s 2"]]],
+    scene: RayScene,
+    count: int,
+) -> Float[np.ndarray, "t 3"]:
+    """Per texel the mean over the views, by projected area, of view less re-rendered texture; pixels that only
+    one of the two covers say nothing."""
+    total, weight = np.zeros((count, 3), np.float32), np.full((count, 1), 1e-3, np.float32)
+    for view, (seen, cosine, xy) in enumerate(sight):
+        again = render_view(mesh, cameras, view, scene=scene)
+        both = (images[view][..., 3:] > 0.5) & (again[..., 3:] > 0.5)
+        residual = np.where(both, images[view][..., :3] - again[..., :3], 0).astype(np.float32)
+        total[seen] += cosine[:, None] * sample_bilinear(residual, xy)
+        weight[seen] += cosine[:, None]
+    return total / weight
 
 
 def _source(

@@ -1,0 +1,145 @@
+"""The last step of the shape: outlines that meet the silhouettes half-way.
+
+An intersection of silhouettes that wander from view to view is too small, for the smallest one wins at every
+place. Here every vertex on a view's outline is asked how far that view's silhouette is from it, and the surface
+moves along its normals to the views' mean, smoothly in between. Where the views agree nothing moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import sparse
+from scipy.sparse.linalg import cg
+
+from mv3d.recon.hull import silhouette_distance
+from mv3d.render.cameras import Cameras
+from mv3d.render.mesh import face_normals, vertex_normals
+from mv3d.render.raycast import RayScene, sample_bilinear
+
+
+@dataclass(frozen=True)
+class OutlineConfig:
+    """Lengths are shares of the image's width."""
+
+    rounds: int = 4
+    farthest: float = 0.014
+    """A silhouette farther away than this belongs to something else, or is wrong: it is not followed."""
+    own: float = 0.006
+    """A vertex this near to the border of the mesh's own mask is on the outline."""
+    stiffness: float = 1.0
+    """Weight of smoothness along an edge of the mesh, against one view's wish."""
+    inward: float = 5.0
+    """How much more a view counts that wants the outline smaller."""
+    damping: float = 0.8
+
+
+def fit_outlines(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    alphas: Float[np.ndarray, "n h w"],
+    cameras: Cameras,
+    config: OutlineConfig | None = None,
+) -> Float[np.ndarray, "v 3"]:
+    """Vertices moved along their normals so that the mesh's outlines lie amid the views' silhouettes.
+
+    Faces and topology stay; a vertex whose faces would turn over stays where it was.
+    """
+    config = config or OutlineConfig()
+    distances = [silhouette_distance(alpha) for alpha in alphas]
+    links = _links(len(vertices), faces)
+    for _ in range(config.rounds):
+        wish, weight = _wishes(vertices, faces, distances, cameras, config)
+        offset = config.damping * _spread(wish, weight, links, config.stiffness)
+        vertices = _moved(vertices, faces, offset)
+    return vertices
+
+
+def _wishes(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    distances: list[Float[np.ndarray, "h w"]],
+    cameras: Cameras,
+    config: OutlineConfig,
+) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]]:
+    """Sum over the views of each outline vertex's way to the silhouette (world units, outward positive), and
+    the number of views that were asked."""
+    scene = RayScene(vertices, faces)
+    normals = face_normals(vertices, faces)
+    wish, weight = np.zeros(len(vertices)), np.zeros(len(vertices))
+    size = min(cameras.width, 320)
+    little = cameras.resized(size, max(2, round(cameras.height * size / cameras.width)))
+    for view, distance in enumerate(distances):
+        hits = scene.first_hits(*little.rays(view))
+        mask = (hits.face >= 0).reshape(little.height, little.width)
+        if not mask.any() or mask.all():
+            continue
+        rim = np.flatnonzero(_on_rim(vertices, faces, normals, cameras.centers[view]))
+        xy, depth = cameras.project(vertices[rim].astype(np.float64), view)
+        own = sample_bilinear(
+            silhouette_distance(mask.astype(np.float32))[..., None], xy * (size / cameras.width)
+        )[:, 0]
+        there = sample_bilinear(distance[..., None], xy)[:, 0]
+        inner = ((xy > 1) & (xy < [cameras.width - 1, cameras.height - 1])).all(1) & (depth > 0)
+        asked = inner & (np.abs(own) < config.own * size) & (np.abs(there) < config.farthest * cameras.width)
+        way = there - own * (cameras.width / size)
+        # Matter over background shows more than background over matter.
+        share = np.where(way < 0, config.inward, 1.0)[asked]
+        wish[rim[asked]] += share * way[asked] * depth[asked] / cameras.fl_x[view]
+        weight[rim[asked]] += share
+    return wish, weight
+
+
+def _on_rim(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int[np.ndarray, "f 3"],
+    normals: Float[np.ndarray, "f 3"],
+    center: Float[np.ndarray, " 3"],
+) -> Bool[np.ndarray, " v"]:
+    """Vertices with a face toward the camera and a face away from it."""
+    toward = ((center - vertices[faces[:, 0]]) * normals).sum(1) > 0
+    front, back = np.zeros(len(vertices), bool), np.zeros(len(vertices), bool)
+    front[faces[toward].ravel()] = True
+    back[faces[~toward].ravel()] = True
+    return front & back
+
+
+def _links(count: int, faces: Int[np.ndarray, "f 3"]) -> sparse.csr_matrix:
+    start, end = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
+    one_way = sparse.coo_matrix((np.ones(len(start)), (start, end)), (count, count)).tocsr()
+    both = one_way + one_way.T
+    both.data[:] = 1.0
+    return both
+
+
+def _spread(
+    wish: Float[np.ndarray, " v"],
+    weight: Float[np.ndarray, " v"],
+    links: sparse.csr_matrix,
+    stiffness: float,
+) -> Float[np.ndarray, " v"]:
+    """The offset o of least Σ weight·(o − wish/weight)² + stiffness·Σ_edges (o_i − o_j)²."""
+    degree = np.asarray(links.sum(1)).ravel()
+    # The tiny last term keeps a shell without any outline vertex solvable: it stays.
+    system = sparse.diags(weight + stiffness * degree + 1e-4) - stiffness * links
+    return cg(system, wish, rtol=1e-4, maxiter=500)[0]
+
+
+def _moved(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], offset: Float[np.ndarray, " v"]
+) -> Float[np.ndarray, "v 3"]:
+    before = face_normals(vertices, faces)
+    normals = vertex_normals(vertices, faces)
+    still = np.zeros(len(vertices), bool)
+    for _ in range(8):
+        moved = (vertices + np.where(still, 0, offset)[:, None] * normals).astype(np.float32)
+        after = face_normals(moved, faces)
+        # Turned over, or shrunk to a sliver.
+        bad = (before * after).sum(1) <= 0.05 * (before * before).sum(1)
+        bad &= ~still[faces].all(1)
+        if not bad.any():
+            return moved
+        still[faces[bad].ravel()] = True
+    return vertices
