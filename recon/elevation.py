@@ -18,7 +18,7 @@ from mv3d.recon.hull import common_box, march_lowest, silhouette_distance, view_
 from mv3d.render.cameras import Cameras, orbit_cameras
 
 CANDIDATES_DEG = (-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0, 55.0)
-_IMAGE, _GRID = 128, 56
+_COARSE, _FINE = (64, 32), (128, 48)  # pixels and grid samples along a side: to find the valley, and its floor
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,28 @@ def estimate_elevation(
 
     Raises InputError where no elevation makes a common object.
     """
-    small = _shrink(alphas)
+    coarse, fine = (_Silhouettes.of(alphas, *size) for size in (_COARSE, _FINE))
 
-    def coverage(elevation_deg: float) -> float:
+    def coverage(elevation_deg: float, small: _Silhouettes) -> float:
         cameras = orbit_cameras(
             elevation_deg,
             azimuths_deg,
             radius=radius,
             fov_deg=fov_deg,
-            width=small.shape[2],
-            height=small.shape[1],
+            width=small.alphas.shape[2],
+            height=small.alphas.shape[1],
         )
-        return silhouette_coverage(small, cameras)
+        return _coverage(small, cameras)
 
-    scores = {angle: coverage(angle) for angle in CANDIDATES_DEG}
+    rough = {angle: coverage(angle, coarse) for angle in CANDIDATES_DEG}
+    start = max(rough, key=lambda angle: rough[angle])
+    scores = {start: coverage(start, fine)}
     step = 5.0
     while step >= 0.6:
         best = max(scores, key=lambda angle: scores[angle])
         for angle in (best - step, best + step):
             if abs(angle) < 85 and angle not in scores:
-                scores[angle] = coverage(angle)
+                scores[angle] = coverage(angle, fine)
         step /= 2
     best = max(scores, key=lambda angle: scores[angle])
     if scores[best] < 0.5:
@@ -78,27 +80,47 @@ def estimate_elevation(
 
 def silhouette_coverage(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> float:
     """Share of all silhouette pixels whose rays meet the intersection of the cones, mean over the views."""
+    return _coverage(_Silhouettes(alphas, _distances(alphas), _FINE[1]), cameras)
+
+
+@dataclass(frozen=True, eq=False)
+class _Silhouettes:
+    alphas: Float[np.ndarray, "n h w"]
+    distances: Float[torch.Tensor, "n h w"]
+    grid: int
+
+    @staticmethod
+    def of(alphas: Float[np.ndarray, "n h w"], pixels: int, grid: int) -> _Silhouettes:
+        small = _shrink(alphas, pixels)
+        return _Silhouettes(small, _distances(small), grid)
+
+
+def _distances(alphas: Float[np.ndarray, "n h w"]) -> Float[torch.Tensor, "n h w"]:
+    return torch.tensor(np.stack([silhouette_distance(alpha) for alpha in alphas]))
+
+
+def _coverage(silhouettes: _Silhouettes, cameras: Cameras) -> float:
     device = torch.device("cpu")
-    distances = torch.tensor(np.stack([silhouette_distance(a) for a in alphas]))
+    alphas = silhouettes.alphas
     try:
         center, half = common_box(alphas, cameras)
     except InputError:
         return 0.0
-    grid = Grid.around((center - half).tolist(), (center + half).tolist(), _GRID)
-    lowest = torch.stack(view_distances(distances, cameras, grid.points(device))).amin(0)
+    grid = Grid.around((center - half).tolist(), (center + half).tolist(), silhouettes.grid)
+    lowest = torch.stack(view_distances(silhouettes.distances, cameras, grid.points(device))).amin(0)
     sdf = -lowest.reshape(grid.shape)
     shares = []
     for view in range(len(cameras)):
         ys, xs = np.nonzero(alphas[view] > 0.5)
         xy = np.stack([xs + 0.5, ys + 0.5], 1)[:: max(1, len(xs) // 1500)]
         origin, direction = (torch.tensor(a, dtype=torch.float32) for a in cameras.rays(view, xy))
-        low, _ = march_lowest(sdf, grid, origin, direction, samples=72)
+        low, _ = march_lowest(sdf, grid, origin, direction, samples=int(1.3 * silhouettes.grid))
         shares.append(float((low < 0.25 * grid.spacing).float().mean()))
     return float(np.mean(shares))
 
 
-def _shrink(alphas: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "n s t"]:
+def _shrink(alphas: Float[np.ndarray, "n h w"], pixels: int) -> Float[np.ndarray, "n s t"]:
     height, width = alphas.shape[1:]
-    scale = min(1.0, _IMAGE / max(height, width))
+    scale = min(1.0, pixels / max(height, width))
     size = (max(8, round(height * scale)), max(8, round(width * scale)))
     return torch.nn.functional.interpolate(torch.tensor(alphas)[:, None], size, mode="area")[:, 0].numpy()
