@@ -62,7 +62,9 @@ class CatalogueItem:
                 "rename it in the catalogue"
             )
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise InputError(f"sha256 of {self.uid}: expected 64 hexadecimal digits, got {self.sha256[:80]!r}")
+            raise InputError(
+                f"sha256 of {self.uid}: expected 64 hexadecimal digits, got {self.sha256[:80]!r}"
+            )
 
 
 def safe_uid(name: str) -> str:
@@ -81,7 +83,9 @@ def read_list(path: Path | str) -> list[CatalogueItem]:
     if path.is_dir():
         items = _read_folder(path)
         if not items:
-            raise InputError(f"{path}: expected {', '.join(SUFFIXES)} files, found none; the catalogue is empty")
+            raise InputError(
+                f"{path}: expected {', '.join(SUFFIXES)} files, found none; the catalogue is empty"
+            )
     elif path.is_file():
         items = [_from_row(row, path.parent, f"{path}: entry {n}") for n, row in enumerate(_rows(path), 1)]
         if not items:
@@ -113,7 +117,9 @@ def write_list(path: Path | str, items: Iterable[CatalogueItem]) -> None:
         writer.writerows({**row, "tags": " ".join(row.get("tags", []))} for row in rows)
         write_text(path, buffer.getvalue())
     else:
-        raise UsageError(f"{path.name}: expected a list ending in .jsonl or .csv, got {path.suffix or 'none'}")
+        raise UsageError(
+            f"{path.name}: expected a list ending in .jsonl or .csv, got {path.suffix or 'none'}"
+        )
 
 
 def read_uids(path: Path | str) -> tuple[str, ...]:
@@ -172,7 +178,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 raise InputError(f"{path}: entry {number}: expected as many columns as the header has")
         return rows
     if suffix not in LIST_SUFFIXES:
-        raise InputError(f"{path}: expected a folder or one of {', '.join(LIST_SUFFIXES)}, got {suffix or 'none'}")
+        raise InputError(
+            f"{path}: expected a folder or one of {', '.join(LIST_SUFFIXES)}, got {suffix or 'none'}"
+        )
     try:
         if suffix == ".json":
             rows = json.loads(text)

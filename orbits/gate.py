@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Num
 
 from mv3d.errors import InputError, Mv3dError, UsageError
 from mv3d.orbits.parts import face_areas, part_boxes, touching_groups
@@ -105,7 +105,7 @@ class GateConfig:
             raise UsageError(f"--textures: expected any, coloured or textured, got {self.textures}")
 
 
-def check_model(model: Model, config: GateConfig = GateConfig()) -> None:  # noqa: B008 - frozen
+def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
     """Judge a model as it was loaded, before rendering. Raises Rejected."""
     if not len(model.faces):
         raise Rejected("no_faces", "expected triangles, got none")
@@ -166,7 +166,7 @@ def _has_contrast(texture: Num[np.ndarray, "h w c"]) -> bool:
     return float(texture[::rows, ::columns, :3].std((0, 1)).max()) > 2.0
 
 
-def _mean_colour(material: Material) -> Float[np.ndarray, "3"]:
+def _mean_colour(material: Material) -> Float[np.ndarray, 3]:
     """Linear, of base and emission together."""
     base = np.array(material.base_color[:3], np.float64)
     if material.base_color_texture is not None:
@@ -182,7 +182,9 @@ def _linear(srgb: np.ndarray) -> np.ndarray:
 
 
 def _srgb(linear: np.ndarray) -> np.ndarray:
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    return np.where(
+        linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
+    )
 
 
 def _check_scene(model: Model, largest: float, config: GateConfig) -> None:
@@ -200,13 +202,15 @@ def _check_scene(model: Model, largest: float, config: GateConfig) -> None:
     limit = config.ground_groups if ground.any() else config.scene_groups
     if groups >= limit and dominant < config.scene_dominant:
         where = "on a common ground" if ground.any() else "apart from each other"
-        raise Rejected("scene", f"{groups} groups of parts {where}, the largest with {dominant:.0%} of the surface")
+        raise Rejected(
+            "scene", f"{groups} groups of parts {where}, the largest with {dominant:.0%} of the surface"
+        )
 
 
 def _ground(
     boxes: Float[np.ndarray, "n 2 3"],
-    low: Float[np.ndarray, "3"],
-    high: Float[np.ndarray, "3"],
+    low: Float[np.ndarray, 3],
+    high: Float[np.ndarray, 3],
     largest: float,
     config: GateConfig,
 ) -> Bool[np.ndarray, " n"]:
@@ -220,7 +224,7 @@ def _ground(
 
 def check_frames(
     frames: Num[np.ndarray, "n h w 4"] | Sequence[Num[np.ndarray, "h w 4"]],
-    config: GateConfig = GateConfig(),  # noqa: B008 - frozen
+    config: GateConfig = GateConfig(),
 ) -> None:
     """Judge a rendered orbit: straight-alpha sRGB frames, uint8 or float in [0, 1]. Raises Rejected.
 

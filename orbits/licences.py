@@ -85,8 +85,8 @@ def parse_licence(text: str) -> Licence:
         if licence is not None and licence not in found:
             found.append(licence)
     commercial = all(licence.commercial for licence in found)
-    restricted = commercial and _RESTRICTION.search(flat) or _NO_DERIVATIVES.search(flat) and all(
-        licence.derivatives for licence in found
+    restricted = (commercial and _RESTRICTION.search(flat)) or (
+        _NO_DERIVATIVES.search(flat) and all(licence.derivatives for licence in found)
     )
     if not found or unknown or restricted:
         label = re.sub(r"[^A-Za-z0-9.]+", "-", text.strip().removeprefix("LicenseRef-"))[:60].strip("-.")
