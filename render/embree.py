@@ -1,64 +1,490 @@
-"""The default backend: Embree ray casting on the CPU."""
+"""The default backend: Embree ray casting on the CPU.
+
+An object is prepared once (acceleration structure, texture pyramids, light baked onto its surface) and then seen
+from all cameras. Anti-aliasing is adaptive: every pixel gets a ray through its centre; pixels in which the
+surface has an edge (silhouette, crease, overlap, change of material or of texture chart, anything see-through)
+are replaced by the mean of all their `samples` rays; in the others the surface is smooth and its texture is
+filtered over the pixel. `EmbreeRenderer(adaptive=False)` casts all rays everywhere.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mv3d.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
+from mv3d.render.lightmap import LightMap, bake_lightmap, pieces, white_lightmap
 from mv3d.render.model import Model
-from mv3d.render.raycast import RayScene, sample_bilinear
+from mv3d.render.prefilter import LightField
 from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.shading import shade
+from mv3d.render.surface import Channels, Points, Surface
+from mv3d.render.textures import encode_srgb
+from mv3d.render.tracing import Crossings, Tracer
+
+_CHUNK = 16384  # points shaded at a time: their arrays stay in the second-level cache
+_RAYS = 1 << 19  # rays cast at a time, which bounds the memory
+_LAYERS = 16  # see-through surfaces behind one another
+_PROBE = 6  # every so many pixels a ray finds out which surfaces are seen from behind
+_GATHER_SPACING = 96  # points of baked light along the largest side of the object
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One view: (h, w, ...) arrays as in `Rendered`, without the first axis."""
+
+    rgba: Float[np.ndarray, "h w 4"]
+    depth: Float[np.ndarray, "h w"] | None
+    normals: Float[np.ndarray, "h w 3"] | None
+    albedo: Float[np.ndarray, "h w 3"] | None
+
+
+@dataclass(frozen=True)
 class EmbreeRenderer:
-    """See `mv3d.render.renderer.Renderer`."""
+    """See `mv3d.render.renderer.Renderer`. adaptive: see the module."""
+
+    adaptive: bool = True
 
     def render(
         self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
     ) -> Rendered:
-        scene = RayScene(model.vertices, model.faces)
-        light = environment.radiance.mean((0, 1))
+        """Pictures of the model from every camera. Raises InputError for a model without faces."""
         shape = (len(cameras), cameras.height, cameras.width)
-        rgba = np.zeros((*shape, 4), np.float32)
-        depth = np.full(shape, np.inf, np.float32)
-        normals = np.zeros((*shape, 3), np.float32)
-        albedo = np.zeros((*shape, 3), np.float32)
+        rgba = np.empty((*shape, 4), np.float32)
+        depth = np.empty(shape, np.float32) if "depth" in settings.outputs else None
+        normals = np.empty((*shape, 3), np.float32) if "normals" in settings.outputs else None
+        albedo = np.empty((*shape, 3), np.float32) if "albedo" in settings.outputs else None
+        for view, frame in enumerate(self.frames(model, cameras, environment, settings)):
+            rgba[view] = frame.rgba
+            for whole, part in ((depth, frame.depth), (normals, frame.normals), (albedo, frame.albedo)):
+                if whole is not None and part is not None:
+                    whole[view] = part
+        return Rendered(rgba, depth, normals, albedo)
+
+    def frames(
+        self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
+    ) -> Iterator[Frame]:
+        """The views one by one, so that no more than one is in memory."""
+        if not len(model.faces):
+            raise InputError("model: expected at least one face, got none")
+        scene = _prepare(model, cameras, environment, settings)
         for view in range(len(cameras)):
-            origins, directions = cameras.rays(view)
-            hits = scene.first_hits(origins, directions)
-            hit = hits.face >= 0
-            corners = model.faces[hits.face[hit]]
-            bary = hits.bary[hit][:, :, None]
-            base = np.ones((int(hit.sum()), 3), np.float32)
-            for index, material in enumerate(model.materials):
-                mine = model.face_material[hits.face[hit]] == index
-                color = np.array(material.base_color[:3], np.float32)
-                if material.base_color_texture is not None and model.uv is not None:
-                    h, w = material.base_color_texture.shape[:2]
-                    uv = (model.uv[corners[mine]] * bary[mine]).sum(1) % 1
-                    color = (
-                        color
-                        * (sample_bilinear(material.base_color_texture, uv * [w, h])[:, :3] / 255) ** 2.2
-                    )
-                base[mine] = color
-            if model.colors is not None:
-                base *= (model.colors[corners] * bary).sum(1)[:, :3]
-            normal = (model.normals[corners] * bary).sum(1)
-            normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-            normal *= np.where((normal * directions[hit]).sum(1) > 0, -1, 1)[:, None]
-            flat = lambda image: image[view].reshape(-1, *image.shape[3:])  # noqa: E731, B023
-            flat(rgba)[hit] = np.concatenate(
-                [np.clip(base * light, 0, 1) ** (1 / 2.2), np.ones((len(base), 1))], 1
+            yield _render_view(scene, cameras, view, settings, self.adaptive)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    surface: Surface
+    tracer: Tracer
+    light: LightField
+    lightmap: LightMap
+    smooth_group: Int[np.ndarray, " f"]
+
+
+class _SolidTracer:
+    """First crossings with what casts a shadow: rays go on through what is more clear than solid."""
+
+    def __init__(self, tracer: Tracer, surface: Surface, lift: float) -> None:
+        self._tracer, self._surface, self._lift = tracer, surface, lift
+
+    def first(self, origins: np.ndarray, directions: np.ndarray) -> Crossings:
+        hits = self._tracer.first(origins, directions)
+        if not self._surface.has_see_through:
+            return hits
+        face, back = hits.face.copy(), hits.back.copy()
+        u, v, distance = hits.u.copy(), hits.v.copy(), hits.distance.copy()
+        active = np.flatnonzero(face >= 0)
+        for _ in range(4):
+            active = active[self._surface.see_through[face[active]]]
+            if not len(active):
+                break
+            points = Points(face[active], u[active], v[active], back[active], np.zeros(len(active), np.float32))
+            active = active[self._surface.base(points)[3] < 0.5]
+            if not len(active):
+                break
+            beyond = distance[active] + self._lift
+            onward = self._tracer.first(origins[active] + directions[active] * beyond[:, None], directions[active])
+            face[active], u[active], v[active], back[active] = onward.face, onward.u, onward.v, onward.back
+            distance[active] = onward.distance + beyond
+            active = active[face[active] >= 0]
+        return Crossings(face, u, v, distance, back)
+
+
+def _prepare(model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings) -> _Scene:
+    tracer = Tracer(model.vertices, model.faces)
+    surface = Surface(model)
+    light = LightField(environment)
+    size = max(float(np.ptp(model.vertices, axis=0).max()), 1e-12)
+    group = pieces(model)
+    seen_behind = _pieces_seen_from_behind(tracer, group, cameras)
+    lightmap = bake_lightmap(
+        model,
+        _SolidTracer(tracer, surface, size * 1e-4),  # pyright: ignore[reportArgumentType]
+        light.cut(settings.light_samples),
+        surface.face_colors(),
+        backs=seen_behind[group],
+        spacing=size / _GATHER_SPACING,
+        bounces=settings.bounces,
+        size=size,
+    )
+    return _Scene(surface, tracer, light, lightmap, group)
+
+
+def _pieces_seen_from_behind(tracer: Tracer, group: np.ndarray, cameras: Cameras) -> np.ndarray:
+    """Whether any camera sees the back of a piece, found with few rays."""
+    behind = np.zeros(int(group.max()) + 1, bool)
+    ys, xs = np.mgrid[_PROBE // 2 : cameras.height : _PROBE, _PROBE // 2 : cameras.width : _PROBE]
+    xy = np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5], 1)
+    for view in range(len(cameras)):
+        hits = tracer.first(*cameras.rays(view, xy))
+        behind[group[hits.face[(hits.face >= 0) & hits.back]]] = True
+    return behind
+
+
+def sample_offsets(samples: int, seed: int) -> Float[np.ndarray, "s 2"]:
+    """Places of the samples in a pixel, (0, 1)²: the centre, a rotated grid of four, or Roberts' R2 sequence
+    (2018), shifted on the torus by the seed (0: not shifted)."""
+    if samples == 1:
+        return np.array([[0.5, 0.5]])
+    if samples == 4:
+        places = np.array([[0.375, 0.125], [0.875, 0.375], [0.125, 0.625], [0.625, 0.875]])
+    else:
+        plastic = 1.32471795724474602596
+        places = (0.5 + np.arange(samples)[:, None] / np.array([plastic, plastic**2])) % 1
+    if seed:
+        places = (places + np.random.default_rng(seed).random(2)) % 1
+    return places
+
+
+class _Eye:
+    """One camera's rays; their directions have depth 1, so a distance is the depth along the optical axis."""
+
+    def __init__(self, cameras: Cameras, view: int) -> None:
+        self.center = cameras.centers[view].astype(np.float32)
+        rotation = cameras.c2w[view, :3, :3]
+        self._x = (rotation[:, 0] / cameras.fl_x[view]).astype(np.float32)
+        self._y = (-rotation[:, 1] / cameras.fl_y[view]).astype(np.float32)
+        corner = -rotation[:, 2] - rotation[:, 0] * cameras.cx[view] / cameras.fl_x[view]
+        self._corner = (corner + rotation[:, 1] * cameras.cy[view] / cameras.fl_y[view]).astype(np.float32)
+        self.pixel = np.float32(1 / np.sqrt(cameras.fl_x[view] * cameras.fl_y[view]))
+
+    def directions(self, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "r 3"]:
+        result = np.empty((len(x), 3), np.float32)
+        for axis in range(3):
+            result[:, axis] = x * self._x[axis]
+            result[:, axis] += y * self._y[axis]
+            result[:, axis] += self._corner[axis]
+        return result
+
+    def trace(self, tracer: Tracer, directions: np.ndarray) -> Crossings:
+        origins = np.empty_like(directions)
+        origins[:] = self.center
+        if len(directions) <= _RAYS:
+            return tracer.first(origins, directions)
+        parts = [
+            tracer.first(origins[start : start + _RAYS], directions[start : start + _RAYS])
+            for start in range(0, len(directions), _RAYS)
+        ]
+        return Crossings(
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("face", "u", "v", "distance", "back")
             )
-            axis = -cameras.c2w[view, :3, 2]
-            flat(depth)[hit] = hits.distance[hit] * (directions[hit] @ axis)
-            flat(normals)[hit] = normal
-            flat(albedo)[hit] = np.clip(base, 0, 1) ** (1 / 2.2)
-        wanted = settings.outputs
-        return Rendered(
-            rgba,
-            depth if "depth" in wanted else None,
-            normals if "normals" in wanted else None,
-            albedo if "albedo" in wanted else None,
         )
+
+
+def _window(model: Model, cameras: Cameras, view: int) -> tuple[int, int, int, int]:
+    """Rows and columns (top, bottom, left, right) outside which nothing of the model can be seen."""
+    low, high = model.vertices.min(0).astype(np.float64), model.vertices.max(0).astype(np.float64)
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
+    xy, depth = cameras.project(corners, view)
+    if depth.min() <= 1e-6 * np.abs(depth).max():
+        return 0, cameras.height, 0, cameras.width
+    if len(model.vertices) < 1_000_000:
+        xy, _ = cameras.project(model.vertices, view)
+    left, top = np.floor(np.clip(xy.min(0) - 1, 0, [cameras.width, cameras.height])).astype(int)
+    right, bottom = np.ceil(np.clip(xy.max(0) + 1, 0, [cameras.width, cameras.height])).astype(int)
+    return int(top), int(bottom), int(left), int(right)
+
+
+class _Shots:
+    """Rays shaded: premultiplied linear colour and albedo, alpha; one array a channel."""
+
+    def __init__(self, count: int, *, albedo: bool) -> None:
+        self.color = np.zeros((4, count), np.float32)
+        self.albedo = np.zeros((3, count), np.float32) if albedo else None
+
+
+def _render_view(scene: _Scene, cameras: Cameras, view: int, settings: RenderSettings, adaptive: bool) -> Frame:
+    height, width = cameras.height, cameras.width
+    wanted = settings.outputs
+    rgba = np.zeros((height, width, 4), np.float32)
+    depth = np.full((height, width), np.inf, np.float32) if "depth" in wanted else None
+    normals = np.zeros((height, width, 3), np.float32) if "normals" in wanted else None
+    albedo = np.zeros((height, width, 3), np.float32) if "albedo" in wanted else None
+    frame = Frame(rgba, depth, normals, albedo)
+    top, bottom, left, right = _window(scene.surface.model, cameras, view)
+    if bottom <= top or right <= left:
+        return frame
+    eye = _Eye(cameras, view)
+    rows, columns = bottom - top, right - left
+    ys, xs = np.divmod(np.arange(rows * columns, dtype=np.int32), np.int32(columns))
+    x, y = xs + np.float32(left + 0.5), ys + np.float32(top + 0.5)
+    directions = eye.directions(x, y)
+    hits = eye.trace(scene.tracer, directions)
+    cull = settings.backfaces == "cull"
+    hit = np.flatnonzero(hits.face >= 0)
+    face, back, distance = hits.face[hit], hits.back[hit], hits.distance[hit]
+    points = Points(face, hits.u[hit], hits.v[hit], back, distance * eye.pixel)
+    normal, facing = _center_geometry(scene.surface, points, directions[hit])
+    if adaptive and settings.samples > 1:
+        edge = _edges(scene, hits.face.reshape(rows, columns), hit, face, distance, normal, facing, eye.pixel)
+    else:
+        edge = np.full(rows * columns, settings.samples > 1)
+    if scene.surface.has_see_through:
+        edge[hit[scene.surface.see_through[face]]] = True
+    if cull:
+        edge[hit[back & scene.surface.single_sided[face]]] = True
+    smooth = np.flatnonzero(~edge[hit])
+    result = _Shots(rows * columns, albedo=albedo is not None)
+    inner = _with_slope(points.part(smooth), facing[smooth])
+    shots = _shade_all(scene, inner, directions[hit[smooth]], settings, albedo is not None)
+    result.color[:, hit[smooth]] = shots.color
+    if albedo is not None:
+        result.albedo[:, hit[smooth]] = shots.albedo
+    _shoot_edges(scene, eye, np.flatnonzero(edge), xs + left, ys + top, settings, result)
+    _store(frame, result, (slice(top, bottom), slice(left, right)))
+    if depth is not None or normals is not None:
+        _store_geometry(scene, eye, frame, hits, directions, hit, normal, points, cull, (top, bottom, left, right))
+    return frame
+
+
+def _center_geometry(surface: Surface, points: Points, directions: np.ndarray) -> tuple[Channels, np.ndarray]:
+    """Interpolated normals on the seen side, and the cosine between the ray and the face's own normal."""
+    normal = surface.normal(points, bumped=False)
+    ground = [surface.ground[axis].take(points.face) for axis in range(3)]
+    facing = sum(ground[axis] * directions[:, axis] for axis in range(3))
+    length = np.sqrt(sum(directions[:, axis] ** 2 for axis in range(3)))
+    return normal, np.abs(facing) / length
+
+
+def _with_slope(points: Points, facing: np.ndarray) -> Points:
+    """Footprints on slanted surfaces: longer by 1/cosine in one direction; the mean of the two is taken."""
+    footprint = points.footprint / np.sqrt(np.maximum(facing, np.float32(0.05)))
+    return Points(points.face, points.u, points.v, points.back, footprint)
+
+
+def _edges(
+    scene: _Scene,
+    faces: Int[np.ndarray, "r c"],
+    hit: np.ndarray,
+    face: np.ndarray,
+    distance: np.ndarray,
+    normal: Channels,
+    facing: np.ndarray,
+    pixel: np.float32,
+) -> Bool[np.ndarray, " p"]:
+    """Pixels between whose centres and a neighbour's the surface does not go on smoothly."""
+    rows, columns = faces.shape
+    edge = np.zeros((rows, columns), bool)
+    covered = faces >= 0
+
+    def grid(values: np.ndarray) -> np.ndarray:
+        image = np.zeros(rows * columns, values.dtype)
+        image[hit] = values
+        return image.reshape(rows, columns)
+
+    depth = grid(distance)
+    # How much the depth changes from pixel to pixel on this slope.
+    slope = distance * pixel * (np.sqrt(1 / np.maximum(facing, np.float32(0.02)) ** 2 - 1) * 2 + 1)
+    step = grid(slope)
+    axes = [grid(axis) for axis in normal]
+    material = grid(scene.surface.material[face] + 1)
+    several = len(scene.surface.model.materials) > 1
+    for a, b in (
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+    ):
+        broken = axes[0][a] * axes[0][b]
+        broken += axes[1][a] * axes[1][b]
+        broken += axes[2][a] * axes[2][b]
+        differ = broken < 0.95
+        differ |= np.abs(depth[a] - depth[b]) > np.maximum(step[a], step[b])
+        if several:
+            differ |= material[a] != material[b]
+        differ &= faces[a] != faces[b]
+        differ &= covered[a] | covered[b]
+        edge[a] |= differ
+        edge[b] |= differ
+    for a, b in (
+        ((slice(None, -1), slice(None, -1)), (slice(1, None), slice(1, None))),
+        ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))),
+    ):
+        differ = covered[a] != covered[b]
+        edge[a] |= differ
+        edge[b] |= differ
+    return edge.reshape(-1)
+
+
+def _shade_all(
+    scene: _Scene, points: Points, directions: Float[np.ndarray, "n 3"], settings: RenderSettings, albedo: bool
+) -> _Shots:
+    """Straight colour and alpha at points."""
+    shots = _Shots(len(points.face), albedo=albedo)
+    for start in range(0, len(points.face), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        some = points.part(part)
+        towards = directions[part]
+        inverse = 1 / np.sqrt(towards[:, 0] ** 2 + towards[:, 1] ** 2 + towards[:, 2] ** 2)
+        view = [towards[:, axis] * -inverse for axis in range(3)]
+        base = scene.surface.base(some)
+        normal = scene.surface.normal(some)
+        color = shade(
+            scene.surface,
+            scene.light,
+            scene.lightmap,
+            some,
+            view,
+            normal,
+            base,
+            diffuse_only=settings.diffuse_only,
+        )
+        for channel in range(3):
+            shots.color[channel, part] = color[channel]
+            if shots.albedo is not None:
+                shots.albedo[channel, part] = base[channel]
+        shots.color[3, part] = base[3]
+    return shots
+
+
+def _shoot_edges(
+    scene: _Scene,
+    eye: _Eye,
+    pixels: np.ndarray,
+    xs: np.ndarray,
+    ys: np.ndarray,
+    settings: RenderSettings,
+    result: _Shots,
+) -> None:
+    """All samples of the given pixels; their mean goes into `result`."""
+    offsets = sample_offsets(settings.samples, settings.seed).astype(np.float32)
+    step = max(1, _RAYS // settings.samples)
+    for start in range(0, len(pixels), step):
+        some = pixels[start : start + step]
+        x = (xs[some][:, None] + offsets[:, 0]).reshape(-1)
+        y = (ys[some][:, None] + offsets[:, 1]).reshape(-1)
+        directions = eye.directions(x, y)
+        shots = _through_layers(scene, eye, directions, settings, result.albedo is not None)
+        for sums, values in ((result.color, shots.color), (result.albedo, shots.albedo)):
+            if sums is not None and values is not None:
+                sums[:, some] = values.reshape(len(values), len(some), settings.samples).mean(2)
+
+
+def _through_layers(
+    scene: _Scene, eye: _Eye, directions: np.ndarray, settings: RenderSettings, albedo: bool
+) -> _Shots:
+    """Rays through see-through surfaces, composited front to back: premultiplied colour and alpha."""
+    surface = scene.surface
+    result = _Shots(len(directions), albedo=albedo)
+    active = np.arange(len(directions))
+    passed = np.zeros(len(directions), np.float32)
+    remaining = np.ones(len(directions), np.float32)
+    pixel = eye.pixel / np.float32(np.sqrt(settings.samples))
+    for _ in range(_LAYERS):
+        towards = directions[active]
+        origins = eye.center + towards * passed[active][:, None]
+        hits = scene.tracer.first(origins, towards)
+        met = np.flatnonzero(hits.face >= 0)
+        active, towards = active[met], towards[met]
+        if not len(active):
+            break
+        distance = hits.distance[met] + passed[active]
+        points = Points(hits.face[met], hits.u[met], hits.v[met], hits.back[met], distance * pixel)
+        ground = [surface.ground[axis].take(points.face) for axis in range(3)]
+        facing = np.abs(sum(ground[axis] * towards[:, axis] for axis in range(3)))
+        facing /= np.sqrt((towards**2).sum(1))
+        shots = _shade_all(scene, _with_slope(points, facing), towards, settings, albedo)
+        alpha = shots.color[3]
+        if settings.backfaces == "cull":
+            alpha = np.where(points.back & surface.single_sided[points.face], np.float32(0), alpha)
+        weight = remaining[active] * alpha
+        for channel in range(3):
+            result.color[channel, active] += shots.color[channel] * weight
+            if result.albedo is not None and shots.albedo is not None:
+                result.albedo[channel, active] += shots.albedo[channel] * weight
+        result.color[3, active] += weight
+        remaining[active] -= weight
+        passed[active] = distance * np.float32(1 + 1e-5)
+        active = active[remaining[active] > 1 / 512]
+        if not len(active) or not (surface.has_see_through or settings.backfaces == "cull"):
+            break
+    return result
+
+
+def _store(frame: Frame, result: _Shots, where: tuple[slice, slice]) -> None:
+    """Premultiplied linear → straight sRGB."""
+    shape = frame.rgba[where].shape[:2]
+    alpha = result.color[3]
+    covered = np.flatnonzero(alpha > 0)
+    share = 1 / alpha[covered]
+    image = np.zeros((len(alpha), 4), np.float32)
+    for channel in range(3):
+        image[covered, channel] = encode_srgb(result.color[channel, covered] * share)
+    image[:, 3] = np.minimum(alpha, 1)
+    frame.rgba[where] = image.reshape(*shape, 4)
+    if frame.albedo is not None and result.albedo is not None:
+        colors = np.zeros((len(alpha), 3), np.float32)
+        for channel in range(3):
+            colors[covered, channel] = encode_srgb(result.albedo[channel, covered] * share)
+        frame.albedo[where] = colors.reshape(*shape, 3)
+
+
+def _store_geometry(
+    scene: _Scene,
+    eye: _Eye,
+    frame: Frame,
+    hits: Crossings,
+    directions: np.ndarray,
+    hit: np.ndarray,
+    normal: Channels,
+    points: Points,
+    cull: bool,
+    window: tuple[int, int, int, int],
+) -> None:
+    """Depth and normals through the pixel centres, of the first surface that is more solid than clear."""
+    top, bottom, left, right = window
+    depth = np.full(hits.face.shape, np.inf, np.float32)
+    image = np.zeros((len(hits.face), 3), np.float32)
+    depth[hit] = hits.distance[hit]
+    for axis in range(3):
+        image[hit, axis] = normal[axis]
+    surface = scene.surface
+    doubtful = surface.see_through[points.face]
+    if cull:
+        doubtful = doubtful | (points.back & surface.single_sided[points.face])
+    active = hit[doubtful]
+    depth[active], image[active] = np.inf, 0
+    passed = np.zeros(len(active), np.float32)
+    for _ in range(_LAYERS):
+        if not len(active):
+            break
+        towards = directions[active]
+        onward = scene.tracer.first(eye.center + towards * passed[:, None], towards)
+        met = np.flatnonzero(onward.face >= 0)
+        active, distance = active[met], onward.distance[met] + passed[met]
+        some = Points(onward.face[met], onward.u[met], onward.v[met], onward.back[met], distance * eye.pixel)
+        solid = surface.base(some)[3] >= 0.5
+        if cull:
+            solid &= ~(some.back & surface.single_sided[some.face])
+        depth[active[solid]] = distance[solid]
+        image[active[solid]] = np.stack(surface.normal(some.part(solid), bumped=False), 1)
+        active, passed = active[~solid], distance[~solid] * np.float32(1 + 1e-5)
+    if frame.depth is not None:
+        frame.depth[top:bottom, left:right] = depth.reshape(bottom - top, right - left)
+    if frame.normals is not None:
+        frame.normals[top:bottom, left:right] = image.reshape(bottom - top, right - left, 3)

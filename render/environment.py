@@ -41,6 +41,23 @@ class Environment:
         return replace(self, radiance=np.roll(self.radiance, -columns, axis=1))
 
 
+def texel_directions(height: int, width: int) -> Float[np.ndarray, "h w 3"]:
+    """Unit directions in the world of the texels' centres of an equirectangular picture."""
+    down = (np.arange(height) + 0.5) / height * np.pi
+    azimuth = 2 * np.pi * (0.5 - (np.arange(width) + 0.5) / width)
+    ring = np.sin(down)[:, None]
+    return np.stack(
+        [ring * np.cos(azimuth), ring * np.sin(azimuth), np.broadcast_to(np.cos(down)[:, None], (height, width))],
+        -1,
+    )
+
+
+def texel_solid_angles(height: int, width: int) -> Float[np.ndarray, "h w"]:
+    """Steradians of the texels, 4π in total."""
+    edges = np.cos(np.arange(height + 1) / height * np.pi)
+    return np.broadcast_to(((edges[:-1] - edges[1:]) * 2 * np.pi / width)[:, None], (height, width))
+
+
 def uniform_environment(value: float = 1.0) -> Environment:
     """White light of the same radiance from everywhere."""
     return Environment("uniform", np.full((16, 32, 3), value, np.float32))
