@@ -29,6 +29,7 @@ from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
 from mv3d.render.model import Material, Model
 from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.textures import srgb_from_linear
 
 PROGRAM_VARIABLE = "MV3D_BLENDER"
 INSTALL = (
@@ -263,7 +264,9 @@ def rendered_from_passes(
     """Linear premultiplied EXR channels → the seam's sRGB with straight alpha."""
     depth = normals = albedo = None
     if "albedo" in pictures:
-        albedo = np.stack([_straight(_channels(picture, "Combined", "RGBA")) for picture in pictures["albedo"]])
+        albedo = np.stack(
+            [_straight(_channels(picture, "Combined", "RGBA")) for picture in pictures["albedo"]]
+        )
     if "centre" in pictures:
         centre = pictures["centre"]
         solid = np.stack([_channels(picture, "Combined", "A")[..., 0] >= 0.5 for picture in centre])
@@ -283,11 +286,6 @@ def _straight(premultiplied: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h
     color = premultiplied[..., :3] / np.maximum(alpha, 1e-6)
     color = srgb_from_linear(np.clip(color, 0, 1))
     return np.concatenate([np.where(alpha > 0, color, 0), alpha], -1).astype(np.float32)
-
-
-def srgb_from_linear(values: np.ndarray) -> np.ndarray:
-    """Linear in [0, 1] → sRGB (IEC 61966-2-1)."""
-    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055)
 
 
 def _channels(

@@ -1,0 +1,107 @@
+"""The light of an environment as torch functions of a direction, for rasterisers, which trace no rays: no
+surface shades another here. The same integrals as the Embree backend takes, differentiable by direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mv3d.render.environment import Environment
+from mv3d.render.prefilter import LightField, OctaMap
+
+_LEVELS = 8  # of roughness between 0 and 1, besides 0
+DIELECTRIC = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class TorchLight:
+    """Octahedral maps (1, 3, s + 2, s + 2) with a border. diffuse: mean radiance weighted by the cosine.
+    glossy: mean radiance weighted by the GGX lobes of roughness 0, 1/8 .. 1."""
+
+    diffuse: Float[Tensor, "1 3 s s"]
+    glossy: tuple[Float[Tensor, "1 3 t t"], ...]
+
+    def irradiance(self, normals: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Irradiance over π at unit normals: what a white matte surface sends back."""
+        return _lookup(self.diffuse, normals)
+
+    def reflection(
+        self, directions: Float[Tensor, "p 3"], roughness: Float[Tensor, " p"]
+    ) -> Float[Tensor, "p 3"]:
+        """Radiance from unit directions, blurred as the roughness in [0, 1] does."""
+        level = roughness.clamp(0, 1) * _LEVELS
+        total = torch.zeros_like(directions)
+        for number, table in enumerate(self.glossy):
+            weight = (1 - (level - number).abs()).clamp_min(0)
+            near = weight.detach() > 0
+            if near.any():
+                total = total.index_put(
+                    (near.nonzero()[:, 0],),
+                    weight[near, None] * _lookup(table, directions[near]),
+                    accumulate=True,
+                )
+        return total
+
+
+def torch_light(environment: Environment, device: torch.device | str) -> TorchLight:
+    """Integrate an environment once, for all views."""
+    field = LightField(environment)
+
+    def table(source: OctaMap) -> Tensor:
+        side = source.size + 2
+        return torch.as_tensor(source.planes, dtype=torch.float32, device=device).reshape(1, 3, side, side)
+
+    glossy = tuple(table(field.glossy(level / _LEVELS)) for level in range(_LEVELS + 1))
+    return TorchLight(table(field.irradiance), glossy)
+
+
+def specular_albedo(
+    f0: Float[Tensor, "p 3"], roughness: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
+) -> Float[Tensor, "p 3"]:
+    """Share of light that a GGX surface of reflectance `f0` mirrors in all, for the cosine of the viewing
+    angle. The fit of Karis, "Physically Based Shading on Mobile" (2014), `EnvBRDFApprox`."""
+    r0, r1 = 1 - roughness, 0.0425 - 0.0275 * roughness
+    r2, r3 = 1.04 - 0.572 * roughness, 0.022 * roughness - 0.04
+    a = torch.minimum(r0 * r0, torch.exp2(-9.28 * cosine)) * r0 + r1
+    return f0 * (r2 - 1.04 * a)[:, None] + (1.04 * a + r3)[:, None]
+
+
+def shade(
+    light: TorchLight,
+    base: Float[Tensor, "p 3"],
+    metallic: Float[Tensor, " p"],
+    roughness: Float[Tensor, " p"],
+    normals: Float[Tensor, "p 3"],
+    toward_viewer: Float[Tensor, "p 3"],
+    *,
+    diffuse_only: bool = False,
+) -> Float[Tensor, "p 3"]:
+    """Linear radiance of a metallic-roughness surface under an environment, by the split sum (Karis, "Real
+    Shading in Unreal Engine 4", 2013). All linear; directions unit, normals towards the viewer."""
+    matte = base * light.irradiance(normals)
+    if diffuse_only:
+        return matte
+    cosine = (normals * toward_viewer).sum(1).clamp(1e-4, 1)
+    mirrored = F.normalize(
+        2 * (normals * toward_viewer).sum(1, keepdim=True) * normals - toward_viewer, dim=1
+    )
+    f0 = DIELECTRIC + (base - DIELECTRIC) * metallic[:, None]
+    gloss = specular_albedo(f0, roughness, cosine)
+    plastic = specular_albedo(torch.full_like(base, DIELECTRIC), roughness, cosine)
+    return matte * (1 - plastic) * (1 - metallic)[:, None] + gloss * light.reflection(mirrored, roughness)
+
+
+def _lookup(table: Float[Tensor, "1 3 s s"], directions: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+    """Bilinear samples of an octahedral map (see `OctaMap`) in unit directions."""
+    flat = directions[:, :2] / directions.abs().sum(1, keepdim=True).clamp_min(1e-12)
+    sign = torch.where(flat < 0, -1.0, 1.0)
+    folded = (1 - flat.flip(1).abs()) * sign
+    at = torch.where(directions[:, 2:] < 0, folded, flat)
+    side = table.shape[-1]
+    grid = (at * ((side - 2) / side))[None, None]  # the border lies outside the map's own [-1, 1]
+    return F.grid_sample(table, grid, padding_mode="border", align_corners=False)[0, :, 0].T
