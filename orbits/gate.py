@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Num
 
 from mv3d.errors import InputError, Mv3dError, UsageError
 from mv3d.orbits.parts import face_areas, part_boxes, touching_groups
+from mv3d.orbits.pictures import missing_pictures
 from mv3d.render.model import Material, Model
 
 Reason = Literal[
@@ -105,8 +106,14 @@ class GateConfig:
             raise UsageError(f"--textures: expected any, coloured or textured, got {self.textures}")
 
 
-def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
-    """Judge a model as it was loaded, before rendering. Raises Rejected."""
+def check_model(
+    model: Model,
+    config: GateConfig = GateConfig(),
+    *,
+    path: Path | None = None,
+) -> None:
+    """Judge a model as it was loaded, before rendering. path: of its file, to look for pictures that it names
+    and that are not there. Raises Rejected."""
     if not len(model.faces):
         raise Rejected("no_faces", "expected triangles, got none")
     if len(model.faces) > config.max_faces:
@@ -118,11 +125,12 @@ def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
         raise Rejected("zero_size", "all vertices are at one place (zero scale, or a decoder is missing)")
     if not face_areas(model.vertices / largest, model.faces).sum() > 0:
         raise Rejected("zero_size", "no face has an area")
-    _, middle, smallest = sorted(principal_sides(points), reverse=True)
-    extent = max(principal_sides(points))
+    extent, middle, smallest = sorted(principal_sides(points), reverse=True)
     if middle < config.min_second_side * extent or smallest < config.min_third_side * extent:
         kind = "line" if middle < config.min_second_side * extent else "sheet"
         raise Rejected("too_thin", f"a {kind}: sides 1 : {middle / extent:.4f} : {smallest / extent:.5f}")
+    if path is not None and config.textures != "any" and (missing := missing_pictures(path)):
+        raise Rejected("missing_texture", "; ".join(missing[:3]))
     _check_colours(model, config)
     if not config.allow_scenes:
         _check_scene(model, largest, config)
