@@ -29,7 +29,7 @@ from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
 from mv3d.render.model import Material, Model
 from mv3d.render.renderer import Rendered, RenderSettings
-from mv3d.render.textures import srgb_from_linear
+from mv3d.render.textures import LINEAR_OF_SRGB, srgb_from_linear
 
 PROGRAM_VARIABLE = "MV3D_BLENDER"
 INSTALL = (
@@ -113,7 +113,7 @@ def write_job(
     settings: RenderSettings,
     options: BlenderRenderer,
 ) -> None:
-    """job.json, geometry.npz, environment.npy and texture_*.png: all that `blender_script.py` reads."""
+    """job.json, geometry.npz, environment.npy and texture_*: all that `blender_script.py` reads."""
     if not len(model.faces):
         raise InputError("model: expected at least one face, got none")
     # A face that names a vertex twice has no area, and Blender wants none of them.
@@ -191,8 +191,14 @@ def _material_entry(
         if unused or (settings.diffuse_only and name == "metallic_roughness_texture"):
             entry[name] = None
             continue
-        entry[name] = f"texture_{number}_{name}.png"
-        Image.fromarray(texture).save(folder / entry[name], compress_level=1)
+        if name in ("base_color_texture", "emissive_texture"):
+            # Handed over decoded: glTF filters light, Cycles would interpolate the sRGB values of a PNG.
+            entry[name] = f"texture_{number}_{name}.npy"
+            alpha = texture[..., 3:].astype(np.float32) / 255
+            np.save(folder / entry[name], np.concatenate([LINEAR_OF_SRGB[texture[..., :3]], alpha], -1))
+        else:
+            entry[name] = f"texture_{number}_{name}.png"
+            Image.fromarray(texture).save(folder / entry[name], compress_level=1)
     return entry
 
 

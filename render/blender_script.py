@@ -172,14 +172,20 @@ def add_mesh(scene: Any, path: Path, materials: list[Surface]) -> None:
     scene.collection.objects.link(bpy.data.objects.new("model", mesh))
 
 
-def add_environment(scene: Any, radiance: np.ndarray) -> None:
-    """(h, w, 3) linear; its layout is Blender's own: left to right is clockwise from above, the middle +X."""
-    height, width = radiance.shape[:2]
-    image = bpy.data.images.new("environment", width, height, float_buffer=True, is_data=True)
+def image_of(values: np.ndarray, name: str) -> Any:
+    """A float image of (h, w, 3 or 4) linear values, row 0 at the top."""
+    height, width, channels = values.shape
+    image = bpy.data.images.new(name, width, height, alpha=True, float_buffer=True, is_data=True)
     pixels = np.ones((height, width, 4), np.float32)
-    pixels[..., :3] = radiance[::-1]
+    pixels[..., :channels] = values[::-1]
     image.pixels.foreach_set(pixels.ravel())
     image.update()
+    return image
+
+
+def add_environment(scene: Any, radiance: np.ndarray) -> None:
+    """(h, w, 3) linear; its layout is Blender's own: left to right is clockwise from above, the middle +X."""
+    image = image_of(radiance, "environment")
     world = bpy.data.worlds.new("world")
     scene.world = world
     if bpy.app.version < (5, 0, 0):
@@ -242,14 +248,22 @@ class Surface:
         return node.outputs[0]
 
     # --- glTF to nodes ----------------------------------------------------------------------------------------
-    def texture(self, name: str, *, color: bool) -> Any | None:
+    def image(self, file: str) -> Any:
+        """A picture of numbers that are linear already: .npy of floats, or .png."""
+        if file.endswith(".png"):
+            image = bpy.data.images.load(str(self.folder / file))
+            image.colorspace_settings.name = "Non-Color"
+        else:
+            image = image_of(np.load(self.folder / file), file)
+        image.alpha_mode = "CHANNEL_PACKED"
+        return image
+
+    def texture(self, name: str) -> Any | None:
         """The image node of a texture, or None where the material has none."""
         file = self.entry[name]
         if file is None:
             return None
-        image = bpy.data.images.load(str(self.folder / file), check_existing=True)
-        image.colorspace_settings.name = "sRGB" if color else "Non-Color"
-        image.alpha_mode = "CHANNEL_PACKED"
+        image = self.image(file)
         wrap = self.entry["wrap"]
         node = self.node("ShaderNodeTexImage", image=image, interpolation="Linear", extension="REPEAT")
         uv = self.node("ShaderNodeUVMap", uv_map="uv").outputs[0]
@@ -285,7 +299,7 @@ class Surface:
         for axis in range(3):
             color.inputs[axis].default_value = factor[axis]
         color, alpha = color.outputs[0], factor[3]
-        texture = self.texture("base_color_texture", color=True)
+        texture = self.texture("base_color_texture")
         if texture is not None:
             color = self.scaled(color, texture.outputs["Color"])
             alpha = self.math("MULTIPLY", texture.outputs["Alpha"], alpha)
@@ -308,20 +322,20 @@ class Surface:
         put = {"Base Color": color, "Alpha": alpha, "IOR": 1.5, "Coat Weight": 0.0, "Sheen Weight": 0.0}
         put |= {"Metallic": entry["metallic"], "Roughness": entry["roughness"]}
         put |= {"Specular IOR Level": entry["specular"]}
-        surface = self.texture("metallic_roughness_texture", color=False)
+        surface = self.texture("metallic_roughness_texture")
         if surface is not None:
             parts = self.node("ShaderNodeSeparateColor")
             self.put(parts.inputs[0], surface.outputs["Color"])
             put["Roughness"] = self.math("MULTIPLY", parts.outputs[1], entry["roughness"])
             put["Metallic"] = self.math("MULTIPLY", parts.outputs[2], entry["metallic"])
-        bump = self.texture("normal_texture", color=False)
+        bump = self.texture("normal_texture")
         if bump is not None:
             node = self.node("ShaderNodeNormalMap", uv_map="uv", space="TANGENT")
             self.put(node.inputs["Strength"], entry["normal_scale"])
             self.put(node.inputs["Color"], bump.outputs["Color"])
             put["Normal"] = node.outputs["Normal"]
         glow: Any = (*entry["emissive"], 1.0)
-        texture = self.texture("emissive_texture", color=True)
+        texture = self.texture("emissive_texture")
         if texture is not None:
             glow = self.scaled(texture.outputs["Color"], entry["emissive"])
         put |= {"Emission Color": glow, "Emission Strength": float(any(entry["emissive"]))}

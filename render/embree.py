@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from mv3d.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
-from mv3d.render.lightmap import LightMap, bake_lightmap, pieces, white_lightmap
+from mv3d.render.lightmap import LightMap, bake_lightmap, pieces
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.renderer import Rendered, RenderSettings
@@ -103,12 +103,16 @@ class _SolidTracer:
             active = active[self._surface.see_through[face[active]]]
             if not len(active):
                 break
-            points = Points(face[active], u[active], v[active], back[active], np.zeros(len(active), np.float32))
+            points = Points(
+                face[active], u[active], v[active], back[active], np.zeros(len(active), np.float32)
+            )
             active = active[self._surface.base(points)[3] < 0.5]
             if not len(active):
                 break
             beyond = distance[active] + self._lift
-            onward = self._tracer.first(origins[active] + directions[active] * beyond[:, None], directions[active])
+            onward = self._tracer.first(
+                origins[active] + directions[active] * beyond[:, None], directions[active]
+            )
             face[active], u[active], v[active], back[active] = onward.face, onward.u, onward.v, onward.back
             distance[active] = onward.distance + beyond
             active = active[face[active] >= 0]
@@ -220,7 +224,9 @@ class _Shots:
         self.albedo = np.zeros((3, count), np.float32) if albedo else None
 
 
-def _render_view(scene: _Scene, cameras: Cameras, view: int, settings: RenderSettings, adaptive: bool) -> Frame:
+def _render_view(
+    scene: _Scene, cameras: Cameras, view: int, settings: RenderSettings, adaptive: bool
+) -> Frame:
     height, width = cameras.height, cameras.width
     wanted = settings.outputs
     rgba = np.zeros((height, width, 4), np.float32)
@@ -260,7 +266,9 @@ def _render_view(scene: _Scene, cameras: Cameras, view: int, settings: RenderSet
     _shoot_edges(scene, eye, np.flatnonzero(edge), xs + left, ys + top, settings, result)
     _store(frame, result, (slice(top, bottom), slice(left, right)))
     if depth is not None or normals is not None:
-        _store_geometry(scene, eye, frame, hits, directions, hit, normal, points, cull, (top, bottom, left, right))
+        _store_geometry(
+            scene, eye, frame, hits, directions, hit, normal, points, cull, (top, bottom, left, right)
+        )
     return frame
 
 
@@ -332,7 +340,11 @@ def _edges(
 
 
 def _shade_all(
-    scene: _Scene, points: Points, directions: Float[np.ndarray, "n 3"], settings: RenderSettings, albedo: bool
+    scene: _Scene,
+    points: Points,
+    directions: Float[np.ndarray, "n 3"],
+    settings: RenderSettings,
+    albedo: bool,
 ) -> _Shots:
     """Straight colour and alpha at points."""
     shots = _Shots(len(points.face), albedo=albedo)

@@ -47,7 +47,11 @@ def texel_directions(height: int, width: int) -> Float[np.ndarray, "h w 3"]:
     azimuth = 2 * np.pi * (0.5 - (np.arange(width) + 0.5) / width)
     ring = np.sin(down)[:, None]
     return np.stack(
-        [ring * np.cos(azimuth), ring * np.sin(azimuth), np.broadcast_to(np.cos(down)[:, None], (height, width))],
+        [
+            ring * np.cos(azimuth),
+            ring * np.sin(azimuth),
+            np.broadcast_to(np.cos(down)[:, None], (height, width)),
+        ],
         -1,
     )
 

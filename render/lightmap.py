@@ -56,7 +56,9 @@ def plan_grids(triangles: Float[np.ndarray, "f 3 3"], spacing: float, most: int)
     return FaceGrids(order, across, along, start.astype(np.int32), int(points.sum()))
 
 
-def grid_points(grids: FaceGrids) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
+def grid_points(
+    grids: FaceGrids,
+) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
     """Face, barycentric weights, and the weights pulled a little off the face's borders, of every grid point."""
     per_face = (grids.across + 1) * (grids.along + 1)
     face = np.repeat(np.arange(len(per_face), dtype=np.int32), per_face)
@@ -203,7 +205,9 @@ def join_points(
     sample = chosen[first]
     mean = np.stack([np.bincount(inverse.reshape(-1), normal[chosen, k], len(first)) for k in range(3)], 1)
     mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-    return BakePoints(index, position[sample], mean.astype(np.float32), ground[sample], sample.astype(np.int32))
+    return BakePoints(
+        index, position[sample], mean.astype(np.float32), ground[sample], sample.astype(np.int32)
+    )
 
 
 def bake_lightmap(
@@ -237,7 +241,12 @@ def bake_lightmap(
     for sign, wanted in ((1, np.ones(grids.count, bool)), (-1, backs[face])):
         if wanted.any():
             sides.append(
-                (sign, join_points(position, place, normal * sign, ground * sign, wanted, size / 8192, most_points))
+                (
+                    sign,
+                    join_points(
+                        position, place, normal * sign, ground * sign, wanted, size / 8192, most_points
+                    ),
+                )
             )
     planes = np.ones((2, 3, grids.count), np.float32)
     shift = 0

@@ -110,9 +110,13 @@ class LightField:
         # The direction of a cell is that of its light, so that a small sun stays where it is.
         luminance = (radiance @ _LUMINANCE).reshape(-1)
         pull = weight * (luminance + 1e-6 + 1e-3 * luminance.mean())
-        center = np.stack([np.bincount(cell, pull * directions.reshape(-1, 3)[:, k], count) for k in range(3)], 1)
+        center = np.stack(
+            [np.bincount(cell, pull * directions.reshape(-1, 3)[:, k], count) for k in range(3)], 1
+        )
         center /= np.linalg.norm(center, axis=1, keepdims=True)
-        mean = np.stack([np.bincount(cell, weight * radiance[..., k].reshape(-1), count) for k in range(3)], 1)
+        mean = np.stack(
+            [np.bincount(cell, weight * radiance[..., k].reshape(-1), count) for k in range(3)], 1
+        )
         return center, area, mean / area[:, None]
 
     @cached_property

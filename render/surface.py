@@ -108,8 +108,8 @@ class Surface:
         material = self.material.take(points.face)
         color = [table.take(material) for table in self._base]
         if "color" in self._corners:
-            for value, tint in zip(color, self.interpolate("color", points), strict=True):
-                value *= tint
+            for channel, tint in enumerate(self.interpolate("color", points)):
+                color[channel] *= tint
         for index, chosen in self._textured_parts("base_color_texture", material):
             texel = self._texture(index, "base_color_texture", points, chosen)
             for channel in range(4):
@@ -222,7 +222,11 @@ class Surface:
         result = np.empty((count, 3), np.float32)
         area = 0.5 * np.linalg.norm(face_normals(self.model.vertices, self.model.faces), axis=1)
         points = Points(
-            np.arange(count, dtype=np.int32), third, third, np.zeros(count, bool), np.sqrt(area).astype(np.float32)
+            np.arange(count, dtype=np.int32),
+            third,
+            third,
+            np.zeros(count, bool),
+            np.sqrt(area).astype(np.float32),
         )
         for start in range(0, count, 65536):
             part = slice(start, start + 65536)
@@ -239,14 +243,18 @@ def _corner_tables(attribute: np.ndarray, faces: np.ndarray) -> list[list[np.nda
     ]
 
 
-def _material_table(materials: tuple[Material, ...], get) -> Float[np.ndarray, "k m"]:  # noqa: ANN001
+def _material_table(materials: tuple[Material, ...], get) -> Float[np.ndarray, "k m"]:
     return np.ascontiguousarray(np.array([get(material) for material in materials], np.float32).T)
 
 
-def _uv_density(uv: Float[np.ndarray, "f 3 2"], twice_area: Float[np.ndarray, " f"]) -> Float[np.ndarray, " f"]:
+def _uv_density(
+    uv: Float[np.ndarray, "f 3 2"], twice_area: Float[np.ndarray, " f"]
+) -> Float[np.ndarray, " f"]:
     """Texture lengths per world length, the root of the ratio of the areas."""
     a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-    return np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(twice_area, 1e-20)).astype(np.float32)
+    return np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(twice_area, 1e-20)).astype(
+        np.float32
+    )
 
 
 def _tangents(model: Model) -> Float[np.ndarray, "v 4"]:
@@ -264,7 +272,9 @@ def _tangents(model: Model) -> Float[np.ndarray, "v 4"]:
     for which, value in enumerate((tangent, up)):
         for corner in range(3):
             for axis in range(3):
-                sums[which, :, axis] += np.bincount(model.faces[:, corner], value[:, axis], len(model.vertices))
+                sums[which, :, axis] += np.bincount(
+                    model.faces[:, corner], value[:, axis], len(model.vertices)
+                )
     tangent, up = sums
     length = np.linalg.norm(tangent, axis=1, keepdims=True)
     flat = length[:, 0] < 1e-20

@@ -10,7 +10,9 @@ from jaxtyping import Float, UInt8
 from mv3d.render.model import Wrap
 
 _BYTE = np.arange(256, dtype=np.float32) / 255
-LINEAR_OF_SRGB = np.where(_BYTE <= 0.04045, _BYTE / 12.92, ((_BYTE + 0.055) / 1.055) ** 2.4).astype(np.float32)
+LINEAR_OF_SRGB = np.where(_BYTE <= 0.04045, _BYTE / 12.92, ((_BYTE + 0.055) / 1.055) ** 2.4).astype(
+    np.float32
+)
 _ENCODE_STEPS = 65535
 
 
@@ -23,7 +25,9 @@ def linear_from_srgb(values: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]
 def srgb_from_linear(values: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
     """The inverse of `linear_from_srgb`, clipped to [0, 1]."""
     values = np.clip(values, 0, 1)
-    return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.maximum(values, 1e-9) ** (1 / 2.4) - 0.055)
+    return np.where(
+        values <= 0.0031308, values * 12.92, 1.055 * np.maximum(values, 1e-9) ** (1 / 2.4) - 0.055
+    )
 
 
 _SRGB_TABLE = srgb_from_linear(np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS).astype(np.float32)
@@ -160,9 +164,7 @@ def _bilinear(pyramid: Pyramid, u: np.ndarray, v: np.ndarray, level: np.ndarray)
     return result
 
 
-def _wrapped(
-    position: np.ndarray, size: np.ndarray, wrap: Wrap
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _wrapped(position: np.ndarray, size: np.ndarray, wrap: Wrap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two texels beside a position in [0, 1) units, and the weight of the second."""
     if wrap == "repeat":
         position = position - np.floor(position)

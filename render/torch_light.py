@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mv3d.render.environment import Environment
 from mv3d.render.prefilter import LightField, OctaMap
+from mv3d.render.shading import ggx_energy
 
 _LEVELS = 8  # of roughness between 0 and 1, besides 0
 DIELECTRIC = 0.04
@@ -21,10 +23,11 @@ DIELECTRIC = 0.04
 @dataclass(frozen=True, eq=False)
 class TorchLight:
     """Octahedral maps (1, 3, s + 2, s + 2) with a border. diffuse: mean radiance weighted by the cosine.
-    glossy: mean radiance weighted by the GGX lobes of roughness 0, 1/8 .. 1."""
+    glossy: mean radiance weighted by the GGX lobes of roughness 0, 1/8 .. 1. ggx: `shading.ggx_energy`."""
 
     diffuse: Float[Tensor, "1 3 s s"]
     glossy: tuple[Float[Tensor, "1 3 t t"], ...]
+    ggx: Float[Tensor, "1 2 r c"]
 
     def irradiance(self, normals: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """Irradiance over π at unit normals: what a white matte surface sends back."""
@@ -47,6 +50,14 @@ class TorchLight:
                 )
         return total
 
+    def energy(
+        self, roughness: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
+    ) -> tuple[Float[Tensor, "p 1"], Float[Tensor, "p 1"]]:
+        """Scale and bias on the reflectance, for the cosine between normal and viewer."""
+        grid = torch.stack([2 * cosine - 1, 2 * roughness - 1], 1)[None, None]
+        found = F.grid_sample(self.ggx, grid, padding_mode="border", align_corners=True)[0, :, 0]
+        return found[0][:, None], found[1][:, None]
+
 
 def torch_light(environment: Environment, device: torch.device | str) -> TorchLight:
     """Integrate an environment once, for all views."""
@@ -57,18 +68,8 @@ def torch_light(environment: Environment, device: torch.device | str) -> TorchLi
         return torch.as_tensor(source.planes, dtype=torch.float32, device=device).reshape(1, 3, side, side)
 
     glossy = tuple(table(field.glossy(level / _LEVELS)) for level in range(_LEVELS + 1))
-    return TorchLight(table(field.irradiance), glossy)
-
-
-def specular_albedo(
-    f0: Float[Tensor, "p 3"], roughness: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
-) -> Float[Tensor, "p 3"]:
-    """Share of light that a GGX surface of reflectance `f0` mirrors in all, for the cosine of the viewing
-    angle. The fit of Karis, "Physically Based Shading on Mobile" (2014), `EnvBRDFApprox`."""
-    r0, r1 = 1 - roughness, 0.0425 - 0.0275 * roughness
-    r2, r3 = 1.04 - 0.572 * roughness, 0.022 * roughness - 0.04
-    a = torch.minimum(r0 * r0, torch.exp2(-9.28 * cosine)) * r0 + r1
-    return f0 * (r2 - 1.04 * a)[:, None] + (1.04 * a + r3)[:, None]
+    ggx = torch.as_tensor(np.stack(ggx_energy()), dtype=torch.float32, device=device)[None]
+    return TorchLight(table(field.irradiance), glossy, ggx)
 
 
 def shade(
@@ -81,19 +82,21 @@ def shade(
     *,
     diffuse_only: bool = False,
 ) -> Float[Tensor, "p 3"]:
-    """Linear radiance of a metallic-roughness surface under an environment, by the split sum (Karis, "Real
-    Shading in Unreal Engine 4", 2013). All linear; directions unit, normals towards the viewer."""
-    matte = base * light.irradiance(normals)
+    """Linear radiance of a metallic-roughness surface under an environment, nothing in the way: what
+    `mv3d.render.shading` computes (its sources are named there). Normals are unit, on the seen side."""
+    arriving = light.irradiance(normals)
     if diffuse_only:
-        return matte
-    cosine = (normals * toward_viewer).sum(1).clamp(1e-4, 1)
-    mirrored = F.normalize(
-        2 * (normals * toward_viewer).sum(1, keepdim=True) * normals - toward_viewer, dim=1
-    )
+        return base * arriving
+    facing = (normals * toward_viewer).sum(1, keepdim=True)
+    mirrored = light.reflection(F.normalize(2 * facing * normals - toward_viewer, dim=1), roughness)
+    scale, bias = light.energy(roughness, facing[:, 0].abs().clamp(1e-3, 1))
+    lost = 1 - scale - bias
     f0 = DIELECTRIC + (base - DIELECTRIC) * metallic[:, None]
-    gloss = specular_albedo(f0, roughness, cosine)
-    plastic = specular_albedo(torch.full_like(base, DIELECTRIC), roughness, cosine)
-    return matte * (1 - plastic) * (1 - metallic)[:, None] + gloss * light.reflection(mirrored, roughness)
+    single = f0 * scale + bias
+    mean = f0 + (1 - f0) / 21
+    multiple = single * mean / (1 - mean * lost).clamp_min(1e-4) * lost
+    body = base * (1 - metallic[:, None]) * (1 - single - multiple)
+    return single * mirrored + (multiple + body) * arriving
 
 
 def _lookup(table: Float[Tensor, "1 3 s s"], directions: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:

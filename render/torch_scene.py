@@ -208,7 +208,10 @@ def surface_at(
             normals = normals.index_copy(0, rows, bent)
         if factors.unlit:
             unlit = unlit.index_fill(0, rows, True)
-    normals = torch.where((normals * toward).sum(1, keepdim=True) < 0, -normals, normals)
+    # Which side is seen, the face itself says: a smooth normal may lean beyond the silhouette.
+    a, b, c = scene.vertices[corners].unbind(1)
+    back = (torch.linalg.cross(b - a, c - a) * toward).sum(1, keepdim=True) < 0
+    normals = torch.where(back, -normals, normals)
     return Surface(base[:, :3], base[:, 3], metallic, roughness, emission, normals, unlit), toward
 
 
