@@ -27,7 +27,7 @@ from mv3d.render.environment import Environment, uniform_environment
 from mv3d.render.model import Material, Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.renderer import Rendered, Renderer, RenderSettings
-from mv3d.render.textures import build_pyramid, sample_pyramid
+from mv3d.render.textures import build_pyramid, sample_pyramid, srgb_from_linear
 from mv3d.render.torch_light import shade, torch_light
 from mv3d.render.torch_scene import sample_texture, scene_from_model
 
@@ -285,7 +285,7 @@ def test_torch_shading_keeps_energy(roughness):
     white = shade(light, torch.ones(100, 3), 0 * ones, roughness * ones, normals, viewer)
     assert torch.allclose(white, torch.ones(100, 3), atol=2e-3)
     metal = shade(light, torch.ones(100, 3), ones, roughness * ones, normals, viewer)
-    assert (metal <= 1.01).all() and (metal > 0.3).all()  # single scattering loses some, never gains
+    assert torch.allclose(metal, torch.ones(100, 3), atol=2e-3)
 
 
 # --- everywhere: parts of the Blender backend --------------------------------------------------------------------
@@ -368,10 +368,10 @@ def test_the_job_holds_the_whole_request(tmp_path):
     assert 0 < job["cameras"][0]["near"] < 2 - 0.5196 < 2 + 0.5196 < job["cameras"][0]["far"]
     material = job["materials"][0]
     assert (material["cull"], material["specular"], material["wrap"]) == (False, 0.0, ["clamp", "mirror"])
-    from PIL import Image
-
-    stored = np.asarray(Image.open(tmp_path / material["base_color_texture"]))
-    assert (stored == model.materials[0].base_color_texture).all()
+    stored = np.load(tmp_path / material["base_color_texture"])  # linear
+    back = srgb_from_linear(stored[..., :3])
+    assert np.allclose(back * 255, model.materials[0].base_color_texture[..., :3], atol=1e-3)
+    assert (stored[..., 3] == 1).all()
     arrays = np.load(tmp_path / "geometry.npz")
     assert (arrays["faces"] == model.faces).all() and (arrays["uv"] == model.uv).all()
     assert (np.load(tmp_path / "environment.npy") == one_sided_light().radiance).all()
