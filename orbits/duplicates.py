@@ -54,10 +54,11 @@ def shape_signature(model: Model) -> Float[np.ndarray, 14]:
         return np.zeros(SIGNATURE_LENGTH)
     corners -= np.average(corners.mean(1), axis=0, weights=areas)
     middle = corners.mean(1)
-    moments = np.einsum("f,fki,fkj->ij", areas, corners, corners, optimize=True)
-    moments = (moments + 9 * np.einsum("f,fi,fj->ij", areas, middle, middle, optimize=True)) / (12 * total)
+    flat = corners.reshape(-1, 3)
+    moments = (flat * np.repeat(areas, 3)[:, None]).T @ flat + 9 * (middle * areas[:, None]).T @ middle
+    moments /= 12 * total
     radius = np.sqrt(np.trace(moments))
-    volume = abs(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6
+    volume = abs((corners[:, 0] * np.cross(corners[:, 1], corners[:, 2])).sum()) / 6
     shares = np.linalg.eigvalsh(moments)[:2] / radius**2
     distance = np.linalg.norm(middle, axis=1) / radius
     order = np.argsort(distance)

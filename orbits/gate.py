@@ -118,7 +118,7 @@ def check_model(
         raise Rejected("no_faces", "expected triangles, got none")
     if len(model.faces) > config.max_faces:
         raise Rejected("too_many_faces", f"expected at most {config.max_faces} faces, got {len(model.faces)}")
-    points = model.vertices[np.unique(model.faces)].astype(np.float64)
+    points = model.vertices[_used_vertices(model)].astype(np.float64)
     sides = np.ptp(points, axis=0)
     largest = float(sides.max())
     if not largest > 1e-30:
@@ -136,6 +136,12 @@ def check_model(
         _check_scene(model, largest, config)
 
 
+def _used_vertices(model: Model) -> Bool[np.ndarray, " v"]:
+    used = np.zeros(len(model.vertices), bool)
+    used[model.faces.reshape(-1)] = True
+    return used
+
+
 def principal_sides(points: Float[np.ndarray, "n 3"]) -> tuple[float, float, float]:
     """Extents along the principal axes, so that a tilted sheet is as thin as a level one."""
     centred = points - points.mean(0)
@@ -147,9 +153,9 @@ def principal_sides(points: Float[np.ndarray, "n 3"]) -> tuple[float, float, flo
 def _check_colours(model: Model, config: GateConfig) -> None:
     if config.textures == "any":
         return
-    if model.colors is not None and np.ptp(model.colors[np.unique(model.faces), :3], axis=0).max() > 0.02:
+    if model.colors is not None and np.ptp(model.colors[_used_vertices(model), :3], axis=0).max() > 0.02:
         return
-    used = [model.materials[k] for k in np.unique(model.face_material)]
+    used = [model.materials[k] for k in np.flatnonzero(np.bincount(model.face_material))]
     if any(_has_contrast(texture) for material in used for texture in _colour_textures(material)):
         return
     if config.textures == "textured":

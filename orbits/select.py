@@ -59,10 +59,18 @@ class SelectConfig:
 
     def __post_init__(self) -> None:
         for name in self.licences:
-            if parse_licence(name).id.startswith("LicenseRef-") and not name.startswith("LicenseRef-"):
+            licence = parse_licence(name)
+            if licence.id.startswith("LicenseRef-") and not name.startswith("LicenseRef-"):
                 raise UsageError(
                     f"--licences: expected names such as cc0, by, CC-BY-SA-4.0 or MIT, got {name!r}"
                 )
+            for allowed, flag in (
+                (licence.commercial or self.non_commercial, "--non-commercial"),
+                (not licence.share_alike or self.share_alike, "--share-alike"),
+                (licence.derivatives or self.no_derivatives, "--no-derivatives"),
+            ):
+                if not allowed:
+                    raise UsageError(f"--licences: {licence.id} needs {flag} as well")
         if not 0 <= self.min_faces <= self.max_faces:
             raise UsageError(
                 f"--min-faces, --max-faces: expected 0 <= min <= max, got {self.min_faces} and {self.max_faces}"
