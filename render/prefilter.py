@@ -124,7 +124,8 @@ class LightField:
         """E(n) = ∫ L(ω) max(n·ω, 0) dω, without occlusion, divided by π: a white surface's radiance."""
         directions, area, mean = self._small
         size = 32
-        cosine = np.maximum(octa_directions(size) @ directions.T, 0).astype(np.float32)
+        cosine = octa_directions(size).astype(np.float32) @ directions.T.astype(np.float32)
+        np.maximum(cosine, 0, out=cosine)
         flux = (mean * (area / np.pi)[:, None]).astype(np.float32)
         # Discrete cells do not quite integrate the cosine to π; take that error out.
         white = cosine @ (area / np.pi).astype(np.float32)
