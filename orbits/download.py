@@ -75,7 +75,9 @@ class Transport:
     max_bytes: int = 512 * 2**20
     """Largest file, bytes."""
     token: str | None = None
-    """Sent as a bearer token, to the host of the request only, never to where it redirects."""
+    """Sent as a bearer token, and only to `token_host`: lists come from strangers, and redirects lead anywhere."""
+    token_host: str = ""
+    """Host, with its port where it has one, that the token is for."""
 
     def __post_init__(self) -> None:
         for name, value in (("timeout", self.timeout_s), ("total timeout", self.total_timeout_s)):
@@ -182,14 +184,16 @@ def _judge_address(url: str) -> None:
     except ValueError:  # a port that is no number, a broken IPv6 address
         usable = False
     if not usable:
-        raise DownloadError("refused_url", f"expected an address that starts with http(s)://, got {url[:120]!r}")
+        raise DownloadError(
+            "refused_url", f"expected an address that starts with http(s)://, got {url[:120]!r}"
+        )
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows http(s) only, never back from https to http; keeps the token on its own host."""
+    """Follows http(s) only, never back from https to http; the token goes to its own host alone."""
 
-    def __init__(self, token: str | None) -> None:
-        self._token = token
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self.linked_sha256: str | None = None
 
     def redirect_request(
@@ -209,8 +213,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if new.scheme not in _SCHEMES or (old.scheme == "https" and new.scheme == "http"):
             raise DownloadError("refused_url", f"redirect from {old.scheme} to {new.scheme}: refused")
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and self._token and (old.scheme, old.netloc) == (new.scheme, new.netloc):
-            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        if request is not None:
+            _authorize(request, self._transport)
         return request
 
     def http_error_302(self, req, fp, code, msg, headers):
@@ -227,9 +231,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
+def _authorize(request: urllib.request.Request, transport: Transport) -> None:
+    if transport.token and urlsplit(request.full_url).netloc == transport.token_host:
+        # Unredirected: the parent class would copy a plain header to wherever a redirect leads.
+        request.add_unredirected_header("Authorization", f"Bearer {transport.token}")
+
+
 def _open(request: urllib.request.Request, transport: Transport) -> Any:
     """The answer, with `linked_sha256`: the hash that a redirect announced, or None."""
-    redirects = _Redirects(transport.token)
+    redirects = _Redirects(transport)
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -240,8 +250,7 @@ def _open(request: urllib.request.Request, transport: Transport) -> Any:
         redirects,
     ):
         opener.add_handler(handler)
-    if transport.token:
-        request.add_unredirected_header("Authorization", f"Bearer {transport.token}")
+    _authorize(request, transport)
     try:
         response = opener.open(request, timeout=transport.timeout_s)
     except ValueError as error:  # an address without a host, a port that is no number
