@@ -151,7 +151,7 @@ def _read_folder(folder: Path) -> list[CatalogueItem]:
         if item.uid in taken:  # chair.glb beside chair.obj
             item = replace(item, uid=safe_uid(name.as_posix()))
         taken.add(item.uid)
-        items.append(replace(item, title=item.title or file.stem))
+        items.append(replace(item, title=item.title or file.stem, bytes=file.stat().st_size))
     return items
 
 
@@ -172,7 +172,10 @@ def _from_sources(row: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     text, suffix = _text(path), path.suffix.lower()
     if suffix == ".csv":
-        rows = list(csv.DictReader(io.StringIO(text)))
+        try:
+            rows = list(csv.DictReader(io.StringIO(text)))
+        except csv.Error as error:
+            raise InputError(f"{path}: cannot be read as CSV ({error})") from error
         for number, row in enumerate(rows, 1):
             if None in row or None in row.values():
                 raise InputError(f"{path}: entry {number}: expected as many columns as the header has")
@@ -220,7 +223,7 @@ def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem
             age_restricted=_flag(values.get("age_restricted")),
             **{key: _count(values.get(key)) for key in ("faces", "textures", "animations", "bytes")},
         )
-    except (InputError, ValueError) as error:
+    except (InputError, ValueError, TypeError) as error:
         raise InputError(f"{where}: {error}") from error
 
 

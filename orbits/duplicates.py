@@ -69,7 +69,7 @@ def shape_signature(model: Model) -> Float[np.ndarray, 14]:
 
 def same_shape(a: Float[np.ndarray, "... 14"], b: Float[np.ndarray, 14]) -> np.ndarray:
     """Whether signatures agree in every number, within 10⁻³."""
-    return (np.abs(np.asarray(a) - np.asarray(b)) <= SIGNATURE_TOLERANCE).all(-1)
+    return np.asarray((np.abs(np.asarray(a) - np.asarray(b)) <= SIGNATURE_TOLERANCE).all(-1))
 
 
 @dataclass

@@ -98,6 +98,8 @@ def fetch(
     """
     if not items:
         raise InputError("list: expected at least one object, got none")
+    if len({item.uid for item in items}) < len(items):
+        raise InputError("list: a uid comes twice; every object needs its own")
     out = Path(out)
     began = time.monotonic()
     with folder_lock(out):

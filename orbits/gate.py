@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -155,7 +156,7 @@ def _check_colours(model: Model, config: GateConfig) -> None:
         return
     if model.colors is not None and np.ptp(model.colors[_used_vertices(model), :3], axis=0).max() > 0.02:
         return
-    used = [model.materials[k] for k in np.flatnonzero(np.bincount(model.face_material))]
+    used = [model.materials[k] for k in np.flatnonzero(np.bincount(np.asarray(model.face_material)))]
     if any(_has_contrast(texture) for material in used for texture in _colour_textures(material)):
         return
     if config.textures == "textured":

@@ -147,7 +147,7 @@ def read_guard(path: Path | str) -> EvaluationGuard:
             version = document.get("version", VERSION) if isinstance(document, dict) else VERSION
             if version != VERSION:
                 raise InputError(f"{path}: expected version {VERSION} of the format, got {version}")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as an evaluation list ({error})") from error
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: expected at least one object to guard, got none")

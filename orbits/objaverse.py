@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,7 +147,7 @@ def item_of(uid: str, annotation: Mapping[str, Any], url: str, category: str = "
         category=category,
         tags=tuple(
             str(tag.get("name")).lower()
-            for tag in annotation.get("tags") or ()
+            for tag in _list(annotation.get("tags"))
             if isinstance(tag, Mapping) and tag.get("name")
         ),
         faces=faces if faces is not None else _count(annotation.get("faceCount")),
@@ -161,8 +162,12 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _count(value: Any) -> int | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
     return int(value) if good else None
 
 

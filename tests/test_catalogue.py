@@ -155,6 +155,7 @@ def test_a_folder_is_a_catalogue(tmp_path):
         "0" * 64,
         "Bee",
         faces=12,
+        bytes=0,
     )
     assert items["a"].licence == "LicenseRef-unknown" and items["a"].title == "a"
 
@@ -179,6 +180,9 @@ def test_a_folder_is_a_catalogue(tmp_path):
         ("l.json", '{"uid": "a"}', "JSON objects"),
         ("l.csv", "uid,path\na\n", "as many columns"),
         ("l.csv", "uid,path\na,b,c\n", "as many columns"),
+        ("l.csv", "uid,path\na," + "x" * 200_000, "cannot be read as CSV"),
+        ("l.jsonl", '{"uid": "a", "tags": 5}\n', "entry 1"),
+        ("l.jsonl", '{"uid": "a", "faces": [1]}\n', "entry 1"),
         ("l.txt", "a\n", "expected a folder or one of"),
     ],
 )

@@ -172,6 +172,18 @@ def test_the_hash_that_a_hub_announces_is_checked(store, url, tmp_path):
     assert failed(address, tmp_path / "b", retries=0).reason == "checksum"
 
 
+def test_a_redirected_file_goes_on_where_it_broke(store, url, tmp_path):
+    """As a hub and its storage host do: every request is redirected, and both halves are of one file."""
+    address = store.put("pointer", b"")
+    place = url.removeprefix(store.url)
+    digest = hashlib.sha256(DATA).hexdigest()
+    store.faults[list(store.files)[-1]] = [f"linked {place} {digest}"] * 2  # a relative address, too
+    faults(store, "cut")
+    done = fetch(address, tmp_path / "a")
+    assert done.tries == 2 and done.resumed_from == len(DATA) // 2
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
 def test_content_that_the_check_refuses(store, url, tmp_path):
     error = failed(
         url, tmp_path / "a", check=lambda path: f"{path.stat().st_size} bytes of nonsense", retries=0

@@ -163,6 +163,8 @@ def test_two_runs_in_one_folder(items, tmp_path):
 def test_bad_requests(items, tmp_path):
     with pytest.raises(InputError, match="at least one"):
         fetch([], tmp_path, CONFIG)
+    with pytest.raises(InputError, match="twice"):
+        fetch([items[0], items[0]], tmp_path, CONFIG)
     (tmp_path / "fetched.jsonl").write_text("nonsense\n")
     with pytest.raises(InputError, match="line 1"):
         fetch(items, tmp_path, CONFIG)
@@ -203,7 +205,9 @@ def objaverse(store, tmp_path) -> ObjaverseStore:
         store,
         {
             "000-000": [annotation("aa"), annotation("ab", license="by-nc"), annotation("ac", license="cc0")],
-            "000-001": [annotation("ba", name=None, user=None, archives={}, tags=None, license=None)],
+            "000-001": [
+                annotation("ba", name=None, user=None, archives={}, tags=7, license=None, animationCount=-1)
+            ],
         },
         {"chair": ["aa", "ba"], "armchair": ["aa"], "bow_(weapon)": ["ac"]},
     )
