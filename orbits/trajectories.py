@@ -97,7 +97,9 @@ def load_orbit(path: str | Path) -> Orbit:
         input_view = document.get("input_view")
         input_view = None if input_view is None else int(input_view)
     except FileNotFoundError as error:
-        raise InputError(f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}") from error
+        raise InputError(
+            f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({error})"
@@ -109,7 +111,9 @@ def load_orbit(path: str | Path) -> Orbit:
     if not np.isfinite([*elevations, *azimuths, radius, fov_deg]).all() or max(map(abs, elevations)) > 90:
         raise InputError(f"{path}: expected finite angles and elevations from -90 to 90 degrees")
     if not 1 <= fov_deg <= 170 or radius <= 0:
-        raise InputError(f"{path}: expected fov_deg from 1 to 170 and a positive radius, got {fov_deg}, {radius}")
+        raise InputError(
+            f"{path}: expected fov_deg from 1 to 170 and a positive radius, got {fov_deg}, {radius}"
+        )
     if input_view is not None and not 0 <= input_view < len(azimuths):
         raise InputError(f"{path}: expected input_view from 0 to {len(azimuths) - 1}, got {input_view}")
     return Orbit(tuple(elevations), tuple(azimuths), radius, fov_deg, input_view)
@@ -205,4 +209,6 @@ def _check_count(count: int) -> None:
 
 def _check_elevation(elevation_deg: float) -> None:
     if not abs(elevation_deg) < LIMIT_DEG:
-        raise UsageError(f"elevation: expected less than {LIMIT_DEG:g} degrees up or down, got {elevation_deg}")
+        raise UsageError(
+            f"elevation: expected less than {LIMIT_DEG:g} degrees up or down, got {elevation_deg}"
+        )

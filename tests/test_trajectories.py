@@ -90,7 +90,9 @@ def test_the_variants_differ_as_documented():
 
 def test_a_seed_gives_one_orbit():
     for variant in ("paper", "release"):
-        first, again, other = (dynamic_orbit(84, np.random.default_rng(s), variant=variant) for s in (1, 1, 2))
+        first, again, other = (
+            dynamic_orbit(84, np.random.default_rng(s), variant=variant) for s in (1, 1, 2)
+        )
         assert first == again and first != other
 
 
@@ -152,7 +154,7 @@ def test_an_orbit_from_a_file(tmp_path):
 def test_a_bad_orbit_file_costs_one_line(tmp_path, text):
     path = tmp_path / "path.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="path.json"):
+    with pytest.raises(InputError, match=r"path\.json"):
         load_orbit(path)
 
 
