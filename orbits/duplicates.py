@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mv3d.errors import UsageError
 from mv3d.orbits.gate import Rejected
@@ -39,7 +39,7 @@ def fingerprint(model: Model) -> Fingerprint:
     return Fingerprint(geometry, texture_hash(model), tuple(shape_signature(model).tolist()))
 
 
-def shape_signature(model: Model) -> Float[np.ndarray, 14]:
+def shape_signature(model: Model) -> Float[np.ndarray, " 14"]:
     """Area and enclosed volume over powers of the radius of gyration of the surface, its two smaller principal
     moments as shares of the whole, and ten quantiles of the distance of the triangles from the centre.
 
@@ -67,7 +67,7 @@ def shape_signature(model: Model) -> Float[np.ndarray, 14]:
     return np.concatenate([[np.sqrt(total) / radius, np.cbrt(volume) / radius], shares, quantiles])
 
 
-def same_shape(a: Float[np.ndarray, "... 14"], b: Float[np.ndarray, 14]) -> np.ndarray:
+def same_shape(a: Float[np.ndarray, "... 14"], b: Float[np.ndarray, " 14"]) -> Bool[np.ndarray, ...]:
     """Whether signatures agree in every number, within 10⁻³."""
     return np.asarray((np.abs(np.asarray(a) - np.asarray(b)) <= SIGNATURE_TOLERANCE).all(-1))
 

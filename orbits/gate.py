@@ -82,7 +82,7 @@ class GateConfig:
     ground_thickness: float = 0.02
     """A part at the bottom that is no thicker than this can be a ground."""
     ground_footprint: float = 0.85
-    """…if it covers at least this share of the footprint of the whole."""
+    """… if it covers at least this share of the footprint of the whole."""
     min_coverage: float = 0.01
     """A median view with a smaller share of opaque pixels is too small."""
     blank_coverage: float = 0.0005
@@ -181,7 +181,7 @@ def _has_contrast(texture: Num[np.ndarray, "h w c"]) -> bool:
     return float(texture[::rows, ::columns, :3].std((0, 1)).max()) > 2.0
 
 
-def _mean_colour(material: Material) -> Float[np.ndarray, 3]:
+def _mean_colour(material: Material) -> Float[np.ndarray, " 3"]:
     """Linear, of base and emission together."""
     base = np.array(material.base_color[:3], np.float64)
     if material.base_color_texture is not None:
@@ -224,13 +224,19 @@ def _check_scene(model: Model, largest: float, config: GateConfig) -> None:
 
 def _ground(
     boxes: Float[np.ndarray, "n 2 3"],
-    low: Float[np.ndarray, 3],
-    high: Float[np.ndarray, 3],
+    low: Float[np.ndarray, " 3"],
+    high: Float[np.ndarray, " 3"],
     largest: float,
     config: GateConfig,
 ) -> Bool[np.ndarray, " n"]:
+    """Which parts are a ground: thin, at the bottom, and as large as the whole seen from above.
+
+    Walls are not looked for: a bookcase has them as a room has.
+    """
     size = boxes[:, 1] - boxes[:, 0]
     whole = np.maximum(high - low, 1e-12 * largest)
+    if whole[2] < 5 * config.ground_thickness * largest:  # a plate with its screws
+        return np.zeros(len(boxes), bool)
     footprint = (size[:, 0] / whole[0]) * (size[:, 1] / whole[1])
     thin = size[:, 2] <= config.ground_thickness * largest
     bottom = boxes[:, 0, 2] <= low[2] + 0.1 * whole[2]

@@ -242,6 +242,14 @@ def test_things_on_a_common_ground_are_a_scene():
     check_model(model(ground, *things), GateConfig(allow_scenes=True))
 
 
+def test_a_bookcase_and_a_plate_with_screws_are_objects():
+    sides = [box(0, 1.5, 3, (10, 0.1, 6)), box(-5, 0, 3, (0.1, 3, 6)), box(5, 0, 3, (0.1, 3, 6))]
+    shelves = [box(0, 0, z, (9.85, 2.9, 0.1)) for z in (0, 1, 2, 3, 4, 5, 5.9)]
+    check_model(model(*sides, *shelves))
+    screws = [box(x, y, 0.15, (0.5, 0.5, 0.2)) for x in (-4, 0, 4) for y in (-4, 4)]
+    check_model(model(box(0, 0, 0, (10, 10, 0.1)), *screws))
+
+
 def test_scattered_things_are_a_scene():
     things = [box(3 * x, 3 * y) for x in range(3) for y in range(3)]
     assert "9 groups of parts apart" in str(rejected(model(*things)))
