@@ -1,7 +1,7 @@
 """The quality gate: what is not worth rendering, and which renderings are not worth training on.
 
-`check_model` looks at the geometry and the materials (about a millisecond per thousand faces), `check_frames` at
-the rendered orbit. Each raises `Rejected` with one of `REASONS`, which reports count.
+`check_file` looks at a file before it is loaded, `check_model` at the geometry and the materials (about two
+milliseconds per thousand faces), `check_frames` at the rendered orbit. Each raises `Rejected` with one of `REASONS`, which reports count.
 """
 
 from __future__ import annotations
@@ -107,14 +107,14 @@ class GateConfig:
             raise UsageError(f"--textures: expected any, coloured or textured, got {self.textures}")
 
 
-def check_model(
-    model: Model,
-    config: GateConfig = GateConfig(),
-    *,
-    path: Path | None = None,
-) -> None:
-    """Judge a model as it was loaded, before rendering. path: of its file, to look for pictures that it names
-    and that are not there. Raises Rejected."""
+def check_file(path: Path, config: GateConfig = GateConfig()) -> None:
+    """Judge a file before it is loaded: pictures that it names have to be there. Raises Rejected."""
+    if config.textures != "any" and (missing := missing_pictures(path)):
+        raise Rejected("missing_texture", "; ".join(missing[:3]))
+
+
+def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
+    """Judge a model as it was loaded, before rendering. Raises Rejected."""
     if not len(model.faces):
         raise Rejected("no_faces", "expected triangles, got none")
     if len(model.faces) > config.max_faces:
@@ -130,8 +130,6 @@ def check_model(
     if middle < config.min_second_side * extent or smallest < config.min_third_side * extent:
         kind = "line" if middle < config.min_second_side * extent else "sheet"
         raise Rejected("too_thin", f"a {kind}: sides 1 : {middle / extent:.4f} : {smallest / extent:.5f}")
-    if path is not None and config.textures != "any" and (missing := missing_pictures(path)):
-        raise Rejected("missing_texture", "; ".join(missing[:3]))
     _check_colours(model, config)
     if not config.allow_scenes:
         _check_scene(model, largest, config)

@@ -16,7 +16,15 @@ from shapes import SHARED, sphere, textured_quad
 from mv3d.errors import InputError, UsageError
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.duplicates import DuplicateIndex, fingerprint, same_shape, shape_signature
-from mv3d.orbits.gate import REASONS, GateConfig, Rejected, check_frames, check_model, count_reasons
+from mv3d.orbits.gate import (
+    REASONS,
+    GateConfig,
+    Rejected,
+    check_file,
+    check_frames,
+    check_model,
+    count_reasons,
+)
 from mv3d.orbits.guard import (
     EvaluationGuard,
     GuardedObject,
@@ -54,9 +62,9 @@ def tilt(solid: trimesh.Trimesh) -> trimesh.Trimesh:
     return solid.copy().apply_transform(trimesh.transformations.euler_matrix(0.4, 0.3, 0.2))
 
 
-def rejected(found: Model, config: GateConfig = GateConfig(), path: Path | None = None) -> Rejected:  # noqa: B008
+def rejected(found: Model, config: GateConfig = GateConfig()) -> Rejected:  # noqa: B008
     with pytest.raises(Rejected) as caught:
-        check_model(found, config, path=path)
+        check_model(found, config)
     assert caught.value.reason in REASONS and caught.value.detail
     return caught.value
 
@@ -226,9 +234,11 @@ def test_missing_pictures_leave_broken_files_to_the_loader(tmp_path):
 
 def test_a_missing_picture_is_a_reason(tmp_path):
     path = gltf(tmp_path, [{"uri": "gone.png"}], [{"source": 0}])
-    error = rejected(model(box()), path=path)
-    assert error.reason == "missing_texture" and "gone.png" in error.detail
-    check_model(model(box()), GateConfig(textures="any"), path=path)
+    with pytest.raises(Rejected, match=r"missing_texture: wood: gone\.png"):
+        check_file(path)
+    check_file(path, GateConfig(textures="any"))
+    (tmp_path / "gone.png").write_bytes(b"png")
+    check_file(path)
 
 
 # Scenes
@@ -395,7 +405,8 @@ def test_reasons_are_counted():
 @pytest.mark.skipif(not (SHARED / "assets" / "eval").is_dir(), reason="no shared assets")
 def test_scanned_objects_pass():
     for item in read_list(SHARED / "assets" / "eval")[:8]:
-        check_model(load_model(item.path), path=item.path)
+        check_file(item.path)
+        check_model(load_model(item.path))
 
 
 # Duplicates and the evaluation guard
