@@ -60,6 +60,5 @@ def small_sample(item: CatalogueItem) -> Sample:
     # Every seventh object is the same thing as the one before it in the seven.
     number = int(item.uid.removeprefix("o")) if item.uid.startswith("o") else 0
     twin = number - 1 if number % 7 == 6 else number
-    return Sample(
-        fragment, {"uid": item.uid, "licence": item.licence, "fingerprint": f"{item.uid[:1]}{twin}"}
-    )
+    summary = {"uid": item.uid, "licence": item.licence, "geometry": f"{item.uid[:1]}{twin}", "texture": ""}
+    return Sample(fragment, summary)
