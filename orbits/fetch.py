@@ -12,7 +12,9 @@ come without their companions.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
 import threading
 import time
@@ -94,7 +96,7 @@ def fetch(
 
     One object that cannot be had costs one line in rejects.jsonl and no more. progress: called with "fetch"
     and the share that is done. Raises InputError for an empty list, OutputError where the folder cannot be
-    written (what arrived stays, and is in the list) or where another run writes into it.
+    written (what arrived stays, and the next call knows it) or where another run writes into it.
     """
     if not items:
         raise InputError("list: expected at least one object, got none")
@@ -248,9 +250,13 @@ def _record(path: Path, item: CatalogueItem, target: Path, digest: str, lock: th
         "sha256": digest,
         "url": item.url,
     }
+    data = json.dumps(line).encode() + b"\n"
     try:
-        with lock, path.open("ab") as stream:
-            stream.write(json.dumps(line).encode() + b"\n")
+        with lock, path.open("ab", buffering=0) as stream:
+            start = stream.tell()
+            if stream.write(data) != len(data):  # a disk that is full takes what fits: no torn line stays
+                stream.truncate(start)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); free some space") from error
 
