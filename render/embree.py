@@ -30,6 +30,7 @@ from mv3d.render.tracing import Crossings, Tracer
 _CHUNK = 16384  # points shaded at a time: their arrays stay in the second-level cache
 _RAYS = 1 << 19  # rays cast at a time, which bounds the memory
 _LAYERS = 16  # see-through surfaces behind one another
+_CONTRAST = 0.08  # of neighbouring pixels, about sRGB, above which all samples are taken
 _PROBE = 6  # every so many pixels a ray finds out which surfaces are seen from behind
 _GATHER_SPACING = 96  # points of baked light along the largest side of the object
 
@@ -151,15 +152,15 @@ def _pieces_seen_from_behind(tracer: Tracer, group: np.ndarray, cameras: Cameras
 
 
 def sample_offsets(samples: int, seed: int) -> Float[np.ndarray, "s 2"]:
-    """Places of the samples in a pixel, (0, 1)²: the centre, a rotated grid of four, or Roberts' R2 sequence
-    (2018), shifted on the torus by the seed (0: not shifted)."""
+    """Places of the samples in a pixel, (0, 1)²: the centre, a rotated grid of four, or a lattice of the golden
+    ratio with one sample a column; shifted on the torus by the seed (0: not shifted)."""
     if samples == 1:
         return np.array([[0.5, 0.5]])
     if samples == 4:
         places = np.array([[0.375, 0.125], [0.875, 0.375], [0.125, 0.625], [0.625, 0.875]])
     else:
-        plastic = 1.32471795724474602596
-        places = (0.5 + np.arange(samples)[:, None] / np.array([plastic, plastic**2])) % 1
+        index = np.arange(samples)
+        places = np.stack([(index + 0.5) / samples, (0.5 + index * 0.6180339887498949) % 1], 1)
     if seed:
         places = (places + np.random.default_rng(seed).random(2)) % 1
     return places
@@ -263,6 +264,8 @@ def _render_view(
     result.color[:, hit[smooth]] = shots.color
     if albedo is not None:
         result.albedo[:, hit[smooth]] = shots.albedo
+    if adaptive and settings.samples > 1:
+        edge |= _contrast(result.color, edge, hits.face >= 0, (rows, columns))
     _shoot_edges(scene, eye, np.flatnonzero(edge), xs + left, ys + top, settings, result)
     _store(frame, result, (slice(top, bottom), slice(left, right)))
     if depth is not None or normals is not None:
@@ -337,6 +340,28 @@ def _edges(
         edge[a] |= differ
         edge[b] |= differ
     return edge.reshape(-1)
+
+
+def _contrast(
+    color: Float[np.ndarray, "4 p"], edge: np.ndarray, covered: np.ndarray, shape: tuple[int, int]
+) -> Bool[np.ndarray, " p"]:
+    """Smooth pixels whose colour differs from a smooth neighbour's: texture, highlights."""
+    inner = (covered & ~edge).reshape(shape)
+    found = np.zeros(shape, bool)
+    # Square roots are close enough to sRGB.
+    planes = [np.sqrt(np.minimum(color[channel], 1)).reshape(shape) for channel in range(3)]
+    for a, b in (
+        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+    ):
+        differ = np.abs(planes[0][a] - planes[0][b]) > _CONTRAST
+        differ |= np.abs(planes[1][a] - planes[1][b]) > _CONTRAST
+        differ |= np.abs(planes[2][a] - planes[2][b]) > _CONTRAST
+        differ &= inner[a]
+        differ &= inner[b]
+        found[a] |= differ
+        found[b] |= differ
+    return found.reshape(-1)
 
 
 def _shade_all(

@@ -107,17 +107,15 @@ class Resources:
         try:
             image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP", "TGA", "GIF", "TIFF"))
             pixels = image.width * image.height
+        except Image.DecompressionBombError as error:
+            raise self._too_large(what, "far more") from error
         except Exception as error:  # Pillow raises many kinds for broken headers
             raise InputError(
                 f"{self.name}: {what}: expected a PNG, JPEG or WebP picture, got something else ({_line(error)})"
             ) from error
         self._pixels += pixels
         if pixels > self.limits.texture_pixels or self._pixels > self.limits.all_texture_pixels:
-            raise InputError(
-                f"{self.name}: {what}: expected at most {self.limits.texture_pixels / 1e6:.0f} megapixels a "
-                f"texture and {self.limits.all_texture_pixels / 1e6:.0f} in all, got {image.width}x{image.height}; "
-                "scale the texture down"
-            )
+            raise self._too_large(what, f"{image.width}x{image.height}")
         try:
             most = self.limits.texture_size
             if max(image.size) > most:
@@ -128,6 +126,12 @@ class Resources:
             return np.array(image.convert("RGBA"))
         except Exception as error:
             raise InputError(f"{self.name}: {what}: the picture is broken ({_line(error)})") from error
+
+    def _too_large(self, what: str, got: str) -> InputError:
+        return InputError(
+            f"{self.name}: {what}: expected at most {self.limits.texture_pixels / 1e6:.0f} megapixels a texture and "
+            f"{self.limits.all_texture_pixels / 1e6:.0f} in all, got {got}; scale the texture down"
+        )
 
 
 def _line(error: Exception) -> str:

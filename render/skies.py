@@ -168,6 +168,7 @@ def procedural_radiance(name: str) -> Float[np.ndarray, "h w 3"]:
 def _studio(recipe: _Studio, directions: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
     up = directions[..., 2:]
     floor, wall, ceiling = (np.array(color) for color in (recipe.floor, recipe.wall, recipe.ceiling))
+    floor, wall, ceiling = (1.5 * color for color in (floor, wall, ceiling))
     radiance = wall + (floor - wall) * _step(-up, 0.25, 0.6) + (ceiling - wall) * _step(up, 0.35, 0.7)
     for box in recipe.boxes:
         radiance = radiance + _box_mask(box, directions)[..., None] * box.strength * np.array(box.color)
