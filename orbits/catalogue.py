@@ -73,6 +73,11 @@ def safe_uid(name: str) -> str:
     return text or "object"
 
 
+def category_key(name: str) -> str:
+    """How categories are compared: in lower case, spaces as "_"."""
+    return name.strip().lower().replace(" ", "_")
+
+
 def read_list(path: Path | str) -> list[CatalogueItem]:
     """The objects of a folder or of a list file, in the order of the catalogue.
 

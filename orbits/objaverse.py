@@ -14,15 +14,16 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError, OutputError
-from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.orbits.catalogue import CatalogueItem, category_key
 from mv3d.orbits.download import DownloadError, Transport, download
 from mv3d.orbits.licences import parse_licence
 
@@ -129,6 +130,17 @@ def objaverse_items(
                 yield item_of(uid, annotation, store.url(paths[uid]), category.get(uid, ""))
     if progress:
         progress("metadata", 1.0)
+
+
+def check_categories(store: ObjaverseStore, names: Iterable[str]) -> None:
+    """Raise UsageError for a name that is no LVIS category, with those that are spelled like it."""
+    names = tuple(names)
+    known = {category_key(name): name for name in store.lvis_categories()} if names else {}
+    for name in names:
+        if category_key(name) not in known:
+            near = [known[key] for key in get_close_matches(category_key(name), known, n=5)]
+            hint = f"; there is {', '.join(near)}" if near else ""
+            raise UsageError(f"--categories: expected LVIS categories, got {name!r}{hint}")
 
 
 def item_of(uid: str, annotation: Mapping[str, Any], url: str, category: str = "") -> CatalogueItem:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mv3d.errors import InputError, UsageError
-from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.catalogue import CatalogueItem, category_key
 from mv3d.orbits.licences import parse_licence
 
 
@@ -105,13 +105,16 @@ def filters(config: SelectConfig) -> list[Filter]:
         found.append(("not excluded", lambda item: item.uid not in unwanted))
     found.append(("licence", _licence_filter(config)))
     if config.with_category or config.categories:
-        names = frozenset(_name(category) for category in config.categories)
+        names = frozenset(category_key(category) for category in config.categories)
         found.append(
-            ("category", lambda item: bool(item.category) and (not names or _name(item.category) in names))
+            (
+                "category",
+                lambda item: bool(item.category) and (not names or category_key(item.category) in names),
+            )
         )
     if config.exclude_categories:
-        refused = frozenset(_name(category) for category in config.exclude_categories)
-        found.append(("no excluded category", lambda item: _name(item.category) not in refused))
+        refused = frozenset(category_key(category) for category in config.exclude_categories)
+        found.append(("no excluded category", lambda item: category_key(item.category) not in refused))
     if not config.age_restricted:
         found.append(("for all ages", lambda item: not item.age_restricted))
     if config.exclude_tags:
@@ -184,10 +187,6 @@ def _licence_filter(config: SelectConfig) -> Callable[[CatalogueItem], bool]:
 
 def _within(value: int | None, low: int, high: int | None) -> bool:
     return value is None or (low <= value and (high is None or value <= high))
-
-
-def _name(category: str) -> str:
-    return category.strip().lower().replace(" ", "_")
 
 
 def _draw(uid: str, seed: int) -> int:

@@ -54,7 +54,7 @@ def fetch(*arguments: str) -> int:
 def test_from_objaverse_to_files(store, capsys):
     assert select() == 0
     printed = capsys.readouterr()
-    assert printed.out == "objects.jsonl\n"
+    assert printed.out == "objects.jsonl\n" and not store.seen("lvis")
     assert [line.split()[-1] for line in printed.err.splitlines()] == ["3", "2", "2", "2", "2", "2"]
     assert [line.split()[0] for line in printed.err.splitlines()][:2] == ["catalogue", "licence"]
     assert fetch("objects.jsonl", "--json") == 0
@@ -140,6 +140,8 @@ def test_bad_requests(store):
         select("--out", "list.txt")
     with pytest.raises(OutputError, match="create it first"):
         select("--out", "absent/list.csv")
+    with pytest.raises(UsageError, match="'chiar'; there is chair"):
+        select("--categories", "chiar")
     with pytest.raises(InputError, match="check the path"):
         select("absent")
     with pytest.raises(InputError, match="check the path"):

@@ -119,7 +119,13 @@ def select_objects(command: SelectCommand) -> int:
     """Run `mv3d orbits select`; the exit code. An empty selection is no list: 1."""
     from mv3d.orbits.catalogue import read_list, read_uids, write_list
     from mv3d.orbits.download import Transport
-    from mv3d.orbits.objaverse import ObjaverseStore, default_cache, default_endpoint, objaverse_items
+    from mv3d.orbits.objaverse import (
+        ObjaverseStore,
+        check_categories,
+        default_cache,
+        default_endpoint,
+        objaverse_items,
+    )
     from mv3d.orbits.select import SelectConfig, select
 
     config = SelectConfig(
@@ -158,6 +164,7 @@ def select_objects(command: SelectCommand) -> int:
                 ),
                 seed=command.seed,
             )
+            check_categories(store, (*config.categories, *config.exclude_categories))
             with_lvis = bool(config.categories or config.exclude_categories or config.with_category)
             items = objaverse_items(store, uids=config.uids, lvis=with_lvis, progress=bars)
         else:
