@@ -235,10 +235,11 @@ def _rasterize(
     face, zbuf, bary, distance = rasterize_meshes(
         Meshes([points], [faces]),
         (cameras.height, cameras.width),
-        blur_radius=sigma * math.log(1e4),
+        # Its insides are open: without a hair of blur, centres on the edge of two faces would be holes.
+        blur_radius=max(sigma * math.log(1e4), (1e-3 / half) ** 2),
         faces_per_pixel=layers,
         perspective_correct=True,
-        clip_barycentric_coords=sigma > 0,
+        clip_barycentric_coords=True,
         max_faces_per_bin=len(faces),  # a fuller bin would drop faces silently
     )
     at = (face.reshape(-1) >= 0).nonzero()[:, 0]
