@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def attribution_text(items: Iterable[CatalogueItem]) -> str:
         for item in sorted(group, key=lambda item: item.uid):
             title = _plain(item.title or item.uid)
             author = _plain(item.author) or "unknown author"
-            source = f", {_plain(item.source)}" if item.source else ""
+            source = f", {_place(item.source)}" if item.source else ""
             lines.append(f"- “{title}” by {author}{source} (`{item.uid}`)")
         lines.append("")
     return "\n".join(lines)
@@ -63,8 +64,14 @@ def _terms(licence: Licence) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line without the letters that Markdown reads as markup: titles are written by strangers."""
-    return "".join("" if letter in "[]<>`*_|\\" else letter for letter in " ".join(text.split()))
+    """One line whose letters Markdown does not read as markup: titles are written by strangers."""
+    return re.sub(r"([\[\]<>`*_|\\#])", r"\\\1", " ".join(text.split()))
+
+
+def _place(source: str) -> str:
+    """An address as a link, anything else as it is written."""
+    text = "".join(source.split()).replace("`", "")
+    return f"<{text}>" if re.match(r"https?://[^<>]+$", text) else f"`{text}`"
 
 
 def _table(items: list[CatalogueItem]) -> str:

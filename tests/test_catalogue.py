@@ -343,7 +343,14 @@ def test_bad_selections():
 def test_attribution_names_everyone_by_licence(tmp_path):
     items = [
         ITEM,
-        replace(ITEM, uid="b", licence="CC0-1.0", author="", title="*bold*\n# [x](y) <b>"),
+        replace(
+            ITEM,
+            uid="b",
+            licence="CC0-1.0",
+            author="",
+            title="*bold*\n# [x](y) <b>",
+            source="me/my_repo/a_b.obj@c0",
+        ),
         replace(ITEM, uid="c", licence="CC-BY-NC-SA-4.0"),
     ]
     markdown, table = write_attribution(tmp_path, items)
@@ -353,8 +360,9 @@ def test_attribution_names_everyone_by_licence(tmp_path):
         "## CC-BY-NC-SA-4.0 (1)",
         "## CC0-1.0 (1)",
     ]
-    assert "- “A “chair” of wood” by Ann, O'Nym, https://example.org/a (`a1`)" in text
-    assert "- “bold # x(y) b” by unknown author" in text
+    assert "- “A “chair” of wood” by Ann, O'Nym, <https://example.org/a> (`a1`)" in text
+    escaped = r"\*bold\* \# \[x\](y) \<b\>"
+    assert f"- “{escaped}” by unknown author, `me/my_repo/a_b.obj@c0` (`b`)" in text
     assert "no commercial use; name the author; share under the same licence" in text
     assert "https://creativecommons.org/licenses/by/4.0/" in text
     rows = table.read_text(encoding="utf-8").splitlines()
