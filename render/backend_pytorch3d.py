@@ -1,9 +1,9 @@
 """Rasterisation with PyTorch3D: on a GPU, and differentiable.
 
 PyTorch3D finds which faces lie behind a pixel and where; surface, light and blending are torch code of this
-package (`torch_scene`, `torch_light`), the same integrals as the Embree backend's. A rasteriser traces no
-rays: surfaces neither shadow nor light each other here. On a CPU it tests every pixel against every face, which
-is for tests; use the Embree backend there.
+package (`torch_scene`, `torch_light`), the same integrals as the Embree backend's. A rasteriser traces no rays;
+shadow and reflected light are baked once an object by that backend, on the CPU. Gradients do not reach them.
+On a CPU every pixel is tested against every face, which is for tests; use the Embree backend there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from mv3d.errors import InputError, MissingPartError, UsageError
 from mv3d.render.cameras import Cameras
+from mv3d.render.embree import _prepare as prepare
 from mv3d.render.environment import Environment
 from mv3d.render.model import Model
 from mv3d.render.renderer import Rendered, RenderSettings
-from mv3d.render.torch_light import TorchLight, shade, torch_light
+from mv3d.render.torch_light import TorchLight, TorchLightMap, shade, torch_light, torch_lightmap
 from mv3d.render.torch_scene import TorchScene, scene_from_model, srgb_from_linear, surface_at
 
 INSTALL = (
@@ -39,11 +40,13 @@ class Pytorch3dRenderer:
     """See `mv3d.render.renderer.Renderer`.
 
     device: "cuda", "cuda:1", "cpu" ..., or "auto": the GPU where torch has one. A device that is asked for by
-    name and absent is an error. RenderSettings.samples is rounded up to a square number;
-    light_samples, bounces and seed do not apply (light is integrated, nothing is drawn at random).
+    name and absent is an error. occlusion: bake shadow and reflected light (a second or so an object); without
+    it every surface sees the whole environment. RenderSettings.samples is rounded up to a square number; seed
+    does not apply (nothing is drawn at random).
     """
 
     device: str = "auto"
+    occlusion: bool = True
 
     def render(
         self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
@@ -56,8 +59,11 @@ class Pytorch3dRenderer:
         device = find_device(self.device)
         with torch.no_grad():
             scene, light = scene_from_model(model, device), torch_light(environment, device)
+            baked = None
+            if self.occlusion:
+                baked = torch_lightmap(prepare(model, cameras, environment, settings).lightmap, device)
             views = [
-                picture_of_view(scene, cameras, view, light, settings).to_numpy()
+                picture_of_view(scene, cameras, view, light, settings, baked).to_numpy()
                 for view in range(len(cameras))
             ]
         return Rendered(*(None if part[0] is None else np.stack(part) for part in zip(*views, strict=True)))
@@ -117,18 +123,20 @@ def picture_of_view(
     view: int,
     light: TorchLight,
     settings: RenderSettings,
+    baked: TorchLightMap | None = None,
     *,
     softness_px: float = 0.0,
 ) -> TorchPicture:
     """One view, differentiable by every tensor of the scene (and by the light's).
 
+    baked: the light that arrives at the surface; by default all of the environment's.
     softness_px: 0 gives hard edges, whose place has no gradient; above, faces fade out over about so many
     pixels of the picture around their edges (Liu et al., "Soft Rasterizer", ICCV 2019, eq. 1), so that
     silhouettes pull at vertices. Alpha then dips a little where two faces meet.
     """
     factor = math.isqrt(settings.samples - 1) + 1
     big = cameras.resized(cameras.width * factor, cameras.height * factor)
-    blended = _blended(scene, big, view, light, settings, softness_px * factor)
+    blended = _blended(scene, big, view, light, settings, baked, softness_px * factor)
     mean = blended.reshape(cameras.height, factor, cameras.width, factor, 8).mean((1, 3))
     depth = normals = None
     if {"depth", "normals"} & set(settings.outputs):
@@ -164,6 +172,7 @@ def _blended(
     view: int,
     light: TorchLight,
     settings: RenderSettings,
+    baked: TorchLightMap | None,
     softness_px: float,
 ) -> Float[Tensor, "h w 8"]:
     """Radiance and alpha, base colour and alpha, both premultiplied and linear."""
@@ -179,6 +188,7 @@ def _blended(
         surface.roughness,
         surface.normals,
         toward,
+        None if baked is None else baked.sample(fragments.face, fragments.bary, surface.back),
         diffuse_only=settings.diffuse_only,
     )
     radiance = torch.where(surface.unlit[:, None], surface.base, radiance + surface.emission)

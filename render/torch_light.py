@@ -1,5 +1,5 @@
-"""The light of an environment as torch functions of a direction, for rasterisers, which trace no rays: no
-surface shades another here. The same integrals as the Embree backend takes, differentiable by direction.
+"""The light of an environment as torch functions of a direction, for rasterisers, which trace no rays. The same integrals as the Embree backend takes, differentiable by direction. Shadow and reflected light come
+from the light that that backend bakes onto surfaces (`TorchLightMap`), or are left out.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mv3d.render.environment import Environment
+from mv3d.render.lightmap import LightMap
 from mv3d.render.prefilter import LightField, OctaMap
 from mv3d.render.shading import ggx_energy
 
@@ -59,6 +60,52 @@ class TorchLight:
         return found[0][:, None], found[1][:, None]
 
 
+@dataclass(frozen=True, eq=False)
+class TorchLightMap:
+    """`mv3d.render.lightmap.LightMap` on a device. order: (f,) which corner is A. across, along, start: (f,) of
+    the faces' grids. planes: (2 p, 3), the points of the front, then those of the back."""
+
+    order: Int[Tensor, " f"]
+    across: Int[Tensor, " f"]
+    along: Int[Tensor, " f"]
+    start: Int[Tensor, " f"]
+    planes: Float[Tensor, "q 3"]
+
+    def sample(
+        self, face: Int[Tensor, " p"], bary: Float[Tensor, "p 3"], back: Bool[Tensor, " p"]
+    ) -> Float[Tensor, "p 3"]:
+        """Ratio of arriving to unoccluded irradiance at points of faces, bilinear."""
+        first = self.order[face][:, None]
+        across, along = self.across[face], self.along[face]
+        t = (1 - bary.gather(1, first)[:, 0]).clamp(0, 1)
+        s = (bary.gather(1, (first + 2) % 3)[:, 0] / t.clamp_min(1e-9)).clamp(0, 1)
+        s, t = s * across, t * along
+        i = torch.minimum(s.detach().long(), across - 1)
+        j = torch.minimum(t.detach().long(), along - 1)
+        corner = self.start[face] + j * (across + 1) + i + back * (len(self.planes) // 2)
+        s, t = (s - i)[:, None], (t - j)[:, None]
+        low = self.planes[corner] * (1 - s) + self.planes[corner + 1] * s
+        corner = corner + across + 1
+        return low * (1 - t) + (self.planes[corner] * (1 - s) + self.planes[corner + 1] * s) * t
+
+
+def torch_lightmap(lightmap: LightMap, device: torch.device | str) -> TorchLightMap:
+    """Move baked light to a device."""
+    grids = lightmap._grids
+
+    def put(array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.int64, device=device)
+
+    planes = np.moveaxis(lightmap._planes, 1, -1).reshape(-1, 3)
+    return TorchLightMap(
+        put(grids.order[:, 0]),
+        put(grids.across),
+        put(grids.along),
+        put(grids.start),
+        torch.as_tensor(np.ascontiguousarray(planes), dtype=torch.float32, device=device),
+    )
+
+
 def torch_light(environment: Environment, device: torch.device | str) -> TorchLight:
     """Integrate an environment once, for all views."""
     field = LightField(environment)
@@ -79,17 +126,26 @@ def shade(
     roughness: Float[Tensor, " p"],
     normals: Float[Tensor, "p 3"],
     toward_viewer: Float[Tensor, "p 3"],
+    ratio: Float[Tensor, "p 3"] | None = None,
     *,
     diffuse_only: bool = False,
 ) -> Float[Tensor, "p 3"]:
-    """Linear radiance of a metallic-roughness surface under an environment, nothing in the way: what
-    `mv3d.render.shading` computes (its sources are named there). Normals are unit, on the seen side."""
+    """Linear radiance of a metallic-roughness surface under an environment: what `mv3d.render.shading` computes
+    (its sources are named there). Normals are unit, on the seen side. ratio: of the light that arrives to that
+    which would if nothing were in the way; by default all does."""
     arriving = light.irradiance(normals)
+    if ratio is not None:
+        arriving = arriving * ratio
     if diffuse_only:
         return base * arriving
     facing = (normals * toward_viewer).sum(1, keepdim=True)
     mirrored = light.reflection(F.normalize(2 * facing * normals - toward_viewer, dim=1), roughness)
-    scale, bias = light.energy(roughness, facing[:, 0].abs().clamp(1e-3, 1))
+    cosine = facing[:, 0].abs().clamp(1e-3, 1)
+    if ratio is not None:
+        openness = ratio.mean(1).clamp(0, 1)
+        shine = ((cosine + openness) ** torch.exp2(-16 * roughness - 1) - 1 + openness).clamp(0, 1)
+        mirrored = mirrored * shine[:, None]
+    scale, bias = light.energy(roughness, cosine)
     lost = 1 - scale - bias
     f0 = DIELECTRIC + (base - DIELECTRIC) * metallic[:, None]
     single = f0 * scale + bias

@@ -42,7 +42,7 @@ class TorchScene:
 @dataclass(frozen=True, eq=False)
 class Surface:
     """What is at p places of a scene. base, emission: linear. alpha: after the alpha mode. normals: unit,
-    towards the viewer. unlit: places whose base colour is shown as it is."""
+    towards the viewer. back: seen from behind. unlit: places whose base colour is shown as it is."""
 
     base: Float[Tensor, "p 3"]
     alpha: Float[Tensor, " p"]
@@ -50,6 +50,7 @@ class Surface:
     roughness: Float[Tensor, " p"]
     emission: Float[Tensor, "p 3"]
     normals: Float[Tensor, "p 3"]
+    back: Bool[Tensor, " p"]
     unlit: Bool[Tensor, " p"]
 
 
@@ -210,9 +211,9 @@ def surface_at(
             unlit = unlit.index_fill(0, rows, True)
     # Which side is seen, the face itself says: a smooth normal may lean beyond the silhouette.
     a, b, c = scene.vertices[corners].unbind(1)
-    back = (torch.linalg.cross(b - a, c - a) * toward).sum(1, keepdim=True) < 0
-    normals = torch.where(back, -normals, normals)
-    return Surface(base[:, :3], base[:, 3], metallic, roughness, emission, normals, unlit), toward
+    back = (torch.linalg.cross(b - a, c - a) * toward).sum(1) < 0
+    normals = torch.where(back[:, None], -normals, normals)
+    return Surface(base[:, :3], base[:, 3], metallic, roughness, emission, normals, back, unlit), toward
 
 
 def _bent_normals(

@@ -23,12 +23,13 @@ from mv3d.render.backend_blender import BlenderRenderer, find_program, read_plai
 from mv3d.render.backend_pytorch3d import Pytorch3dRenderer, picture_of_view, require_pytorch3d
 from mv3d.render.cameras import Cameras, orbit_cameras
 from mv3d.render.embree import EmbreeRenderer
+from mv3d.render.embree import _prepare as prepare
 from mv3d.render.environment import Environment, uniform_environment
 from mv3d.render.model import Material, Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.renderer import Rendered, Renderer, RenderSettings
 from mv3d.render.textures import build_pyramid, sample_pyramid, srgb_from_linear
-from mv3d.render.torch_light import shade, torch_light
+from mv3d.render.torch_light import shade, torch_light, torch_lightmap
 from mv3d.render.torch_scene import sample_texture, scene_from_model
 
 ALL = RenderSettings(samples=4, outputs=("rgba", "depth", "normals", "albedo"))
@@ -80,6 +81,18 @@ def textured_cube(side: float = 0.6, **material: object) -> Model:
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     values = {"base_color_texture": texture, "metallic": 0.0, **material}
     return Model(np.array(vertices), faces, np.array(normals), np.array(uv), materials=(Material(**values),))
+
+
+def corner_with_box() -> Model:
+    """A grey slab, and a box on it that throws a shadow (the last 12 faces)."""
+    slab = trimesh.creation.box((1.0, 1.0, 0.1), trimesh.transformations.translation_matrix([0, 0, -0.25]))
+    box = trimesh.creation.box((0.3, 0.3, 0.4))
+    solids = [slab.subdivide().subdivide().subdivide(), box]
+    triangles = np.concatenate([solid.triangles for solid in solids])  # unwelded: every face is flat
+    material = Material(base_color=(0.7, 0.6, 0.5, 1), metallic=0.0)
+    return Model(
+        triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), materials=(material,)
+    )
 
 
 def odd_cameras() -> Cameras:
@@ -149,6 +162,33 @@ def test_agrees_with_embree_on_a_textured_cube(renderer):
     assert np.abs(ours.depth[inner] - reference.depth[inner]).max() < 2e-3
     assert np.abs(ours.normals[inner] - reference.normals[inner]).max() < 5e-3
     assert np.abs(ours.albedo[inner] - reference.albedo[inner]).mean() < 0.01
+
+
+def test_agrees_with_embree_on_shadow_and_reflected_light(renderer):
+    cameras, model = orbit_cameras([40.0], [30.0], width=64, height=64), corner_with_box()
+    settings = RenderSettings(samples=4, diffuse_only=True, bounces=2)
+    ours, reference = (
+        r.render(model, cameras, one_sided_light(), settings) for r in (renderer, EmbreeRenderer())
+    )
+    assert _psnr(ours, reference) > 30
+    # The light is low and comes from +Y: what lies behind the box is in its shadow.
+    bare = replace(model, faces=model.faces[:-12], face_material=None)
+    lit = EmbreeRenderer().render(bare, cameras, one_sided_light(), settings)
+    assert _psnr(ours, lit) < 20
+
+
+@pytest.mark.slow
+def test_eevee_agrees_on_geometry_and_light():
+    blender = replace(_blender(), engine="eevee", samples=16, timeout_s=900)
+    cameras, model = odd_cameras(), textured_cube()
+    settings = replace(ALL, diffuse_only=True)
+    ours, reference = (
+        r.render(model, cameras, uniform_environment(), settings) for r in (blender, EmbreeRenderer())
+    )
+    inner = np.isfinite(ours.depth) & np.isfinite(reference.depth)
+    assert np.abs(ours.depth[inner] - reference.depth[inner]).max() < 2e-3
+    assert np.abs(ours.normals[inner] - reference.normals[inner]).max() < 5e-3
+    assert _psnr(ours, reference) > 26  # its light is approximate
 
 
 def test_texture_is_upright(renderer):
@@ -287,6 +327,19 @@ def test_torch_light_matches_the_light_field():
         ours = light.reflection(at, torch.full((300,), roughness))
         twin = np.stack(field.glossy(roughness).sample(*directions.T), 1)
         assert np.allclose(ours, twin, atol=1e-4)
+
+
+def test_torch_lightmap_matches_the_lightmap():
+    model, cameras = corner_with_box(), orbit_cameras(40.0, [30.0], width=32, height=32)
+    lightmap = prepare(model, cameras, one_sided_light(), RenderSettings()).lightmap
+    rng = np.random.default_rng(0)
+    face = rng.integers(0, len(model.faces), 500).astype(np.int32)
+    cuts = np.sort(rng.random((500, 2)).astype(np.float32), axis=1)
+    u, v, back = cuts[:, 0], cuts[:, 1] - cuts[:, 0], rng.random(500) < 0.5
+    bary = torch.as_tensor(np.stack([1 - u - v, u, v], 1))
+    twin = torch_lightmap(lightmap, "cpu").sample(torch.as_tensor(face).long(), bary, torch.as_tensor(back))
+    assert np.allclose(twin, np.stack(lightmap.sample(face, u, v, back), 1), atol=1e-4)
+    assert twin.min() < 0.2 and twin.max() > 0.9  # there is shadow and there is light
 
 
 @pytest.mark.parametrize("roughness", [0.1, 0.5, 1.0])
