@@ -8,9 +8,7 @@ depends on the list alone. Every file is written aside and renamed; the record o
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -31,7 +29,7 @@ from mv3d.orbits.isolate import Limits, LocalPool, Pool, Work
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.sample import Outcome, Reject, Sample
-from mv3d.orbits.shards import END_OF_TAR, read_shard_record, shard_name
+from mv3d.orbits.shards import is_whole, read_shard_record, shard_name, write_pieces, write_shard
 from mv3d.render.renderer import get_renderer
 from mv3d.runs import SCHEMA, library_versions, to_json, write_text
 
@@ -150,7 +148,7 @@ class _Store:
             part.unlink()
         for number in range(self.shards):
             record = read_shard_record(self._record_path(number))
-            if record is not None and _whole(self._tar_path(number), record):
+            if record is not None and is_whole(self._tar_path(number), record):
                 self._found[number] = record
         for path in self._aside.glob("*.object"):  # a run that was killed between the record and this
             if int(path.stem) // self._size in self._found:
@@ -185,7 +183,7 @@ class _Store:
     def finish(self) -> None:
         """The files about the whole, the index last."""
         lines = [json.dumps(reject) for record in self._kept for reject in record["rejects"]]
-        _write_bytes(
+        write_pieces(
             self._out / REJECTS, ["".join(f"{line}\n" for line in lines).encode()], scratch=self._aside
         )
         uids = {sample["uid"] for record in self._kept for sample in record["samples"]}
@@ -211,7 +209,7 @@ class _Store:
         else:
             header, blob = {"reject": asdict(outcome)}, b""
         content = json.dumps(header).encode() + b"\n" + blob
-        _write_bytes(self._object_path(position), [content])
+        write_pieces(self._object_path(position), [content])
 
     def _get(self, position: int) -> Outcome:
         content = self._object_path(position).read_bytes()
@@ -235,46 +233,13 @@ class _Store:
 
     def _assemble(self, number: int, positions: range) -> None:
         """The shard, then its record, then the index."""
-        samples: list[dict[str, Any]] = []
-        rejects: list[dict[str, str]] = []
-        digest, offset = hashlib.sha256(), 0
 
-        def pieces() -> Iterator[bytes]:
-            nonlocal offset
+        def outcomes() -> Iterator[Outcome]:
             for position in positions:
                 outcome = self._get(position)
-                if isinstance(outcome, Sample):
-                    outcome = _unless_seen(outcome, self._seen)
-                if isinstance(outcome, Reject):
-                    rejects.append(asdict(outcome))
-                    continue
-                samples.append(
-                    {
-                        "key": outcome.summary["uid"],
-                        "offset": offset,
-                        "bytes": len(outcome.fragment),
-                        **outcome.summary,
-                    }
-                )
-                offset += len(outcome.fragment)
-                digest.update(outcome.fragment)
-                yield outcome.fragment
-            offset += len(END_OF_TAR)
-            digest.update(END_OF_TAR)
-            yield END_OF_TAR
+                yield _unless_seen(outcome, self._seen) if isinstance(outcome, Sample) else outcome
 
-        tar = self._tar_path(number)
-        _write_bytes(tar, pieces(), scratch=self._aside)
-        if not samples:  # readers stumble over a tar file without files
-            tar.unlink()
-        record = {
-            "shard": tar.name,
-            "bytes": offset if samples else 0,
-            "sha256": digest.hexdigest() if samples else None,
-            "samples": samples,
-            "rejects": rejects,
-        }
-        _write_bytes(self._record_path(number), [json.dumps(record).encode() + b"\n"], scratch=self._aside)
+        record = write_shard(self._tar_path(number), outcomes(), scratch=self._aside)
         self._adopt(record)
         self._write_index(finished=False)
 
@@ -319,7 +284,7 @@ class _Store:
                 if record["samples"]
             ],
         }
-        _write_bytes(self._out / INDEX, [to_json(document).encode()], scratch=self._aside)
+        write_pieces(self._out / INDEX, [to_json(document).encode()], scratch=self._aside)
 
     def _read_index(self) -> dict[str, Any] | None:
         return read_index(self._out)
@@ -363,10 +328,6 @@ def _unless_seen(sample: Sample, seen: DuplicateIndex) -> Outcome:
     return Reject(sample.summary["uid"], "duplicate", f"the same object as {first}")
 
 
-def _whole(tar: Path, record: dict[str, Any]) -> bool:
-    return not record["samples"] or (tar.is_file() and tar.stat().st_size == record["bytes"])
-
-
 def _difference(index: dict[str, Any], mine: dict[str, Any]) -> str:
     for key in ("kind", "mv3d", "objects"):
         if index.get(key) != mine[key]:
@@ -376,21 +337,3 @@ def _difference(index: dict[str, Any], mine: dict[str, Any]) -> str:
         if there.get(key) != value:
             return f"{key}: there {there.get(key)}, asked for {value}"
     return "another list of objects"
-
-
-def _write_bytes(path: Path, pieces: Sequence[bytes] | Iterator[bytes], scratch: Path | None = None) -> None:
-    """Write aside, through to the disk, then rename. Where that fails nothing is left behind."""
-    part = (scratch or path.parent) / f"{path.name}.part"
-    try:
-        with part.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path.parent}: cannot be written ({error.strerror}); what is finished is kept: free some space and "
-            "run the same command again, it goes on from here"
-        ) from error

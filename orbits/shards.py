@@ -6,15 +6,18 @@ was left out. A shard is finished when its record is there. Readers of WebDatase
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
+import os
 import tarfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, OutputError
+from mv3d.orbits.sample import Outcome, Reject
 
 _BLOCK = 512
 END_OF_TAR = bytes(2 * _BLOCK)
@@ -46,6 +49,65 @@ class SamplePlace:
     offset: int
     bytes: int
     summary: Mapping[str, Any]
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], *, scratch: Path | None = None) -> None:
+    """Write aside (in `scratch`, on the same disk), through to the disk, then rename. Where that fails nothing is
+    left behind, and the OutputError says that what was finished is kept."""
+    part = (scratch or path.parent) / f"{path.name}.part"
+    try:
+        with part.open("wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path.parent}: cannot be written ({error.strerror}); what is finished is kept: free some space and "
+            "run the same command again, it goes on from here"
+        ) from error
+
+
+def write_shard(tar: Path, outcomes: Iterable[Outcome], *, scratch: Path) -> dict[str, Any]:
+    """The tar file of the samples, then the record beside it, which is returned."""
+    samples: list[dict[str, Any]] = []
+    rejects: list[dict[str, str]] = []
+    digest, offset = hashlib.sha256(), 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal offset
+        for outcome in outcomes:
+            if isinstance(outcome, Reject):
+                rejects.append(asdict(outcome))
+                continue
+            place = {"key": outcome.summary["uid"], "offset": offset, "bytes": len(outcome.fragment)}
+            samples.append({**place, **outcome.summary})
+            offset += len(outcome.fragment)
+            digest.update(outcome.fragment)
+            yield outcome.fragment
+        offset += len(END_OF_TAR)
+        digest.update(END_OF_TAR)
+        yield END_OF_TAR
+
+    write_pieces(tar, pieces(), scratch=scratch)
+    if not samples:  # readers stumble over a tar file without files
+        tar.unlink()
+    record = {
+        "shard": tar.name,
+        "bytes": offset if samples else 0,
+        "sha256": digest.hexdigest() if samples else None,
+        "samples": samples,
+        "rejects": rejects,
+    }
+    write_pieces(tar.with_suffix(".json"), [json.dumps(record).encode() + b"\n"], scratch=scratch)
+    return record
+
+
+def is_whole(tar: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the shard of a record is there in its full size."""
+    return not record["samples"] or (tar.is_file() and tar.stat().st_size == record["bytes"])
 
 
 class Shard:
