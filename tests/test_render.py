@@ -14,7 +14,8 @@ from mv3d.render.model import Material, Model, normalize_model
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer
 from mv3d.render.textures import linear_from_srgb, srgb_from_linear
 
-ALL = RenderSettings(outputs=("rgba", "depth", "normals", "albedo"))
+# Few shadow rays: these are tests of everything but their number.
+ALL = RenderSettings(outputs=("rgba", "depth", "normals", "albedo"), light_samples=32)
 
 
 def render(model, cameras, environment=None, settings=ALL, **options):
