@@ -175,18 +175,19 @@ class OrbitSet(IterableDataset):
 
 def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = False) -> DataLoader:
     """Batches of `dataset.config.batch_size` in the order of the stream, with any number of workers."""
+    context = None
+    if workers and sys.platform != "win32":
+        # Forking a process with threads (torch has some) can lock up; a server that has loaded this module once
+        # starts workers as fast.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
     return DataLoader(
         dataset,
         batch_size=dataset.config.batch_size,
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        # Forking a process with threads (torch has some) can lock up.
-        multiprocessing_context=None
-        if workers == 0
-        else "forkserver"
-        if sys.platform != "win32"
-        else "spawn",
+        multiprocessing_context=context,
     )
 
 

@@ -99,7 +99,7 @@ class OrbitSample:
     elevations_deg: Float[np.ndarray, " n"]
     azimuths_deg: Float[np.ndarray, " n"]
     frames: Int[np.ndarray, " n"]
-    background: UInt8[np.ndarray, "3"]
+    background: UInt8[np.ndarray, " c"]
 
 
 def chosen_frames(stored: int, wanted: int, start: int) -> Int[np.ndarray, " n"]:
@@ -119,14 +119,16 @@ def relative_azimuths(azimuths_deg: Float[np.ndarray, " n"]) -> Float[np.ndarray
     return np.where(relative >= 360.0, 0.0, relative)
 
 
-def composite(frame: UInt8[np.ndarray, "h w 4"], color: UInt8[np.ndarray, "3"]) -> UInt8[np.ndarray, "h w 3"]:
+def composite(
+    frame: UInt8[np.ndarray, "h w 4"], color: UInt8[np.ndarray, " c"]
+) -> UInt8[np.ndarray, "h w 3"]:
     """Straight alpha over one colour, in sRGB as the pictures are stored, rounded to the nearest."""
     alpha = frame[..., 3:].astype(np.uint32)
     mixed = frame[..., :3] * alpha + color.astype(np.uint32) * (255 - alpha)
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def random_color(rng: np.random.Generator) -> UInt8[np.ndarray, "3"]:
+def random_color(rng: np.random.Generator) -> UInt8[np.ndarray, " c"]:
     return rng.integers(0, 256, 3, dtype=np.uint8)
 
 
