@@ -119,6 +119,7 @@ def write_job(
     # A face that names a vertex twice has no area, and Blender wants none of them.
     a, b, c = model.faces.T
     keep = (a != b) & (b != c) & (c != a)
+    assert model.face_material is not None  # Model fills it in
     arrays = {
         "vertices": model.vertices,
         "faces": model.faces[keep],
@@ -187,9 +188,10 @@ def _material_entry(
     }
     for name in ("base_color_texture", "metallic_roughness_texture", "emissive_texture", "normal_texture"):
         texture = getattr(material, name)
-        unused = texture is None or model.uv is None
-        if unused or (settings.diffuse_only and name == "metallic_roughness_texture"):
-            entry[name] = None
+        entry[name] = None
+        if texture is None or model.uv is None:
+            continue
+        if settings.diffuse_only and name == "metallic_roughness_texture":
             continue
         if name in ("base_color_texture", "emissive_texture"):
             # Handed over decoded: glTF filters light, Cycles would interpolate the sRGB values of a PNG.

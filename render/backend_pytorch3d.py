@@ -66,7 +66,10 @@ class Pytorch3dRenderer:
                 picture_of_view(scene, cameras, view, light, settings, baked).to_numpy()
                 for view in range(len(cameras))
             ]
-        return Rendered(*(None if part[0] is None else np.stack(part) for part in zip(*views, strict=True)))
+        depth, normals, albedo = (
+            None if parts[0] is None else np.stack(parts) for parts in list(zip(*views, strict=True))[1:]
+        )
+        return Rendered(np.stack([view[0] for view in views]), depth, normals, albedo)
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,8 +162,9 @@ def add_mesh(scene: Any, path: Path, materials: list[Surface]) -> None:
     mesh.polygons.foreach_set("use_smooth", np.ones(len(faces), bool))
     if "uv" in arrays:
         # glTF counts v from the top of the texture, Blender from its bottom.
-        uv = arrays["uv"][faces.ravel()] * np.float32([1, -1]) + np.float32([0, 1])
-        mesh.uv_layers.new(name="uv").data.foreach_set("uv", uv.ravel().astype(np.float32))
+        uv = arrays["uv"][faces.ravel()]
+        uv[:, 1] = 1 - uv[:, 1]
+        mesh.uv_layers.new(name="uv").data.foreach_set("uv", uv.ravel())
     if "colors" in arrays:
         colors = mesh.color_attributes.new("color", "FLOAT_COLOR", "POINT")
         colors.data.foreach_set("color", arrays["colors"].ravel())
