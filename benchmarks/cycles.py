@@ -56,6 +56,11 @@ class Agreement:
     @property
     def reason(self) -> str:
         """Which part of the error is the largest."""
+        if self.noise_db < 35:
+            return (
+                f"Cycles differs from itself by {self.noise_db:.1f} dB: surfaces lie on one another, and its shadow "
+                "rays stop at the twin"
+            )
         if self.edge_share > 0.5:
             return f"{100 * self.edge_share:.0f} % of the squared error is at edges"
         if self.albedo_inner_db < self.inner_db + 3:

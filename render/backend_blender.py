@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from mv3d.errors import InputError, MissingPartError, Mv3dError, UsageError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
+from mv3d.render.mesh import weld
 from mv3d.render.model import Material, Model
 from mv3d.render.renderer import Rendered, RenderSettings
 from mv3d.render.textures import LINEAR_OF_SRGB, srgb_from_linear
@@ -116,14 +117,11 @@ def write_job(
     """job.json, geometry.npz, environment.npy and texture_*: all that `blender_script.py` reads."""
     if not len(model.faces):
         raise InputError("model: expected at least one face, got none")
-    # A face that names a vertex twice has no area, and Blender wants none of them.
-    a, b, c = model.faces.T
-    keep = (a != b) & (b != c) & (c != a)
-    assert model.face_material is not None  # Model fills it in
+    keep = _drawable_faces(model, both_sides=settings.backfaces == "shade")
     arrays = {
         "vertices": model.vertices,
         "faces": model.faces[keep],
-        "face_material": model.face_material[keep],
+        "face_material": _face_material(model)[keep],
         "normals": model.normals,
         "uv": model.uv,
         "colors": model.colors,
@@ -149,6 +147,26 @@ def write_job(
         ],
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
+
+
+def _drawable_faces(model: Model, *, both_sides: bool) -> Bool[np.ndarray, " f"]:
+    """Without faces that name a vertex twice, which Blender does not take; where both sides are shown, without
+    those that lie exactly on an earlier one (files draw the two sides of a sheet as two faces, and Cycles' shadow
+    rays that leave one would be stopped by the other)."""
+    a, b, c = model.faces.T
+    keep = (a != b) & (b != c) & (c != a)
+    if both_sides:
+        _, welded = weld(model.vertices, model.faces)
+        key = np.column_stack([np.sort(welded, 1), _face_material(model)])
+        first = np.zeros(len(key), bool)
+        first[np.unique(key, axis=0, return_index=True)[1]] = True
+        keep &= first
+    return keep
+
+
+def _face_material(model: Model) -> Int[np.ndarray, " f"]:
+    assert model.face_material is not None  # Model fills it in
+    return model.face_material
 
 
 def _camera_entries(model: Model, cameras: Cameras) -> list[dict[str, Any]]:

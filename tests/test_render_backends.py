@@ -423,6 +423,16 @@ def test_the_job_holds_the_whole_request(tmp_path):
     assert (np.load(tmp_path / "environment.npy") == one_sided_light().radiance).all()
 
 
+def test_faces_that_lie_on_one_another_are_drawn_once(tmp_path):
+    model = ball()
+    doubled = replace(model, faces=np.concatenate([model.faces, model.faces[:, ::-1]]), face_material=None)
+    counts = []
+    for settings in (ALL, replace(ALL, backfaces="cull")):
+        write_job(tmp_path, doubled, odd_cameras(), uniform_environment(), settings, BlenderRenderer())
+        counts.append(len(np.load(tmp_path / "geometry.npz")["faces"]))
+    assert counts == [len(model.faces), 2 * len(model.faces)]
+
+
 def fake_blender(folder: Path, body: str) -> str:
     """A program that takes Blender's command line; `body` runs with the job's folder as `folder`."""
     program = folder / "fake-blender"
