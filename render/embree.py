@@ -277,11 +277,23 @@ def _render_view(
 
 def _center_geometry(surface: Surface, points: Points, directions: np.ndarray) -> tuple[Channels, np.ndarray]:
     """Interpolated normals on the seen side, and the cosine between the ray and the face's own normal."""
-    normal = surface.normal(points, bumped=False)
-    ground = [surface.ground[axis].take(points.face) for axis in range(3)]
-    facing = sum(ground[axis] * directions[:, axis] for axis in range(3))
-    length = np.sqrt(sum(directions[:, axis] ** 2 for axis in range(3)))
-    return normal, np.abs(facing) / length
+    return surface.normal(points, bumped=False), _facing(surface, points, directions)
+
+
+def _facing(
+    surface: Surface, points: Points, directions: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, " n"]:
+    """Cosine between rays and the faces' own normals, without its sign."""
+    x, y, z = (np.ascontiguousarray(directions[:, axis]) for axis in range(3))
+    cosine = surface.ground[0].take(points.face) * x
+    cosine += surface.ground[1].take(points.face) * y
+    cosine += surface.ground[2].take(points.face) * z
+    np.abs(cosine, out=cosine)
+    x *= x
+    x += y * y
+    x += z * z
+    cosine /= np.sqrt(x, out=x)
+    return cosine
 
 
 def _with_slope(points: Points, facing: np.ndarray) -> Points:
@@ -419,7 +431,13 @@ def _shoot_edges(
         shots = _through_layers(scene, eye, directions, settings, result.albedo is not None)
         for sums, values in ((result.color, shots.color), (result.albedo, shots.albedo)):
             if sums is not None and values is not None:
-                sums[:, some] = values.reshape(len(values), len(some), settings.samples).mean(2)
+                for plane, value in zip(sums, values, strict=True):
+                    by_pixel = value.reshape(len(some), settings.samples)
+                    mean = by_pixel[:, 0].copy()
+                    for sample in range(1, settings.samples):
+                        mean += by_pixel[:, sample]
+                    mean *= np.float32(1 / settings.samples)
+                    plane[some] = mean
 
 
 def _through_layers(
@@ -432,7 +450,7 @@ def _through_layers(
     passed = np.zeros(len(directions), np.float32)
     remaining = np.ones(len(directions), np.float32)
     pixel = eye.pixel / np.float32(np.sqrt(settings.samples))
-    for _ in range(_LAYERS):
+    for layer in range(_LAYERS):
         towards = directions[active]
         origins = eye.center + towards * passed[active][:, None]
         hits = scene.tracer.first(origins, towards)
@@ -442,10 +460,14 @@ def _through_layers(
             break
         distance = hits.distance[met] + passed[active]
         points = Points(hits.face[met], hits.u[met], hits.v[met], hits.back[met], distance * pixel)
-        ground = [surface.ground[axis].take(points.face) for axis in range(3)]
-        facing = np.abs(sum(ground[axis] * towards[:, axis] for axis in range(3)))
-        facing /= np.sqrt((towards**2).sum(1))
+        facing = _facing(surface, points, towards)
         shots = _shade_all(scene, _with_slope(points, facing), towards, settings, albedo)
+        if layer == 0 and not (surface.has_see_through or settings.backfaces == "cull"):
+            result.color[:3, active] = shots.color[:3]
+            result.color[3, active] = 1
+            if result.albedo is not None and shots.albedo is not None:
+                result.albedo[:, active] = shots.albedo
+            break
         alpha = shots.color[3]
         if settings.backfaces == "cull":
             alpha = np.where(points.back & surface.single_sided[points.face], np.float32(0), alpha)
@@ -458,7 +480,7 @@ def _through_layers(
         remaining[active] -= weight
         passed[active] = distance * np.float32(1 + 1e-5)
         active = active[remaining[active] > 1 / 512]
-        if not len(active) or not (surface.has_see_through or settings.backfaces == "cull"):
+        if not len(active):
             break
     return result
 

@@ -151,7 +151,9 @@ def _read_exr(path: Path) -> Float[np.ndarray, "h w 3"]:
     try:
         import OpenEXR  # noqa: PLC0415 - optional
     except ImportError as error:
-        raise MissingPartError(f"{path.name}: .exr files need OpenEXR: pip install OpenEXR") from error
+        raise MissingPartError(
+            f'{path.name}: .exr files need OpenEXR: pip install "mv3d[data]" (or OpenEXR)'
+        ) from error
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
             channels = {

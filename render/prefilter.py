@@ -123,13 +123,17 @@ class LightField:
     def irradiance(self) -> OctaMap:
         """E(n) = ∫ L(ω) max(n·ω, 0) dω, without occlusion, divided by π: a white surface's radiance."""
         directions, area, mean = self._small
-        size = 32
-        cosine = octa_directions(size).astype(np.float32) @ directions.T.astype(np.float32)
-        np.maximum(cosine, 0, out=cosine)
+        size = 64
         flux = (mean * (area / np.pi)[:, None]).astype(np.float32)
-        # Discrete cells do not quite integrate the cosine to π; take that error out.
-        white = cosine @ (area / np.pi).astype(np.float32)
-        return OctaMap(size, np.ascontiguousarray((cosine @ flux / white[:, None]).T))
+        # Discrete cells do not quite integrate the cosine to π; the last column takes that error out.
+        flux = np.concatenate([flux, (area / np.pi).astype(np.float32)[:, None]], 1)
+        normals, towards = octa_directions(size).astype(np.float32), directions.T.astype(np.float32)
+        result = np.empty((len(normals), 4), np.float32)
+        for start in range(0, len(normals), 256):  # bounds the memory
+            cosine = normals[start : start + 256] @ towards
+            np.maximum(cosine, 0, out=cosine)
+            result[start : start + 256] = cosine @ flux
+        return OctaMap(size, np.ascontiguousarray((result[:, :3] / result[:, 3:]).T))
 
     def glossy(self, roughness: float) -> OctaMap:
         """The environment seen in a GGX mirror of that roughness, view along the normal (the first sum of
