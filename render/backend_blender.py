@@ -135,7 +135,7 @@ def write_job(
         "albedo_samples": max(16, settings.samples),
         "bounces": settings.bounces,
         "denoise": options.denoise,
-        "threads": options.threads or len(os.sched_getaffinity(0)),
+        "threads": options.threads or _cores(),
         "seed": settings.seed,
         "width": cameras.width,
         "height": cameras.height,
@@ -147,6 +147,12 @@ def write_job(
         ],
     }
     (folder / "job.json").write_text(json.dumps(job, indent=1), encoding="utf-8")
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # what this process may use; Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _drawable_faces(model: Model, *, both_sides: bool) -> Bool[np.ndarray, " f"]:
