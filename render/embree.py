@@ -260,12 +260,16 @@ def _render_view(
     smooth = np.flatnonzero(~edge[hit])
     result = _Shots(rows * columns, albedo=albedo is not None)
     inner = _with_slope(points.part(smooth), facing[smooth])
-    shots = _shade_all(scene, inner, directions[hit[smooth]], settings, albedo is not None)
+    base = _base_colors(scene.surface, inner)
+    if adaptive and settings.samples > 1 and scene.surface.varies:
+        _refine_base(scene, eye, base, inner, hit[smooth], (rows, columns), (left, top), settings)
+    shots = _shade_all(scene, inner, directions[hit[smooth]], settings, albedo is not None, base)
     result.color[:, hit[smooth]] = shots.color
     if albedo is not None:
         result.albedo[:, hit[smooth]] = shots.albedo
-    if adaptive and settings.samples > 1:
-        edge |= _contrast(result.color, edge, hits.face >= 0, (rows, columns))
+    if adaptive and settings.samples > 1 and scene.surface.detailed:
+        contrast = _contrast(result.color, hit[smooth], (rows, columns))
+        edge[contrast] = True
     _shoot_edges(scene, eye, np.flatnonzero(edge), xs + left, ys + top, settings, result)
     _store(frame, result, (slice(top, bottom), slice(left, right)))
     if depth is not None or normals is not None:
@@ -355,13 +359,14 @@ def _edges(
 
 
 def _contrast(
-    color: Float[np.ndarray, "4 p"], edge: np.ndarray, covered: np.ndarray, shape: tuple[int, int]
-) -> Bool[np.ndarray, " p"]:
-    """Smooth pixels whose colour differs from a smooth neighbour's: texture, highlights."""
-    inner = (covered & ~edge).reshape(shape)
+    color: Float[np.ndarray, "c p"], pixels: Int[np.ndarray, " n"], shape: tuple[int, int]
+) -> Int[np.ndarray, " k"]:
+    """Those of the pixels whose linear colour (of all pixels) differs from that of a neighbour among them."""
+    inner = np.zeros(shape, bool)
+    inner.reshape(-1)[pixels] = True
     found = np.zeros(shape, bool)
     # Square roots are close enough to sRGB.
-    planes = [np.sqrt(np.minimum(color[channel], 1)).reshape(shape) for channel in range(3)]
+    planes = [np.sqrt(np.clip(color[channel], 0, 1)).reshape(shape) for channel in range(3)]
     for a, b in (
         ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
         ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
@@ -373,7 +378,54 @@ def _contrast(
         differ &= inner[b]
         found[a] |= differ
         found[b] |= differ
-    return found.reshape(-1)
+    return np.flatnonzero(found)
+
+
+def _base_colors(surface: Surface, points: Points) -> Float[np.ndarray, "4 n"]:
+    """`Surface.base` of many points."""
+    base = np.empty((4, len(points.face)), np.float32)
+    for start in range(0, len(points.face), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        for channel, values in enumerate(surface.base(points.part(part))):
+            base[channel, part] = values
+    return base
+
+
+def _refine_base(
+    scene: _Scene,
+    eye: _Eye,
+    base: Float[np.ndarray, "4 n"],
+    points: Points,
+    pixels: Int[np.ndarray, " n"],
+    shape: tuple[int, int],
+    corner: tuple[int, int],
+    settings: RenderSettings,
+) -> None:
+    """Where the base colour changes from pixel to pixel, take the mean of all samples' base colours: shading is
+    linear in it, and on a smooth surface the rest is the same over a pixel."""
+    whole = np.zeros((3, shape[0] * shape[1]), np.float32)
+    whole[:, pixels] = base[:3]
+    place = np.zeros(whole.shape[1], np.int32)
+    place[pixels] = np.arange(len(pixels), dtype=np.int32)
+    busy = place[_contrast(whole, pixels, shape)]
+    count = settings.samples
+    offsets = sample_offsets(count, settings.seed).astype(np.float32)
+    for start in range(0, len(busy), max(1, _RAYS // count)):
+        some = busy[start : start + max(1, _RAYS // count)]
+        ys, xs = np.divmod(pixels[some], shape[1])
+        x = ((xs + corner[0]).astype(np.float32)[:, None] + offsets[:, 0]).reshape(-1)
+        y = ((ys + corner[1]).astype(np.float32)[:, None] + offsets[:, 1]).reshape(-1)
+        hits = eye.trace(scene.tracer, eye.directions(x, y))
+        met = np.flatnonzero(hits.face >= 0)
+        footprint = np.repeat(points.footprint[some], count)[met] / np.float32(np.sqrt(count))
+        part = Points(hits.face[met], hits.u[met], hits.v[met], hits.back[met], footprint)
+        colors = _base_colors(scene.surface, part)
+        owner = met // count
+        found = np.bincount(owner, minlength=len(some))
+        seen = np.flatnonzero(found)
+        for channel in range(3):
+            total = np.bincount(owner, colors[channel], len(some))
+            base[channel, some[seen]] = total[seen] / found[seen]
 
 
 def _shade_all(
@@ -382,8 +434,9 @@ def _shade_all(
     directions: Float[np.ndarray, "n 3"],
     settings: RenderSettings,
     albedo: bool,
+    colors: Float[np.ndarray, "4 n"] | None = None,
 ) -> _Shots:
-    """Straight colour and alpha at points."""
+    """Straight colour and alpha at points; `colors`: their base colours, where they are known."""
     shots = _Shots(len(points.face), albedo=albedo)
     for start in range(0, len(points.face), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -391,7 +444,7 @@ def _shade_all(
         towards = directions[part]
         inverse = 1 / np.sqrt(towards[:, 0] ** 2 + towards[:, 1] ** 2 + towards[:, 2] ** 2)
         view = [towards[:, axis] * -inverse for axis in range(3)]
-        base = scene.surface.base(some)
+        base = scene.surface.base(some) if colors is None else list(colors[:, part])
         normal = scene.surface.normal(some)
         color = shade(
             scene.surface,

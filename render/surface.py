@@ -66,6 +66,9 @@ class Surface:
                     self._pyramids[index][name] = built[key]
             if any(material.normal_texture is not None for material in materials):
                 self._corners["tangent"] = _corner_tables(_tangents(model), faces)
+        # Whether the base colour, or anything else, changes within a face.
+        self.varies = "color" in self._corners or any("base_color_texture" in p for p in self._pyramids)
+        self.detailed = any(set(p) - {"base_color_texture"} for p in self._pyramids)
         self._base = _material_table(materials, lambda m: m.base_color)
         self._rough = _material_table(materials, lambda m: (m.metallic, m.roughness))
         self._emissive = _material_table(materials, lambda m: m.emissive)
