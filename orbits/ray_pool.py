@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,7 @@ class RayPool:
         self._ray = ray
         self._mine = not ray.is_initialized()
         if self._mine:
+            _check_address(address)
             cluster = {"num_cpus": workers} if address == LOCAL else {"address": address}
             try:
                 ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **cluster)
@@ -79,6 +81,17 @@ class RayPool:
         self._flying = {}
         if self._mine:
             self._ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers."""
+    host, _, port = address.partition(":")
+    if not port.isdigit():  # local, auto, ray://…
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise Mv3dError(f"--ray {address}: no cluster answers there ({error})") from error
 
 
 def _run(item: Any, shared: bytes) -> Outcome:

@@ -38,13 +38,11 @@ def shards(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory) -> tuple[Path, Path]:
+def save_networks(folder: Path) -> tuple[Path, Path]:
     """A VAE and an image encoder, tiny and random."""
     from diffusers import AutoencoderKL
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)
     AutoencoderKL(
         block_out_channels=(4, 4, 4, 4),
@@ -64,6 +62,11 @@ def networks(tmp_path_factory) -> tuple[Path, Path]:
     )
     CLIPVisionModelWithProjection(config).save_pretrained(folder / "clip")
     return folder / "vae", folder / "clip"
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> tuple[Path, Path]:
+    return save_networks(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture(scope="module")
