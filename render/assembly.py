@@ -95,7 +95,7 @@ class Assembly:
             np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)]).astype(
                 np.int32
             ),
-            np.concatenate([part.normals for part in parts]),  # pyright: ignore[reportArgumentType]
+            np.concatenate([part.normals for part in parts if part.normals is not None]),
             np.concatenate([_or_fill(part.uv, len(part.vertices), (0, 0)) for part in parts])
             if has_uv
             else None,
@@ -108,7 +108,7 @@ class Assembly:
 
 
 def _or_fill(values: np.ndarray | None, count: int, default: tuple[float, ...]) -> np.ndarray:
-    return np.tile(np.float32(default), (count, 1)) if values is None else values.astype(np.float32)
+    return np.tile(np.array(default, np.float32), (count, 1)) if values is None else values.astype(np.float32)
 
 
 def _split_flat(part: Part) -> Part:

@@ -129,7 +129,7 @@ def _prepare(model: Model, cameras: Cameras, environment: Environment, settings:
     seen_behind = _pieces_seen_from_behind(tracer, group, cameras)
     lightmap = bake_lightmap(
         model,
-        _SolidTracer(tracer, surface, size * 1e-4),  # pyright: ignore[reportArgumentType]
+        _SolidTracer(tracer, surface, size * 1e-4),
         light.cut(settings.light_samples),
         surface.face_colors(),
         backs=seen_behind[group],
@@ -265,7 +265,7 @@ def _render_view(
         _refine_base(scene, eye, base, inner, hit[smooth], (rows, columns), (left, top), settings)
     shots = _shade_all(scene, inner, directions[hit[smooth]], settings, albedo is not None, base)
     result.color[:, hit[smooth]] = shots.color
-    if albedo is not None:
+    if result.albedo is not None:
         result.albedo[:, hit[smooth]] = shots.albedo
     if adaptive and settings.samples > 1 and scene.surface.detailed:
         contrast = _contrast(result.color, hit[smooth], (rows, columns))

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from mv3d.render.mesh import face_normals, weld
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightCut
-from mv3d.render.tracing import Crossings, Tracer
+from mv3d.render.tracing import Caster, Crossings
 
 _MAX_SIDE = 64  # grid cells along a side of one face
 
@@ -212,7 +212,7 @@ def join_points(
 
 def bake_lightmap(
     model: Model,
-    tracer: Tracer,
+    tracer: Caster,
     light: LightCut,
     albedo_at: Float[np.ndarray, "f 3"],
     *,
@@ -227,6 +227,7 @@ def bake_lightmap(
     albedo_at: (f, 3) mean linear colour of each face, for the light that it reflects. backs: (f,) bool, which
     faces are baked from behind as well. spacing: of the points, world units. size: largest side of the model.
     """
+    assert model.normals is not None
     triangles = model.triangles
     grids = plan_grids(triangles, spacing, most_points * 3)
     face, exact, inner = grid_points(grids)
@@ -279,7 +280,7 @@ class _Points:
 
 def _gather(
     points: _Points,
-    tracer: Tracer,
+    tracer: Caster,
     light: LightCut,
     grids: FaceGrids,
     index_front: np.ndarray,

@@ -16,8 +16,8 @@ class LoadLimits:
     """
 
     file_bytes: int = 512 * 2**20
-    faces: int = 5_000_000
-    vertices: int = 10_000_000
+    faces: int = 2_000_000
+    vertices: int = 6_000_000
     nodes: int = 20_000
     materials: int = 10_000
     texture_pixels: int = 8192 * 8192

@@ -74,11 +74,12 @@ def build_pyramid(texture: UInt8[np.ndarray, "h w c"], wrap: tuple[Wrap, Wrap], 
     if srgb:
         current[..., :3] = LINEAR_OF_SRGB[image[..., :3]]
     while max(current.shape[:2]) > 1:
-        weight = current[..., 3:] + np.float32(1e-4) if blend else None
-        half = _halve(current * weight if blend else current)
         if blend:
-            half /= _halve(weight)
+            weight = current[..., 3:] + np.float32(1e-4)
+            half = _halve(current * weight) / _halve(weight)
             half[..., 3:] = _halve(current[..., 3:])
+        else:
+            half = _halve(current)
         current = half
         stored = np.empty(half.shape, np.float32)
         stored[..., :3] = _encode(half[..., :3]) if srgb else half[..., :3]

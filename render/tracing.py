@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +19,12 @@ class Crossings:
     v: Float[np.ndarray, " r"]
     distance: Float[np.ndarray, " r"]
     back: np.ndarray
+
+
+class Caster(Protocol):
+    """Whatever finds the nearest crossing of rays."""
+
+    def first(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Crossings: ...
 
 
 class Tracer:
