@@ -31,7 +31,7 @@ _CHUNK = 16384  # points shaded at a time: their arrays stay in the second-level
 _RAYS = 1 << 19  # rays cast at a time, which bounds the memory
 _LAYERS = 16  # see-through surfaces behind one another
 _CONTRAST = 0.08  # of neighbouring pixels, about sRGB, above which all samples are taken
-_PROBE = 6  # every so many pixels a ray finds out which surfaces are seen from behind
+_PROBES = 144  # rays along a side of a view that find out which surfaces are seen from behind
 _GATHER_SPACING = 96  # points of baked light along the largest side of the object
 
 
@@ -143,7 +143,8 @@ def _prepare(model: Model, cameras: Cameras, environment: Environment, settings:
 def _pieces_seen_from_behind(tracer: Tracer, group: np.ndarray, cameras: Cameras) -> np.ndarray:
     """Whether any camera sees the back of a piece, found with few rays."""
     behind = np.zeros(int(group.max()) + 1, bool)
-    ys, xs = np.mgrid[_PROBE // 2 : cameras.height : _PROBE, _PROBE // 2 : cameras.width : _PROBE]
+    step = max(1, max(cameras.width, cameras.height) // _PROBES)
+    ys, xs = np.mgrid[step // 2 : cameras.height : step, step // 2 : cameras.width : step]
     xy = np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5], 1)
     for view in range(len(cameras)):
         hits = tracer.first(*cameras.rays(view, xy))

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from mv3d.render.mesh import face_normals, weld
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightCut
+from mv3d.render.surface import facing_signs
 from mv3d.render.tracing import Caster, Crossings
 
 _MAX_SIDE = 64  # grid cells along a side of one face
@@ -236,7 +237,8 @@ def bake_lightmap(
     position = _mix(model.vertices, corners, inner)
     normal = _unit(_mix(model.normals, corners, exact))
     ground = _unit(face_normals(model.vertices, model.faces).astype(np.float32))[face]
-    # A vertex normal that points away from its face lights the wrong side.
+    normal *= facing_signs(model)[face][:, None]
+    # A single vertex normal that points away from its face would light the wrong side.
     normal = np.where((normal * ground).sum(1, keepdims=True) < 0, -normal, normal)
     sides = []
     for sign, wanted in ((1, np.ones(grids.count, bool)), (-1, backs[face])):

@@ -45,6 +45,10 @@ class Surface:
         materials = model.materials
         self.material = model.face_material
         self._corners = {"normal": _corner_tables(model.normals, faces)}
+        sign = facing_signs(model)
+        for corner in self._corners["normal"]:
+            for axis in corner:
+                axis *= sign  # noqa: PLW2901 - in place
         cross = face_normals(model.vertices, faces)
         length = np.linalg.norm(cross, axis=1, keepdims=True)
         self.ground = np.ascontiguousarray((cross / np.maximum(length, 1e-30)).astype(np.float32).T)
@@ -236,6 +240,17 @@ class Surface:
             red, green, blue, _ = self.base(points.part(part))
             result[part] = np.clip(np.stack([red, green, blue], 1), 0, 1)
         return result
+
+
+def facing_signs(model: Model) -> Float[np.ndarray, " f"]:
+    """-1 for faces all of whose normals point away from the side that their winding shows, else 1: such files have
+    turned the one or the other round, and shading must happen on the side that is seen."""
+    assert model.normals is not None
+    ground = face_normals(model.vertices, model.faces)
+    away = np.ones(len(model.faces), bool)
+    for corner in range(3):
+        away &= (model.normals[model.faces[:, corner]] * ground).sum(1) < 0
+    return np.where(away, np.float32(-1), np.float32(1))
 
 
 def _corner_tables(attribute: np.ndarray, faces: np.ndarray) -> list[list[np.ndarray]]:

@@ -469,3 +469,27 @@ def test_normalization_is_recorded_and_inverts():
 
 def test_white_default_material_is_not_metal():
     assert Model(np.eye(3), np.array([[0, 1, 2]])).materials[0].metallic == WHITE.metallic == 0
+
+
+def test_normals_turned_round_shade_the_side_that_is_seen():
+    turned = cube_model(0.4)
+    turned = Model(turned.vertices, turned.faces, -turned.normals, materials=turned.materials)
+    cameras, light = front(48, azimuth_deg=30, elevation_deg=30), spot((1, 0.2, 0.5), 20, 0.2)
+    np.testing.assert_array_equal(
+        render(turned, cameras, light).rgba, render(cube_model(0.4), cameras, light).rgba
+    )
+
+
+def test_inside_of_an_open_single_layer_is_dark():
+    # A well without a lid, one layer of faces wound outwards: its bottom is seen from behind and gets little light.
+    cube = cube_model(0.5)
+    open_top = ~(cube.vertices[cube.faces][:, :, 2] > 0.4).all(1)
+    well = Model(
+        cube.vertices * np.array([0.3, 0.3, 1]), cube.faces[open_top], cube.normals, materials=cube.materials
+    )
+    settings = RenderSettings(diffuse_only=True, bounces=0, light_samples=512, outputs=("rgba", "depth"))
+    result = render(well, front(96, 4, elevation_deg=80), uniform_environment(0.8), settings)
+    bottom = np.isfinite(result.depth[0]) & (result.depth[0] > 4.3)
+    assert bottom.sum() > 20
+    # The opening's solid angle seen from the bottom, a side of 0.3 at a distance of 1: a form factor near 0.03.
+    assert 0.005 < np.median(linear(result.rgba[0])[bottom]) < 0.05
