@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from mv3d.errors import InputError
 from mv3d.render.cameras import Cameras
@@ -22,15 +22,14 @@ from mv3d.render.lightmap import LightMap, bake_lightmap, pieces
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.sampling import RAYS, Eye, find_contrast, find_edges, sample_offsets, window_of
 from mv3d.render.shading import shade
 from mv3d.render.surface import Channels, Points, Surface
 from mv3d.render.textures import encode_srgb
 from mv3d.render.tracing import Crossings, Tracer
 
 _CHUNK = 16384  # points shaded at a time: their arrays stay in the second-level cache
-_RAYS = 1 << 19  # rays cast at a time, which bounds the memory
 _LAYERS = 16  # see-through surfaces behind one another
-_CONTRAST = 0.08  # of neighbouring pixels, about sRGB, above which all samples are taken
 _PROBES = 144  # rays along a side of a view that find out which surfaces are seen from behind
 _GATHER_SPACING = 96  # points of baked light along the largest side of the object
 
@@ -152,72 +151,6 @@ def _pieces_seen_from_behind(tracer: Tracer, group: np.ndarray, cameras: Cameras
     return behind
 
 
-def sample_offsets(samples: int, seed: int) -> Float[np.ndarray, "s 2"]:
-    """Places of the samples in a pixel, (0, 1)²: the centre, a rotated grid of four, or a lattice of the golden
-    ratio with one sample a column; shifted on the torus by the seed (0: not shifted)."""
-    if samples == 1:
-        return np.array([[0.5, 0.5]])
-    if samples == 4:
-        places = np.array([[0.375, 0.125], [0.875, 0.375], [0.125, 0.625], [0.625, 0.875]])
-    else:
-        index = np.arange(samples)
-        places = np.stack([(index + 0.5) / samples, (0.5 + index * 0.6180339887498949) % 1], 1)
-    if seed:
-        places = (places + np.random.default_rng(seed).random(2)) % 1
-    return places
-
-
-class _Eye:
-    """One camera's rays; their directions have depth 1, so a distance is the depth along the optical axis."""
-
-    def __init__(self, cameras: Cameras, view: int) -> None:
-        self.center = cameras.centers[view].astype(np.float32)
-        rotation = cameras.c2w[view, :3, :3]
-        self._x = (rotation[:, 0] / cameras.fl_x[view]).astype(np.float32)
-        self._y = (-rotation[:, 1] / cameras.fl_y[view]).astype(np.float32)
-        corner = -rotation[:, 2] - rotation[:, 0] * cameras.cx[view] / cameras.fl_x[view]
-        self._corner = (corner + rotation[:, 1] * cameras.cy[view] / cameras.fl_y[view]).astype(np.float32)
-        self.pixel = np.float32(1 / np.sqrt(cameras.fl_x[view] * cameras.fl_y[view]))
-
-    def directions(self, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, "r 3"]:
-        result = np.empty((len(x), 3), np.float32)
-        for axis in range(3):
-            result[:, axis] = x * self._x[axis]
-            result[:, axis] += y * self._y[axis]
-            result[:, axis] += self._corner[axis]
-        return result
-
-    def trace(self, tracer: Tracer, directions: np.ndarray) -> Crossings:
-        origins = np.empty_like(directions)
-        origins[:] = self.center
-        if len(directions) <= _RAYS:
-            return tracer.first(origins, directions)
-        parts = [
-            tracer.first(origins[start : start + _RAYS], directions[start : start + _RAYS])
-            for start in range(0, len(directions), _RAYS)
-        ]
-        return Crossings(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("face", "u", "v", "distance", "back")
-            )
-        )
-
-
-def _window(model: Model, cameras: Cameras, view: int) -> tuple[int, int, int, int]:
-    """Rows and columns (top, bottom, left, right) outside which nothing of the model can be seen."""
-    low, high = model.vertices.min(0).astype(np.float64), model.vertices.max(0).astype(np.float64)
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
-    xy, depth = cameras.project(corners, view)
-    if depth.min() <= 1e-6 * np.abs(depth).max():
-        return 0, cameras.height, 0, cameras.width
-    if len(model.vertices) < 1_000_000:
-        xy, _ = cameras.project(model.vertices, view)
-    left, top = np.floor(np.clip(xy.min(0) - 1, 0, [cameras.width, cameras.height])).astype(int)
-    right, bottom = np.ceil(np.clip(xy.max(0) + 1, 0, [cameras.width, cameras.height])).astype(int)
-    return int(top), int(bottom), int(left), int(right)
-
-
 class _Shots:
     """Rays shaded: premultiplied linear colour and albedo, alpha; one array a channel."""
 
@@ -236,10 +169,10 @@ def _render_view(
     normals = np.zeros((height, width, 3), np.float32) if "normals" in wanted else None
     albedo = np.zeros((height, width, 3), np.float32) if "albedo" in wanted else None
     frame = Frame(rgba, depth, normals, albedo)
-    top, bottom, left, right = _window(scene.surface.model, cameras, view)
+    top, bottom, left, right = window_of(scene.surface.model, cameras, view)
     if bottom <= top or right <= left:
         return frame
-    eye = _Eye(cameras, view)
+    eye = Eye(cameras, view)
     rows, columns = bottom - top, right - left
     ys, xs = np.divmod(np.arange(rows * columns, dtype=np.int32), np.int32(columns))
     x, y = xs + np.float32(left + 0.5), ys + np.float32(top + 0.5)
@@ -251,7 +184,9 @@ def _render_view(
     points = Points(face, hits.u[hit], hits.v[hit], back, distance * eye.pixel)
     normal, facing = _center_geometry(scene.surface, points, directions[hit])
     if adaptive and settings.samples > 1:
-        edge = _edges(scene, hits.face.reshape(rows, columns), hit, face, distance, normal, facing, eye.pixel)
+        edge = find_edges(
+            scene.surface, hits.face.reshape(rows, columns), hit, face, distance, normal, facing, eye.pixel
+        )
     else:
         edge = np.full(rows * columns, settings.samples > 1)
     if scene.surface.has_see_through:
@@ -269,7 +204,7 @@ def _render_view(
     if result.albedo is not None:
         result.albedo[:, hit[smooth]] = shots.albedo
     if adaptive and settings.samples > 1 and scene.surface.detailed:
-        contrast = _contrast(result.color, hit[smooth], (rows, columns))
+        contrast = find_contrast(result.color, hit[smooth], (rows, columns))
         edge[contrast] = True
     _shoot_edges(scene, eye, np.flatnonzero(edge), xs + left, ys + top, settings, result)
     _store(frame, result, (slice(top, bottom), slice(left, right)))
@@ -307,81 +242,6 @@ def _with_slope(points: Points, facing: np.ndarray) -> Points:
     return Points(points.face, points.u, points.v, points.back, footprint)
 
 
-def _edges(
-    scene: _Scene,
-    faces: Int[np.ndarray, "r c"],
-    hit: np.ndarray,
-    face: np.ndarray,
-    distance: np.ndarray,
-    normal: Channels,
-    facing: np.ndarray,
-    pixel: np.float32,
-) -> Bool[np.ndarray, " p"]:
-    """Pixels between whose centres and a neighbour's the surface does not go on smoothly."""
-    rows, columns = faces.shape
-    edge = np.zeros((rows, columns), bool)
-    covered = faces >= 0
-
-    def grid(values: np.ndarray) -> np.ndarray:
-        image = np.zeros(rows * columns, values.dtype)
-        image[hit] = values
-        return image.reshape(rows, columns)
-
-    depth = grid(distance)
-    # How much the depth changes from pixel to pixel on this slope.
-    slope = distance * pixel * (np.sqrt(1 / np.maximum(facing, np.float32(0.02)) ** 2 - 1) * 2 + 1)
-    step = grid(slope)
-    axes = [grid(axis) for axis in normal]
-    material = grid(scene.surface.material[face] + 1)
-    several = len(scene.surface.model.materials) > 1
-    for a, b in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        broken = axes[0][a] * axes[0][b]
-        broken += axes[1][a] * axes[1][b]
-        broken += axes[2][a] * axes[2][b]
-        differ = broken < 0.95
-        differ |= np.abs(depth[a] - depth[b]) > np.maximum(step[a], step[b])
-        if several:
-            differ |= material[a] != material[b]
-        differ &= faces[a] != faces[b]
-        differ &= covered[a] | covered[b]
-        edge[a] |= differ
-        edge[b] |= differ
-    for a, b in (
-        ((slice(None, -1), slice(None, -1)), (slice(1, None), slice(1, None))),
-        ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))),
-    ):
-        differ = covered[a] != covered[b]
-        edge[a] |= differ
-        edge[b] |= differ
-    return edge.reshape(-1)
-
-
-def _contrast(
-    color: Float[np.ndarray, "c p"], pixels: Int[np.ndarray, " n"], shape: tuple[int, int]
-) -> Int[np.ndarray, " k"]:
-    """Those of the pixels whose linear colour (of all pixels) differs from that of a neighbour among them."""
-    inner = np.zeros(shape, bool)
-    inner.reshape(-1)[pixels] = True
-    found = np.zeros(shape, bool)
-    # Square roots are close enough to sRGB.
-    planes = [np.sqrt(np.clip(color[channel], 0, 1)).reshape(shape) for channel in range(3)]
-    for a, b in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        differ = np.abs(planes[0][a] - planes[0][b]) > _CONTRAST
-        differ |= np.abs(planes[1][a] - planes[1][b]) > _CONTRAST
-        differ |= np.abs(planes[2][a] - planes[2][b]) > _CONTRAST
-        differ &= inner[a]
-        differ &= inner[b]
-        found[a] |= differ
-        found[b] |= differ
-    return np.flatnonzero(found)
-
-
 def _base_colors(surface: Surface, points: Points) -> Float[np.ndarray, "4 n"]:
     """`Surface.base` of many points."""
     base = np.empty((4, len(points.face)), np.float32)
@@ -394,7 +254,7 @@ def _base_colors(surface: Surface, points: Points) -> Float[np.ndarray, "4 n"]:
 
 def _refine_base(
     scene: _Scene,
-    eye: _Eye,
+    eye: Eye,
     base: Float[np.ndarray, "4 n"],
     points: Points,
     pixels: Int[np.ndarray, " n"],
@@ -408,11 +268,11 @@ def _refine_base(
     whole[:, pixels] = base[:3]
     place = np.zeros(whole.shape[1], np.int32)
     place[pixels] = np.arange(len(pixels), dtype=np.int32)
-    busy = place[_contrast(whole, pixels, shape)]
+    busy = place[find_contrast(whole, pixels, shape)]
     count = settings.samples
     offsets = sample_offsets(count, settings.seed).astype(np.float32)
-    for start in range(0, len(busy), max(1, _RAYS // count)):
-        some = busy[start : start + max(1, _RAYS // count)]
+    for start in range(0, len(busy), max(1, RAYS // count)):
+        some = busy[start : start + max(1, RAYS // count)]
         ys, xs = np.divmod(pixels[some], shape[1])
         x = ((xs + corner[0]).astype(np.float32)[:, None] + offsets[:, 0]).reshape(-1)
         y = ((ys + corner[1]).astype(np.float32)[:, None] + offsets[:, 1]).reshape(-1)
@@ -467,7 +327,7 @@ def _shade_all(
 
 def _shoot_edges(
     scene: _Scene,
-    eye: _Eye,
+    eye: Eye,
     pixels: np.ndarray,
     xs: np.ndarray,
     ys: np.ndarray,
@@ -476,7 +336,7 @@ def _shoot_edges(
 ) -> None:
     """All samples of the given pixels; their mean goes into `result`."""
     offsets = sample_offsets(settings.samples, settings.seed).astype(np.float32)
-    step = max(1, _RAYS // settings.samples)
+    step = max(1, RAYS // settings.samples)
     for start in range(0, len(pixels), step):
         some = pixels[start : start + step]
         x = (xs[some][:, None] + offsets[:, 0]).reshape(-1)
@@ -495,7 +355,7 @@ def _shoot_edges(
 
 
 def _through_layers(
-    scene: _Scene, eye: _Eye, directions: np.ndarray, settings: RenderSettings, albedo: bool
+    scene: _Scene, eye: Eye, directions: np.ndarray, settings: RenderSettings, albedo: bool
 ) -> _Shots:
     """Rays through see-through surfaces, composited front to back: premultiplied colour and alpha."""
     surface = scene.surface
@@ -559,7 +419,7 @@ def _store(frame: Frame, result: _Shots, where: tuple[slice, slice]) -> None:
 
 def _store_geometry(
     scene: _Scene,
-    eye: _Eye,
+    eye: Eye,
     frame: Frame,
     hits: Crossings,
     directions: np.ndarray,

@@ -8,10 +8,11 @@ from models import WHITE, cube_model, facing_quad, front, join, quad_model, sphe
 
 from mv3d.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
-from mv3d.render.embree import EmbreeRenderer, sample_offsets
+from mv3d.render.embree import EmbreeRenderer
 from mv3d.render.environment import Environment, texel_directions, uniform_environment
 from mv3d.render.model import Material, Model, normalize_model
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer
+from mv3d.render.sampling import sample_offsets
 from mv3d.render.textures import linear_from_srgb, srgb_from_linear
 
 # Few shadow rays: these are tests of everything but their number.
