@@ -126,7 +126,7 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
         autoencoder = getattr(diffusers, kind).from_pretrained(
             vae, use_safetensors=True, torch_dtype=dtype, local_files_only=True
         )
-        encoder = transformers.CLIPVisionModelWithProjection.from_pretrained(
+        encoder: Any = transformers.CLIPVisionModelWithProjection.from_pretrained(
             image_encoder, use_safetensors=True, dtype=dtype, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
