@@ -86,6 +86,11 @@ class OrbitSet(IterableDataset):
         self._skipped = multiprocessing.get_context("spawn").Value("q", 0)
         for line in self.store.broken:
             warnings.warn(f"{folder}: left out: {line}", stacklevel=2)
+        views = self.store.index.get("config", {}).get("views")
+        if views is not None and views % self.config.frames:
+            raise UsageError(
+                f"{folder}: expected a number of frames that divides its {views}, got {self.config.frames}"
+            )
         if len(self) == 0:
             raise InputError(
                 f"{folder}: expected at least {self.config.world_size} samples for as many ranks, "

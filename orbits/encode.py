@@ -360,6 +360,8 @@ def _identity(index: dict[str, Any], vae: Path, image_encoder: Path, config: Enc
         "config": {
             "backgrounds": {"white": [255, 255, 255], "color": "one an orbit, of the seed and the uid"},
             "image_embeddings": "CLIP, bicubic with anti-aliasing, corners aligned, float16",
+            "views": index["config"]["views"],
+            "size": index["config"]["size"],
             "dtype": config.dtype,
             "seed": config.seed,
         },

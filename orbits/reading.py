@@ -25,6 +25,7 @@ from mv3d.orbits.shards import Shard
 Background = Literal["white", "color"]
 BACKGROUNDS: tuple[Background, ...] = ("white", "color")
 LATENTS = "orbit latents"
+_OPEN_SHARDS = 64  # each holds a file descriptor
 _WORD = np.dtype("<u4")
 
 
@@ -73,9 +74,13 @@ class OrbitStore:
 
     def members(self, place: Place) -> dict[str, memoryview]:
         """The files of a sample; raises InputError where it is broken."""
-        if place.shard not in self._open:
-            self._open[place.shard] = Shard(self.folder / self._names[place.shard])
-        return self._open[place.shard].members(place.number)
+        shard = self._open.pop(place.shard, None) or Shard(self.folder / self._names[place.shard])
+        self._open[place.shard] = shard  # the latest one last
+        while len(self._open) > _OPEN_SHARDS:
+            self._open.pop(next(iter(self._open)))
+        if place.number >= len(shard):
+            raise InputError(f"{shard.path}: expected sample {place.number}, got {len(shard)} samples")
+        return shard.members(place.number)
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory maps stay with their process; another one opens its own.
@@ -155,10 +160,10 @@ def read_pixels(
     try:
         elevations = np.array(document["cameras"]["elevations_deg"], np.float64)
         azimuths = np.array(document["cameras"]["azimuths_deg"], np.float64)
-        uid = document["uid"]
+        uid = str(document["uid"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"sample: expected uid and cameras in its JSON ({error})") from error
-    stored = len(azimuths)
+    stored = _count(uid, elevations, azimuths)
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
     color = random_color(rng)
     if background == "white":
@@ -187,8 +192,8 @@ def read_latents(
         embeddings = npy_view(members[f"embeddings.{background}.npy"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"sample: expected angles, latents and embeddings ({error})") from error
-    stored = len(azimuths)
-    if len(latents) != stored or len(embeddings) != stored:
+    stored = _count(str(uid), elevations, azimuths)
+    if color.shape != (3,) or len(latents) != stored or len(embeddings) != stored:
         raise InputError(f"sample {uid}: expected {stored} latents, got {len(latents)}, {len(embeddings)}")
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
     return OrbitSample(
@@ -203,8 +208,17 @@ def read_latents(
     )
 
 
+def _count(uid: str, elevations: np.ndarray, azimuths: np.ndarray) -> int:
+    if azimuths.ndim != 1 or azimuths.shape != elevations.shape or not len(azimuths):
+        raise InputError(f"sample {uid}: expected as many elevations as azimuths, at least one")
+    if not (np.isfinite(azimuths).all() and np.isfinite(elevations).all()):
+        raise InputError(f"sample {uid}: expected finite angles")
+    return len(azimuths)
+
+
 def npy_view(content: memoryview) -> np.ndarray:
     """An .npy file in memory as an array, without a copy. Raises ValueError."""
+    content = memoryview(content)
     if bytes(content[:6]) != b"\x93NUMPY" or content[6] != 1:
         raise ValueError("expected an .npy file of version 1")
     begin = 10 + int.from_bytes(content[8:10], "little")
@@ -213,16 +227,22 @@ def npy_view(content: memoryview) -> np.ndarray:
 
 
 def _npy_header(text: bytes) -> tuple[np.dtype, tuple[int, ...]]:
-    fields = ast.literal_eval(text.decode("latin1"))
-    if fields["fortran_order"]:
-        raise ValueError("expected rows first")
-    return np.dtype(fields["descr"]), tuple(fields["shape"])
+    try:
+        fields = ast.literal_eval(text.decode("latin1").strip())
+        if fields["fortran_order"]:
+            raise ValueError("rows last")
+        return np.dtype(fields["descr"]), tuple(fields["shape"])
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        raise ValueError(f"expected an .npy header ({error})") from error
 
 
 def _document(members: Mapping[str, memoryview]) -> dict[str, Any]:
     if "json" not in members:
         raise InputError("sample: expected a JSON file, found none")
     try:
-        return json.loads(bytes(members["json"]))
-    except ValueError as error:
+        document = json.loads(bytes(members["json"]))
+        if not isinstance(document, dict):
+            raise ValueError("no object")
+        return document
+    except (ValueError, RecursionError) as error:
         raise InputError(f"sample: its JSON cannot be read ({error})") from error

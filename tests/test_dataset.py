@@ -220,6 +220,44 @@ def test_a_broken_sample_is_replaced_and_counted(shards, tmp_path, workers):
     assert len(got) == 20 and "o1" not in got and dataset.skipped >= 2
 
 
+def test_frames_that_do_not_divide_are_refused_at_once(shards, latents):
+    for folder in (shards, latents):
+        with pytest.raises(UsageError, match="divides its 12, got 5"):
+            OrbitSet(folder, OrbitSetConfig(frames=5))
+
+
+@pytest.mark.filterwarnings("ignore:sample")
+@pytest.mark.parametrize("kind", ["pixels", "latents"])
+def test_whatever_is_broken_in_a_shard_nothing_else_is_raised(shards, latents, tmp_path, kind):
+    folder = copy_of(shards if kind == "pixels" else latents, tmp_path / "x")
+    path = folder / "shard-000000.tar"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    skipped = 0
+    for trial in range(40):
+        broken = bytearray(whole)
+        for place in rng.integers(0, len(whole), 200):
+            broken[place] = rng.integers(256)
+        path.write_bytes(broken)
+        if trial % 2:  # without its record the headers have to do
+            (folder / "shard-000000.json").unlink(missing_ok=True)
+        dataset = OrbitSet(folder, OrbitSetConfig(frames=4, seed=trial))
+        for index in range(6):
+            assert dataset.sample(index)["frames"].shape == (4,)
+        skipped += dataset.skipped
+    assert skipped > 10
+
+
+def test_many_shards_need_few_descriptors(shards, monkeypatch):
+    monkeypatch.setattr("mv3d.orbits.reading._OPEN_SHARDS", 1)
+    store = OrbitStore(shards)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    for place in [*store.places, *store.places]:
+        store.members(place)
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    assert after <= before + 1
+
+
 def test_nothing_but_broken_samples_is_an_error(shards, tmp_path):
     folder = copy_of(shards, tmp_path / "x")
     for tar in folder.glob("*.tar"):
