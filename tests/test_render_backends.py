@@ -223,6 +223,17 @@ def test_backfaces_are_shaded_or_culled(renderer):
     assert culled.depth[0, 16, 16] == pytest.approx(2 + 0.3, abs=1e-3)
 
 
+def test_normals_turned_round_shade_the_seen_side(renderer):
+    cameras, model = orbit_cameras(20.0, [60.0], width=40, height=40), ball()
+    turned = replace(model, normals=-model.normals)
+    settings = RenderSettings(samples=4, diffuse_only=True)
+    ours, reference = (
+        r.render(turned, cameras, one_sided_light(), settings) for r in (renderer, EmbreeRenderer())
+    )
+    assert _psnr(ours, reference) > 30
+    assert _psnr(ours, EmbreeRenderer().render(model, cameras, one_sided_light(), settings)) > 30
+
+
 def test_alpha_modes(renderer):
     texture = np.full((8, 8, 4), 255, np.uint8)
     texture[:, :4, 3] = 100
