@@ -225,6 +225,7 @@ def test_backfaces_are_shaded_or_culled(renderer):
 
 def test_normals_turned_round_shade_the_seen_side(renderer):
     cameras, model = orbit_cameras(20.0, [60.0], width=40, height=40), ball()
+    assert model.normals is not None
     turned = replace(model, normals=-model.normals)
     settings = RenderSettings(samples=4, diffuse_only=True)
     ours, reference = (
