@@ -155,7 +155,7 @@ def encode_sample(members: dict[str, memoryview], networks: Networks, config: En
         raise InputError(f"sample {uid}: expected sides that 8 divides, got {side}")
     files: list[tuple[str, bytes]] = []
     for name in BACKGROUNDS:
-        images = np.stack([composite(frame, colors[name]) for frame in frames])
+        images = np.stack([composite(frame, colors[name])[..., :3] for frame in frames])
         latents, embeddings = encode_images(images, networks, batch=config.batch)
         files += [(f"latents.{name}.npy", _npy(latents)), (f"embeddings.{name}.npy", _npy(embeddings))]
     summary = {key: document[key] for key in ("uid", "licence", "author", "source", "title", "faces")}

@@ -91,7 +91,7 @@ class OrbitStore:
 class OrbitSample:
     """What one training step sees of one orbit; n frames, the condition frame last.
 
-    images: n of (h, w, 3) uint8, sRGB, on `background`; or None where latents were read.
+    images: (n, h, w, 4) uint8: sRGB on `background`, and the alpha; or None where latents were read.
     latents: (n, 4, h/8, w/8) float16, mean of the VAE's posterior, NOT scaled; or None where pixels were read.
     image_embedding: (d,) float16, of the condition frame on the same background; None with pixels.
     elevations_deg: (n,), absolute. azimuths_deg: (n,) in [0, 360), relative to the condition frame: the last is 0.
@@ -99,7 +99,7 @@ class OrbitSample:
     """
 
     uid: str
-    images: tuple[UInt8[np.ndarray, "h w 3"], ...] | None
+    images: UInt8[np.ndarray, "n h w 4"] | None
     latents: Float[np.ndarray, "n 4 y x"] | None
     image_embedding: Float[np.ndarray, " d"] | None
     elevations_deg: Float[np.ndarray, " n"]
@@ -126,23 +126,28 @@ def relative_azimuths(azimuths_deg: Float[np.ndarray, " n"]) -> Float[np.ndarray
 
 
 def composite(
-    frame: UInt8[np.ndarray, "h w 4"], color: UInt8[np.ndarray, " c"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Straight alpha over one colour, in sRGB as the pictures are stored, rounded to the nearest. A view of an array
-    with a fourth, meaningless channel.
+    frame: UInt8[np.ndarray, "h w 4"],
+    color: UInt8[np.ndarray, " c"],
+    out: UInt8[np.ndarray, "h w 4"] | None = None,
+) -> UInt8[np.ndarray, "h w 4"]:
+    """Straight alpha over one colour, in sRGB as the pictures are stored, rounded to the nearest; the fourth channel
+    keeps the alpha. out: a contiguous array for the result.
 
     Nearly all pixels are clear or solid: those are chosen as whole words, and only the rim is computed.
     """
-    pixels = np.ascontiguousarray(frame).reshape(-1, 4)
-    words = pixels.view(_WORD)[:, 0]
+    if out is None:
+        out = np.empty(frame.shape, np.uint8)
+    words = np.ascontiguousarray(frame).reshape(-1, 4).view(_WORD)[:, 0]
+    mixed = out.reshape(-1, 4)
+    mixed_words = mixed.view(_WORD)[:, 0]
     red, green, blue = (int(value) for value in color)
-    clear = np.uint32(red | green << 8 | blue << 16)
-    mixed = np.where(words < 1 << 24, clear, words).astype(_WORD, copy=False).view(np.uint8).reshape(-1, 4)
+    mixed_words[:] = words
+    np.copyto(mixed_words, _WORD.type(red | green << 8 | blue << 16), where=words < 1 << 24)
     rim = np.flatnonzero(words - np.uint32(1 << 24) < np.uint32(254 << 24))  # alpha 1 to 254: 0 wraps around
-    inside = pixels[rim].astype(np.uint32)
+    inside = mixed[rim].astype(np.uint32)
     alpha = inside[:, 3:]
     mixed[rim, :3] = (inside[:, :3] * alpha + color.astype(np.uint32) * (255 - alpha) + 127) // 255
-    return mixed.reshape(frame.shape)[..., :3]
+    return out
 
 
 def random_color(rng: np.random.Generator) -> UInt8[np.ndarray, " c"]:
@@ -171,11 +176,18 @@ def read_pixels(
     missing = [f"{n:03d}.webp" for n in picked if f"{n:03d}.webp" not in members]
     if missing:
         raise InputError(f"sample {uid}: frame {missing[0]} is missing")
-    images = [composite(decode_frame(members[f"{n:03d}.webp"]), color) for n in picked]
-    if len({image.shape for image in images}) > 1:
-        raise InputError(f"sample {uid}: expected frames of one size")
+    images: np.ndarray | None = None
+    for place, number in enumerate(picked):
+        frame = decode_frame(members[f"{number:03d}.webp"])
+        if images is None:
+            images = np.empty((frames, *frame.shape), np.uint8)
+        if frame.shape != images.shape[1:]:
+            raise InputError(
+                f"sample {uid}: expected frames of one size, got {frame.shape} and {images.shape[1:]}"
+            )
+        composite(frame, color, images[place])
     return OrbitSample(
-        uid, tuple(images), None, None, elevations[picked], relative_azimuths(azimuths[picked]), picked, color
+        uid, images, None, None, elevations[picked], relative_azimuths(azimuths[picked]), picked, color
     )
 
 
