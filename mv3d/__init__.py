@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mv3d.api import reconstruct as reconstruct
     from mv3d.errors import Mv3dError as Mv3dError
+    from mv3d.orbits.build import build_shards as build_shards
+    from mv3d.orbits.config import OrbitConfig as OrbitConfig
+    from mv3d.orbits.dataset import OrbitSet as OrbitSet
+    from mv3d.orbits.encode import encode_shards as encode_shards
     from mv3d.recon.config import ReconConfig as ReconConfig
     from mv3d.recon.readers import load_views as load_views
     from mv3d.recon.views import Views as Views
@@ -26,9 +30,26 @@ _HOMES = {
     "load_views": "mv3d.recon.readers",
     "ReconConfig": "mv3d.recon.config",
     "reconstruct": "mv3d.api",
+    "OrbitConfig": "mv3d.orbits.config",
+    "OrbitSet": "mv3d.orbits.dataset",
+    "build_shards": "mv3d.orbits.build",
+    "encode_shards": "mv3d.orbits.encode",
     "Mv3dError": "mv3d.errors",
 }
-__all__ = ["Cameras", "Mesh", "Mv3dError", "ReconConfig", "Views", "__version__", "load_views", "reconstruct"]
+__all__ = [
+    "Cameras",
+    "Mesh",
+    "Mv3dError",
+    "OrbitConfig",
+    "OrbitSet",
+    "ReconConfig",
+    "Views",
+    "__version__",
+    "build_shards",
+    "encode_shards",
+    "load_views",
+    "reconstruct",
+]
 
 
 def __getattr__(name: str) -> Any:

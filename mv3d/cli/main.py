@@ -3,6 +3,7 @@ missing, 130 interrupted."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,10 @@ from mv3d.errors import Mv3dError, UsageError
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
+}
+# Commands with commands of their own: what they do is loaded when one of them is called.
+_GROUPS: dict[str, tuple[str, str]] = {
+    "orbits": ("mv3d.cli.orbits", "objects -> rendered orbits in training shards: select, fetch, render, …"),
 }
 
 
@@ -45,8 +50,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(_usage())
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
+    if name in _GROUPS:
+        return getattr(importlib.import_module(_GROUPS[name][0]), name)(rest)
     if name not in _COMMANDS:
-        raise UsageError(f"expected one of {', '.join(_COMMANDS)}, got {name}; see mv3d --help")
+        raise UsageError(f"expected one of {', '.join([*_COMMANDS, *_GROUPS])}, got {name}; see mv3d --help")
     kind, run, description = _COMMANDS[name]
     return run(tyro.cli(kind, args=rest, prog=f"mv3d {name}", description=description))
 
@@ -54,6 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _usage() -> str:
     lines = ["usage: mv3d COMMAND [options]", "", "One photo in, a textured 3D asset out.", ""]
     lines += [f"  {name:10} {description}" for name, (_, _, description) in _COMMANDS.items()]
+    lines += [f"  {name:10} {description}" for name, (_, description) in _GROUPS.items()]
     return "\n".join(
         [*lines, "", "mv3d COMMAND --help lists the options; mv3d --version prints the version."]
     )
