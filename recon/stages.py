@@ -14,7 +14,7 @@ from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
 from mv3d.recon.outline import fit_outlines
-from mv3d.recon.surface import decimate, extract_mesh
+from mv3d.recon.surface import decimate, extract_mesh, smooth
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.recon.views import Views
@@ -136,6 +136,7 @@ def texture_solid(config: ReconConfig, views: Views, solid: Solid, clock: Clock)
         if solid.field is not None:
             hull = carve(views.images[..., 3], views.cameras, hull, solid.field.sdf, solid.field.grid)
         vertices, faces = extract_mesh(hull.sdf, hull.grid, smallest=smallest)
+        vertices = smooth(vertices, faces)
     with clock.stage("decimate"):
         vertices, faces = decimate(vertices, faces, config.faces)
     with clock.stage("outline"):

@@ -24,7 +24,7 @@ from mv3d.recon.field import FieldConfig, fit_field
 from mv3d.recon.grid import Grid
 from mv3d.recon.hull import silhouette_distance, visual_hull
 from mv3d.recon.pipeline import run
-from mv3d.recon.surface import clean_field, decimate, extract_mesh
+from mv3d.recon.surface import clean_field, decimate, extract_mesh, smooth
 from mv3d.recon.texture import BakeConfig, bake, texel_map, unwrap
 from mv3d.recon.tighten import TightenConfig, tighten
 from mv3d.render.mesh import face_normals
@@ -129,6 +129,25 @@ def test_clean_field_removes_floaters_and_voids():
     assert report.volume == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.03)
     with pytest.raises(InputError, match="nothing is inside"):
         clean_field(np.ones((5, 5, 5), np.float32))
+
+
+def test_smoothing_takes_the_crumples_and_leaves_the_size():
+    grid, sdf = ball_grid()
+    vertices, faces = extract_mesh(sdf, grid)
+    crumpled = vertices + np.random.default_rng(0).normal(0, 0.004, vertices.shape).astype(np.float32)
+    radius = np.linalg.norm(smooth(crumpled, faces), axis=1)
+    assert abs(radius.mean() - 0.4) < 0.001
+    assert np.linalg.norm(crumpled, axis=1).std() > 0.0035 > 0.0015 > radius.std()
+    # One step against its slow twin.
+    neighbours = [set() for _ in vertices]
+    for a, b, c in faces:
+        for one, other in ((a, b), (b, c), (c, a)):
+            neighbours[one].add(other)
+            neighbours[other].add(one)
+    slow = crumpled.astype(np.float64)
+    for step in (0.5, -0.53):
+        slow = slow + step * (np.stack([slow[list(near)].mean(0) for near in neighbours]) - slow)
+    assert np.abs(smooth(crumpled, faces, rounds=1) - slow).max() < 1e-5
 
 
 @pytest.mark.parametrize("target", [300, 1500])
