@@ -24,14 +24,14 @@ from mv3d.render.raycast import RayScene, sample_bilinear
 class OutlineConfig:
     """Lengths are shares of the image's width."""
 
-    rounds: int = 4
+    rounds: int = 3
     farthest: float = 0.014
     """A silhouette farther away than this belongs to something else, or is wrong: it is not followed."""
     own: float = 0.006
     """A vertex this near to the border of the mesh's own mask is on the outline."""
     stiffness: float = 1.0
     """Weight of smoothness along an edge of the mesh, against one view's wish."""
-    inward: float = 5.0
+    inward: float = 3.0
     """How much more a view counts that wants the outline smaller."""
     damping: float = 0.8
 

@@ -27,17 +27,18 @@ Progress = Callable[[str, float], None]
 @dataclass(frozen=True)
 class Level:
     """hull: samples along the longest side. tighten, fit: settings, fit None where the hull is enough.
-    turntable: frames, pixels. supersample: of the re-render that is measured."""
+    turntable: frames, pixels. supersample: of the re-render that is measured. refine_every: see BakeConfig."""
 
     hull: int
     tighten: TightenConfig
     fit: FieldConfig | None
     turntable: tuple[int, int]
     supersample: int
+    refine_every: int = 1
 
 
 LEVELS = {
-    "draft": Level(96, TightenConfig(levels=((32, 120),)), None, (24, 256), 1),
+    "draft": Level(96, TightenConfig(levels=((32, 120),)), None, (24, 256), 1, 3),
     "standard": Level(128, TightenConfig(), FieldConfig(), (30, 320), 2),
     "high": Level(192, TightenConfig(), FieldConfig(levels=((48, 60), (96, 100), (160, 120))), (48, 480), 2),
 }
@@ -147,7 +148,7 @@ def texture_solid(config: ReconConfig, views: Views, solid: Solid, clock: Clock)
             faces,
             views.images,
             solid.cameras,
-            BakeConfig(texture_size=config.texture_size),
+            BakeConfig(texture_size=config.texture_size, refine_every=LEVELS[config.quality].refine_every),
             input_view=views.input_view,
         )
     return Textured(baked.mesh, baked.coverage, baked.gains.round(4).tolist())

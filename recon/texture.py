@@ -43,6 +43,8 @@ class BakeConfig:
     refine_rounds: int = 1
     """Passes that render the texture into the views and give back what it misses there (Landweber's iteration);
     one takes out what resampling lost, more would only chase the views' quarrels."""
+    refine_every: int = 1
+    """Of the views, each how manieth takes part in that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,8 @@ def bake(
         seen[part] = certainty > 0.02
     mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=_pad(mask, texel, size))
     if config.refine_rounds:
-        sight = [_sight(points, normal, cameras, view, scene) for view in range(len(cameras))]
+        chosen = range(len(cameras) - 1, -1, -config.refine_every)
+        sight = {view: _sight(points, normal, cameras, view, scene) for view in chosen}
         for _ in range(config.refine_rounds):
             texel = np.clip(texel + _missed(mesh, images, cameras, sight, scene, len(points)), 0, 1)
             mesh = replace(mesh, texture=_pad(mask, texel, size))
@@ -172,14 +175,14 @@ def _missed(
     mesh: Mesh,
     images: Float[np.ndarray, "n h w 4"],
     cameras: Cameras,
-    sight: list[tuple[Int[np.ndarray, " s"], Float[np.ndarray, " s"], Float[np.ndarray, "s 2"]]],
+    sight: dict[int, tuple[Int[np.ndarray, " s"], Float[np.ndarray, " s"], Float[np.ndarray, "s 2"]]],
     scene: RayScene,
     count: int,
 ) -> Float[np.ndarray, "t 3"]:
     """Per texel the mean over the views, by projected area, of view less re-rendered texture; pixels that only
     one of the two covers say nothing."""
     total, weight = np.zeros((count, 3), np.float32), np.full((count, 1), 1e-3, np.float32)
-    for view, (seen, cosine, xy) in enumerate(sight):
+    for view, (seen, cosine, xy) in sight.items():
         again = render_view(mesh, cameras, view, scene=scene)
         both = (images[view][..., 3:] > 0.5) & (again[..., 3:] > 0.5)
         residual = np.where(both, images[view][..., :3] - again[..., :3], 0).astype(np.float32)
