@@ -1,0 +1,71 @@
+"""The generator: network, conditioning, preconditioning, samplers, weights.
+
+The names below load their modules when first used: `import mv3d.models` loads neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mv3d.models.conditioning import OrbitConditioning as OrbitConditioning
+    from mv3d.models.network import SV3D_P as SV3D_P
+    from mv3d.models.network import SV3D_U as SV3D_U
+    from mv3d.models.network import SVD as SVD
+    from mv3d.models.network import SVD_MV as SVD_MV
+    from mv3d.models.network import MultiViewUNet as MultiViewUNet
+    from mv3d.models.network import NetworkConfig as NetworkConfig
+    from mv3d.models.network import VectorConditioning as VectorConditioning
+    from mv3d.models.preconditioning import denoise as denoise
+    from mv3d.models.preconditioning import loss_weight as loss_weight
+    from mv3d.models.preconditioning import scalings as scalings
+    from mv3d.models.sampling import karras_sigmas as karras_sigmas
+    from mv3d.models.sampling import sample as sample
+    from mv3d.models.sampling import triangular_guidance as triangular_guidance
+    from mv3d.models.sgm import load_sgm_unet as load_sgm_unet
+
+_HOMES = {
+    "MultiViewUNet": "network",
+    "NetworkConfig": "network",
+    "OrbitConditioning": "conditioning",
+    "SV3D_P": "network",
+    "SV3D_U": "network",
+    "SVD": "network",
+    "SVD_MV": "network",
+    "VectorConditioning": "network",
+    "denoise": "preconditioning",
+    "karras_sigmas": "sampling",
+    "load_sgm_unet": "sgm",
+    "loss_weight": "preconditioning",
+    "sample": "sampling",
+    "scalings": "preconditioning",
+    "triangular_guidance": "sampling",
+}
+__all__ = [
+    "MultiViewUNet",
+    "NetworkConfig",
+    "OrbitConditioning",
+    "SV3D_P",
+    "SV3D_U",
+    "SVD",
+    "SVD_MV",
+    "VectorConditioning",
+    "denoise",
+    "karras_sigmas",
+    "load_sgm_unet",
+    "loss_weight",
+    "sample",
+    "scalings",
+    "triangular_guidance",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"mv3d.models.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'mv3d.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
