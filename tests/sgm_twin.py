@@ -99,10 +99,15 @@ def shapes(net: dict) -> Shapes:
         for n in (1, 2, 3):
             wb(f"{key}.norm{n}", c)
 
-    wb("time_embed.0", emb, base)
-    wb("time_embed.2", emb, emb)
-    wb("label_emb.0.0", emb, net["adm_in_channels"])
-    wb("label_emb.0.2", emb, emb)
+    for key, *shape in (
+        ("time_embed.0", emb, base),
+        ("time_embed.2", emb, emb),
+        ("label_emb.0.0", emb, net["adm_in_channels"]),
+        ("label_emb.0.2", emb, emb),
+        ("out.0", base),
+        ("out.2", net["out_channels"], base, 3, 3),
+    ):
+        wb(key, *shape)
     for key, (kind, cin, cout, level) in parts(net):
         if kind == "conv":
             wb(key, cout, cin, 3, 3)
@@ -127,8 +132,6 @@ def shapes(net: dict) -> Shapes:
                 transformer_block(f"{key}.time_stack.{d}", cin)
                 wb(f"{key}.time_stack.{d}.norm_in", cin)
                 feed_forward(f"{key}.time_stack.{d}.ff_in", cin)
-    wb("out.0", base)
-    wb("out.2", net["out_channels"], base, 3, 3)
     return {PREFIX + key: shape for key, shape in out.items()}
 
 

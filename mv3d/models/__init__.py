@@ -43,13 +43,13 @@ _HOMES = {
     "triangular_guidance": "sampling",
 }
 __all__ = [
-    "MultiViewUNet",
-    "NetworkConfig",
-    "OrbitConditioning",
     "SV3D_P",
     "SV3D_U",
     "SVD",
     "SVD_MV",
+    "MultiViewUNet",
+    "NetworkConfig",
+    "OrbitConditioning",
     "VectorConditioning",
     "denoise",
     "karras_sigmas",
