@@ -1,9 +1,11 @@
-"""Reading weights safely: safetensors alone, tensor by tensor, and one sentence for every broken file."""
+"""Weights in files: safetensors alone, tensor by tensor, and one sentence for every broken file."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,16 @@ from mv3d.errors import InputError
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _SHOWN = 3
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 class WeightsFile:
@@ -100,3 +112,54 @@ def check_keys(
 def _some(keys: list[str]) -> str:
     rest = len(keys) - _SHOWN
     return ", ".join(keys[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def write_weights(
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    dtypes: dict[str, str],
+    read: Callable[[str], Tensor],
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write a safetensors file one tensor at a time: the memory of the largest tensor, not of the model.
+
+    dtypes: safetensors' names. read: the tensor of a name, called in order. Raises InputError where it has another
+    shape or type than announced.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"} | (metadata or {})}
+    offset = 0
+    for name, shape in shapes.items():
+        size = math.prod(shape) * _DTYPES[dtypes[name]].itemsize
+        header[name] = {"dtype": dtypes[name], "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in shapes.items():
+            value = read(name).contiguous()
+            if tuple(value.shape) != shape or value.dtype != _DTYPES[dtypes[name]]:
+                raise InputError(
+                    f"{name}: expected {dtypes[name]} {shape}, got {value.dtype} {tuple(value.shape)}"
+                )
+            stream.write(value.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """safetensors' name of a torch type."""
+    return next(name for name, value in _DTYPES.items() if value == dtype)
+
+
+def load_state(module: torch.nn.Module, path: Path, *, what: str, dtype: torch.dtype | None = None) -> None:
+    """Give a module, usually one on the meta device, the weights of a file; every key and shape has to fit.
+
+    dtype: convert floating-point weights to it, one by one; by default as stored.
+    """
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    with open_weights(path) as weights:
+        check_keys(path, expected, {key: weights.shape(key) for key in weights.keys}, what=what)
+        state = {}
+        for key in expected:
+            value = weights.tensor(key)
+            state[key] = value.to(dtype) if dtype is not None and value.is_floating_point() else value
+    module.load_state_dict(state, assign=True)
