@@ -10,11 +10,31 @@ from typing import Any
 
 import tyro
 
+from mv3d.cli.models import (
+    ConvertCommand,
+    InfoCommand,
+    ListCommand,
+    convert_model,
+    list_models,
+    model_info,
+)
 from mv3d.cli.recon import ReconCommand, recon
 from mv3d.errors import Mv3dError, UsageError
 
-_COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+_Command = tuple[type, Callable[[Any], int], str]
+_COMMANDS: dict[str, _Command] = {
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
+}
+# Commands with commands of their own: a line about them, and those.
+_GROUPS: dict[str, tuple[str, dict[str, _Command]]] = {
+    "models": (
+        "the generator's weights: list, convert, info",
+        {
+            "list": (ListCommand, list_models, "the models that have names"),
+            "convert": (ConvertCommand, convert_model, "an original checkpoint -> a model folder"),
+            "info": (InfoCommand, model_info, "what a model is"),
+        },
+    ),
 }
 
 
@@ -41,19 +61,38 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(__version__)
         return 0
+    descriptions = {name: command[2] for name, command in _COMMANDS.items()}
+    descriptions |= {name: description for name, (description, _) in _GROUPS.items()}
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
+        print(_usage("mv3d", "One photo in, a textured 3D asset out.", descriptions))
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
+    if name in _GROUPS:
+        return _dispatch_group(name, rest)
     if name not in _COMMANDS:
-        raise UsageError(f"expected one of {', '.join(_COMMANDS)}, got {name}; see mv3d --help")
-    kind, run, description = _COMMANDS[name]
-    return run(tyro.cli(kind, args=rest, prog=f"mv3d {name}", description=description))
+        raise UsageError(f"expected one of {', '.join(descriptions)}, got {name}; see mv3d --help")
+    return _run(f"mv3d {name}", _COMMANDS[name], rest)
 
 
-def _usage() -> str:
-    lines = ["usage: mv3d COMMAND [options]", "", "One photo in, a textured 3D asset out.", ""]
-    lines += [f"  {name:10} {description}" for name, (_, _, description) in _COMMANDS.items()]
-    return "\n".join(
-        [*lines, "", "mv3d COMMAND --help lists the options; mv3d --version prints the version."]
-    )
+def _dispatch_group(group: str, arguments: list[str]) -> int:
+    description, commands = _GROUPS[group]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = {name: command[2] for name, command in commands.items()}
+        print(_usage(f"mv3d {group}", f"{description[0].upper()}{description[1:]}.", lines))
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in commands:
+        raise UsageError(f"expected one of {', '.join(commands)}, got {name}; see mv3d {group} --help")
+    return _run(f"mv3d {group} {name}", commands[name], rest)
+
+
+def _run(program: str, command: _Command, arguments: list[str]) -> int:
+    kind, run, description = command
+    return run(tyro.cli(kind, args=arguments, prog=program, description=description))
+
+
+def _usage(program: str, title: str, descriptions: dict[str, str]) -> str:
+    lines = [f"usage: {program} COMMAND [options]", "", title, ""]
+    lines += [f"  {name:10} {description}" for name, description in descriptions.items()]
+    lines += ["", f"{program} COMMAND --help lists the options; mv3d --version prints the version."]
+    return "\n".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from mv3d.models.components import (
 )
 from mv3d.models.convert import convert
 from mv3d.models.folder import INFO_FILE, ModelInfo, read_info, weights_path
-from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_hint
+from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_cache_dir, default_hint
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.weights import load_state
 
@@ -102,11 +101,6 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise InputError(f"model {text}: {_nothing_there(text)}")
     return _from_hub(text, text, None, revision, cache_dir)
-
-
-def default_cache_dir() -> Path:
-    """Where converted models are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mv3d" / "models"
 
 
 def _nothing_there(text: str) -> str:
