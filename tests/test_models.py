@@ -17,7 +17,8 @@ from mv3d.cli.main import main
 from mv3d.errors import InputError, Mv3dError, OutputError
 from mv3d.models.convert import SV3D_PARTS, OriginalParts, convert, original_plan
 from mv3d.models.folder import ModelCard, read_info
-from mv3d.models.loading import load_model_folder, load_unet, resolve
+from mv3d.models.loading import load_model_folder, load_unet
+from mv3d.models.locate import resolve
 from mv3d.models.network import SV3D_P, SVD
 from mv3d.models.weights import open_weights, write_weights
 
@@ -387,7 +388,7 @@ def test_an_original_on_the_hub_is_converted_once(monkeypatch, tmp_path, checkpo
         calls.append(1)
         return convert(*arguments, **settings, parts=PARTS)
 
-    monkeypatch.setattr("mv3d.models.loading.convert", small_convert)
+    monkeypatch.setattr("mv3d.models.convert.convert", small_convert)
     first = resolve("sv3d_p", cache_dir=tmp_path / "cache")
     second = resolve("sv3d_p", cache_dir=tmp_path / "cache")
     assert first == second and len(calls) == 1 and first.revision == "c0ffee"
@@ -449,6 +450,7 @@ def test_help_is_light():
         "import sys\nfrom mv3d.cli.main import main\n"
         "for words in (['models', '--help'], ['models', 'convert', '--help'], ['models', 'list']):\n"
         "    assert main(words) == 0\n"
+        "assert main(['models', 'info', 'sv3dp']) == 1\n"
         "import mv3d.models\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )

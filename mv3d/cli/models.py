@@ -54,7 +54,7 @@ def list_models(command: ListCommand) -> int:
     default = "a small model that comes with mv3d" if there else "not in this installation"
     lines = [f"{'default':10} {default}"]
     for name, alias in ALIASES.items():
-        lines.append(f"{name:10} {alias.takes:30} {alias.repo} (licence: {alias.licence})")
+        lines.append(f"{name:10} {alias.takes:31} {alias.repo} (licence: {alias.licence})")
     cache = default_cache_dir()
     cached = sorted(path.parent for path in cache.glob(f"*/{INFO_FILE}"))
     lines += [f"converted  {path}" for path in cached]
@@ -89,11 +89,13 @@ def convert_model(command: ConvertCommand) -> int:
 
 def model_info(command: InfoCommand) -> int:
     """Run `mv3d models info`; the exit code."""
-    from mv3d.models.describe import describe
-    from mv3d.models.loading import resolve
+    from mv3d.models.locate import resolve
 
     found = resolve(command.model)
-    document = describe(found.folder) | {"revision": found.revision or describe(found.folder)["revision"]}
+    from mv3d.models.describe import describe  # torch loads here, not for a wrong name
+
+    document = describe(found.folder)
+    document["revision"] = found.revision or document["revision"]
     lines = [
         f"{document['kind']}: {document['frames']} views of {document['size']}, takes {document['takes']}",
         f"vector per view   {', '.join(document['vector'])}",

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mv3d.models.conditioning import OrbitConditioning as OrbitConditioning
+    from mv3d.models.folder import ModelInfo as ModelInfo
+    from mv3d.models.loading import Generator as Generator
+    from mv3d.models.loading import load_model_folder as load_model_folder
+    from mv3d.models.loading import load_unet as load_unet
+    from mv3d.models.locate import resolve as resolve
+    from mv3d.models.lora import merge_loras as merge_loras
+    from mv3d.models.lora import read_lora as read_lora
     from mv3d.models.network import SV3D_P as SV3D_P
     from mv3d.models.network import SV3D_U as SV3D_U
     from mv3d.models.network import SVD as SVD
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
     from mv3d.models.sgm import load_sgm_unet as load_sgm_unet
 
 _HOMES = {
+    "Generator": "loading",
+    "ModelInfo": "folder",
     "MultiViewUNet": "network",
     "NetworkConfig": "network",
     "OrbitConditioning": "conditioning",
@@ -36,8 +45,13 @@ _HOMES = {
     "VectorConditioning": "network",
     "denoise": "preconditioning",
     "karras_sigmas": "sampling",
+    "load_model_folder": "loading",
     "load_sgm_unet": "sgm",
+    "load_unet": "loading",
     "loss_weight": "preconditioning",
+    "merge_loras": "lora",
+    "read_lora": "lora",
+    "resolve": "locate",
     "sample": "sampling",
     "scalings": "preconditioning",
     "triangular_guidance": "sampling",
@@ -47,14 +61,21 @@ __all__ = [
     "SV3D_U",
     "SVD",
     "SVD_MV",
+    "Generator",
+    "ModelInfo",
     "MultiViewUNet",
     "NetworkConfig",
     "OrbitConditioning",
     "VectorConditioning",
     "denoise",
     "karras_sigmas",
+    "load_model_folder",
     "load_sgm_unet",
+    "load_unet",
     "loss_weight",
+    "merge_loras",
+    "read_lora",
+    "resolve",
     "sample",
     "scalings",
     "triangular_guidance",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mv3d.errors import InputError
-from mv3d.models.folder import read_json
 from mv3d.models.network import SVD, MultiViewUNet
 
 Autoencoder = AutoencoderKL | AutoencoderKLTemporalDecoder
@@ -98,13 +96,6 @@ def materialise_buffers(module: nn.Module) -> None:
         module.get_submodule(owner).register_buffer(
             leaf, torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False
         )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """A component's config.json. Raises InputError where the component is not there."""
-    if not folder.is_dir():
-        raise InputError(f"{folder.parent}: expected a folder {folder.name} in the model, got none")
-    return read_json(folder / "config.json")
 
 
 def _known(config: dict[str, Any], kind: type, what: str) -> dict[str, Any]:

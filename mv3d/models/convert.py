@@ -18,13 +18,13 @@ from mv3d.models.components import (
     build_image_encoder,
     build_unet,
     build_vae,
-    read_config,
 )
 from mv3d.models.folder import (
     COMPONENTS,
     ModelCard,
     ModelInfo,
     SamplerDefaults,
+    read_config,
     read_json,
     weights_path,
     write_info,

@@ -8,16 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mv3d.models.components import read_config
-from mv3d.models.folder import COMPONENTS, read_info, weights_path
-from mv3d.models.network import SVD
+from mv3d.errors import InputError
+from mv3d.models.folder import COMPONENTS, read_config, read_info, weights_path
 from mv3d.models.weights import open_weights
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """Plain values for people and for JSON. Raises InputError where the folder is no model or a file is cut off."""
     info = read_info(folder)
-    names = list(read_config(folder / "unet").get("vector_names", SVD.names))
+    config = read_config(folder / "unet")
+    if not isinstance(names := config.get("vector_names"), list):
+        raise InputError(f"{folder}/unet/config.json: expected a list vector_names, got {names}")
     parameters, dtypes = {}, {}
     for component in COMPONENTS:
         with open_weights(weights_path(folder, component)) as weights:

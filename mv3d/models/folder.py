@@ -137,6 +137,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """A component's config.json. Raises InputError where the component is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder.parent}: expected a folder {folder.name} in the model, got none")
+    return read_json(folder / "config.json")
+
+
 def weights_path(folder: Path, component: str) -> Path:
     """Of a component's weights; a file of the fp16 variant where there is no other."""
     name = COMPONENTS[component]
