@@ -180,7 +180,8 @@ def test_full_size_checkpoint_is_covered_key_by_key(temporal):
 
 
 def test_svd_folder_of_diffusers(tmp_path):
-    from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+    from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
@@ -209,6 +210,9 @@ def test_svd_folder_of_diffusers(tmp_path):
     config = json.loads((source / "unet" / "config.json").read_text())
     (source / "unet" / "config.json").write_text(json.dumps(config | {"wings": 2}))
     with pytest.raises(InputError, match="unknown field wings"):
+        convert(source, tmp_path / "again")
+    (source / "unet" / "config.json").write_text(json.dumps(config | {"block_out_channels": [32]}))
+    with pytest.raises(InputError, match="does not describe a network"):
         convert(source, tmp_path / "again")
 
 
@@ -288,6 +292,14 @@ def test_another_architecture_is_told_by_its_keys(tmp_path):
     with pytest.raises(InputError, match="for SVD take the folder"):
         convert(tmp_path / "svd.safetensors", tmp_path / "out", parts=PARTS)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_saved_by_diffusers_is_read_back(model, tmp_path):
+    unet = load_unet(model)
+    unet.save_pretrained(tmp_path / "m" / "unet")
+    back = load_unet(tmp_path / "m")
+    assert back.vector == unet.vector
+    assert all(torch.equal(v, unet.state_dict()[k]) for k, v in back.state_dict().items())
 
 
 def test_convert_never_overwrites_unasked(model, checkpoint):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import sgm_twin
@@ -28,6 +29,7 @@ from mv3d.models import (
     scalings,
     triangular_guidance,
 )
+from mv3d.models.adapt import SVD_COND_AUG, with_vector
 from mv3d.models.network import SMALL, embed_vector
 from mv3d.models.sgm import network_config, network_key_map
 
@@ -184,7 +186,7 @@ def test_full_size_keys_and_shapes_without_memory():
 
 
 def test_svd_is_the_stock_network_but_for_the_epsilon():
-    from diffusers import UNetSpatioTemporalConditionModel
+    from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 
     config = NetworkConfig(
         vector=SVD,
@@ -263,6 +265,42 @@ def test_every_conditioning_input_gets_signal(vector):
     # Every number's own columns of the first layer learn.
     columns = unet.add_embedding.linear_1.weight.grad.abs().sum(0).split(list(vector.widths))
     assert all(part.max() > 0 for part in columns)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    c, x = orbit(3), torch.randn(3, 4, 8, 8)
+    gradients = []
+    for checkpointing in (False, True):
+        unet = small().train()
+        if checkpointing:
+            unet.enable_gradient_checkpointing()
+        denoise(unet, x, 1.0, c).square().mean().backward()
+        gradients.append([p.grad for p in unet.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+def test_half_precision_network_keeps_a_float32_state():
+    unet, c, x = small(), orbit(), torch.randn(5, 4, 8, 8)
+    with torch.no_grad():
+        full = denoise(unet, x, 0.7, c)
+        half = denoise(unet.to(torch.bfloat16), x, 0.7, c)
+    assert half.dtype == torch.float32 and 0 < relative(half, full) < 0.02
+
+
+@pytest.mark.parametrize("vector", [SV3D_U, SV3D_P, SVD_MV])
+def test_another_vector_starts_where_the_base_is(vector):
+    base = small(SVD).eval()
+    unet = with_vector(base, vector)
+    c, x = orbit(), torch.randn(5, 4, 8, 8)
+    with torch.no_grad():
+        # SVD_MV drops the noise level too, which is then taken at its usual value.
+        told = replace(c, cond_aug=SVD_COND_AUG) if vector == SVD_MV else c
+        assert torch.allclose(denoise(unet, x, 2.0, c), denoise(base, x, 2.0, told), atol=1e-5)
+    denoise(unet, x, 2.0, c).square().mean().backward()
+    columns = unet.add_embedding.linear_1.weight.grad.abs().sum(0).split(list(vector.widths))
+    assert all(part.max() > 0 for part in columns)
+    assert base.vector == SVD
 
 
 def test_vector_order_and_units():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,8 +57,8 @@ def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
                 f"(fps, motion bucket and noise of {each} each), got {width}"
             )
         given |= {"vector_names": SVD.names, "vector_widths": (each,) * len(SVD.names)}
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    return MultiViewUNet(**given), _written("MultiViewUNet", given)
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return _made(MultiViewUNet, "unet", arguments), _written("MultiViewUNet", given)
 
 
 def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
@@ -71,7 +72,7 @@ def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
     given.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
     if kind == "AutoencoderKL":
         given.setdefault("up_block_types", ["UpDecoderBlock2D"] * levels)
-    return classes[kind](**given), _written(kind, given)
+    return _made(classes[kind], "vae", given), _written(kind, given)
 
 
 def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProjection, dict[str, Any]]:
@@ -82,7 +83,9 @@ def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProj
         )
     full = CLIPVisionConfig(**{key: value for key, value in config.items() if not key.startswith("_")})
     kept = {key: getattr(full, key) for key in (*CLIP_VIT_H, "num_channels", "layer_norm_eps")}
-    return CLIPVisionModelWithProjection(full), {"model_type": "clip_vision_model"} | kept
+    return _made(CLIPVisionModelWithProjection, "image_encoder", {"config": full}), {
+        "model_type": "clip_vision_model"
+    } | kept
 
 
 def materialise_buffers(module: nn.Module) -> None:
@@ -106,6 +109,17 @@ def _known(config: dict[str, Any], kind: type, what: str) -> dict[str, Any]:
         if key not in takes:
             raise InputError(f"{what}/config.json: unknown field {key}")
     return given
+
+
+def _made(kind: Callable[..., Any], what: str, arguments: dict[str, Any]) -> Any:
+    """Build a part; what the library says against its configuration becomes one sentence."""
+    try:
+        return kind(**arguments)
+    except (ValueError, TypeError, IndexError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{what}/config.json: does not describe a network that can be built ({reason})"
+        ) from error
 
 
 def _written(kind: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 from diffusers.models.unets.unet_3d_blocks import UNetMidBlockSpatioTemporal
-from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionOutput
+from diffusers.models.unets.unet_spatio_temporal_condition import (
+    UNetSpatioTemporalConditionModel,
+    UNetSpatioTemporalConditionOutput,
+)
 from jaxtyping import Float
 from torch import Tensor, nn
 
