@@ -468,3 +468,46 @@ def test_help_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# Pixels
+
+
+def test_pixels_to_latents_and_back(model, checkpoint):
+    from mv3d.models.encode import decode_frames, embed_image, encode_condition, encode_frames
+
+    parts = load_model_folder(model)
+    weights = load_file(checkpoint)
+    twin = parts_twin.Vae(weights, VAE)
+    frames, latents = torch.rand(5, 3, 16, 16), torch.randn(5, 4, 8, 8)
+    mean = twin.encode(frames * 2 - 1)
+    assert torch.allclose(encode_condition(parts.vae, frames), mean, atol=1e-5)
+    assert torch.allclose(encode_frames(parts.vae, frames, chunk=2), mean * 0.18215, atol=1e-5)
+    whole = (twin.decode(latents / 0.18215) / 2 + 0.5).clamp(0, 1)
+    assert torch.allclose(decode_frames(parts.vae, latents, chunk=5), whole, atol=1e-5)
+    pairs = [(twin.decode(latents[i : i + 2] / 0.18215) / 2 + 0.5).clamp(0, 1) for i in (0, 2, 4)]
+    assert torch.allclose(decode_frames(parts.vae, latents, chunk=2), torch.cat(pairs), atol=1e-5)
+    noisy = [
+        encode_condition(parts.vae, frames, cond_aug=0.1, generator=torch.Generator().manual_seed(s))
+        for s in (0, 0, 1)
+    ]
+    assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
+    with pytest.raises(Mv3dError, match="expected a generator"):
+        encode_condition(parts.vae, frames, cond_aug=0.1)
+    with pytest.raises(Mv3dError, match="at least 1"):
+        decode_frames(parts.vae, latents, chunk=0)
+    # An image of the encoder's own size is not resized: the twin sees it normalised.
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1)
+        for v in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    )
+    expected = parts_twin.clip_embedding(weights, CLIP, (frames - mean) / std)
+    embedded = embed_image(parts.image_encoder, frames)
+    assert embedded.shape == (5, 1, 24) and torch.allclose(embedded[:, 0], expected, atol=1e-5)
+    # A plain colour stays itself through any resizing.
+    plain = torch.full((1, 3, 50, 50), 0.3)
+    assert torch.allclose(
+        embed_image(parts.image_encoder, plain),
+        embed_image(parts.image_encoder, plain[..., :16, :16]),
+        atol=1e-4,
+    )

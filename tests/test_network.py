@@ -23,6 +23,7 @@ from mv3d.models import (
     VectorConditioning,
     denoise,
     karras_sigmas,
+    linear_guidance,
     load_sgm_unet,
     loss_weight,
     sample,
@@ -337,6 +338,7 @@ def test_schedule_and_guidance_against_closed_forms():
     assert torch.allclose(steps.diff(), steps.diff()[:1].expand(49), rtol=1e-4)
     scale = triangular_guidance(21, 2.5)
     assert scale.tolist() == pytest.approx([1 + 1.5 * (1 - abs(i - 10) / 10) for i in range(21)], abs=1e-6)
+    assert linear_guidance(5, 3.0).tolist() == pytest.approx([1, 1.5, 2, 2.5, 3])
     assert triangular_guidance(4, 4.0, 2.0).tolist() == pytest.approx([2, 10 / 3, 10 / 3, 2])
 
 

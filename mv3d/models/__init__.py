@@ -9,7 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mv3d.models.adapt import with_vector as with_vector
     from mv3d.models.conditioning import OrbitConditioning as OrbitConditioning
+    from mv3d.models.encode import decode_frames as decode_frames
+    from mv3d.models.encode import embed_image as embed_image
+    from mv3d.models.encode import encode_condition as encode_condition
+    from mv3d.models.encode import encode_frames as encode_frames
     from mv3d.models.folder import ModelInfo as ModelInfo
     from mv3d.models.loading import Generator as Generator
     from mv3d.models.loading import load_model_folder as load_model_folder
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from mv3d.models.preconditioning import loss_weight as loss_weight
     from mv3d.models.preconditioning import scalings as scalings
     from mv3d.models.sampling import karras_sigmas as karras_sigmas
+    from mv3d.models.sampling import linear_guidance as linear_guidance
     from mv3d.models.sampling import sample as sample
     from mv3d.models.sampling import triangular_guidance as triangular_guidance
     from mv3d.models.sgm import load_sgm_unet as load_sgm_unet
@@ -43,8 +49,13 @@ _HOMES = {
     "SVD": "network",
     "SVD_MV": "network",
     "VectorConditioning": "network",
+    "decode_frames": "encode",
     "denoise": "preconditioning",
+    "embed_image": "encode",
+    "encode_condition": "encode",
+    "encode_frames": "encode",
     "karras_sigmas": "sampling",
+    "linear_guidance": "sampling",
     "load_model_folder": "loading",
     "load_sgm_unet": "sgm",
     "load_unet": "loading",
@@ -55,6 +66,7 @@ _HOMES = {
     "sample": "sampling",
     "scalings": "preconditioning",
     "triangular_guidance": "sampling",
+    "with_vector": "adapt",
 }
 __all__ = [
     "SV3D_P",
@@ -67,8 +79,13 @@ __all__ = [
     "NetworkConfig",
     "OrbitConditioning",
     "VectorConditioning",
+    "decode_frames",
     "denoise",
+    "embed_image",
+    "encode_condition",
+    "encode_frames",
     "karras_sigmas",
+    "linear_guidance",
     "load_model_folder",
     "load_sgm_unet",
     "load_unet",
@@ -79,6 +96,7 @@ __all__ = [
     "sample",
     "scalings",
     "triangular_guidance",
+    "with_vector",
 ]
 
 

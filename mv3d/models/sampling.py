@@ -42,6 +42,13 @@ def triangular_guidance(
     return min_scale + (max_scale - min_scale) * triangle
 
 
+def linear_guidance(num_frames: int, max_scale: float, min_scale: float = 1.0) -> Float[Tensor, " frames"]:
+    """Guidance per frame that rises from min at the first to max at the last (SVD, arXiv 2311.15127, figure 16)."""
+    if num_frames < 1:
+        raise UsageError(f"guidance: expected at least one frame, got {num_frames}")
+    return torch.linspace(min_scale, max_scale, num_frames)
+
+
 def guided_denoiser(
     unet: MultiViewUNet, conditioning: OrbitConditioning, guidance: Tensor | float, *, batched: bool = True
 ) -> Denoiser:
