@@ -407,6 +407,13 @@ def test_an_original_on_the_hub_is_converted_once(monkeypatch, tmp_path, checkpo
     assert read_info(first.folder).revision == "c0ffee" and read_info(first.folder).base == "stabilityai/sv3d"
 
 
+def test_unwritable_cache_of_conversions(monkeypatch, tmp_path, checkpoint):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(checkpoint))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="set XDG_CACHE_HOME"):
+        resolve("sv3d_p", cache_dir=tmp_path / "file")
+
+
 @pytest.mark.parametrize("name", ["sv3dp", "./nowhere", "a/b/c", "/nowhere/at/all"])
 def test_unknown_names(name):
     with pytest.raises(InputError, match="expected a folder, a hub id"):

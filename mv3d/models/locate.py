@@ -106,7 +106,13 @@ def _from_hub(
     if not (target / INFO_FILE).exists():
         from mv3d.models.convert import convert  # noqa: PLC0415 - torch loads here, not for a wrong name
 
-        convert(fetched, target, base=repo, revision=commit, overwrite=True)
+        try:
+            convert(fetched, target, base=repo, revision=commit, overwrite=True)
+        except OutputError as error:
+            raise OutputError(
+                f"model {name}: cannot be kept converted in {target.parent} ({error.__cause__ or error}); free some space, set "
+                "XDG_CACHE_HOME to another folder, or convert it yourself: mv3d models convert"
+            ) from error
     return ResolvedModel(target, name, commit)
 
 
