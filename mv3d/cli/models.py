@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
 
 
@@ -112,3 +113,15 @@ def model_info(command: InfoCommand) -> int:
     ]
     print_result(lines, document | {"folder": str(found.folder)}, as_json=command.json)
     return 0
+
+
+COMMANDS: dict[str, Command] = {
+    "list": (ListCommand, list_models, "the models that have names"),
+    "convert": (ConvertCommand, convert_model, "an original checkpoint -> a model folder"),
+    "info": (InfoCommand, model_info, "what a model is"),
+}
+
+
+def models(arguments: list[str]) -> int:
+    """Run one of the commands above; the exit code."""
+    return run_group("models", "The generator's weights.", COMMANDS, arguments)

@@ -1,0 +1,285 @@
+"""`mv3d orbits`: from a catalogue of objects to training shards."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from mv3d.cli.groups import Command, run_group
+from mv3d.cli.orbits_catalogue import (
+    FetchCommand,
+    GuardCommand,
+    SelectCommand,
+    fetch_objects,
+    guard_list,
+    select_objects,
+)
+from mv3d.cli.output import note, print_result
+from mv3d.errors import UsageError
+from mv3d.orbits.gate import GateConfig
+
+
+@dataclass(frozen=True)
+class RenderCommand:
+    """Render every object of a list along an orbit and pack the orbits into WebDataset shards."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LIST|FOLDER")]
+    """A list (.jsonl, .json, .csv) or a folder of .glb, .gltf, .obj, .ply and .stl files."""
+    out: Path
+    """Folder for the shards. The same command again goes on where the last one ended."""
+    views: int = 84
+    """Frames an orbit."""
+    size: int = 576
+    """Side of the square frames, pixels."""
+    elevation: Annotated[str, tyro.conf.arg(metavar="LOW:HIGH")] = "-5:30"
+    """Range of the (mean) elevation, degrees; one number for a fixed one. Write --elevation=-5:30 where your shell
+    or a leading minus gets in the way."""
+    trajectory: str = "static"
+    """static, dynamic (SV3D's paper), dynamic-release (SV3D's helper), sine, or a JSON file with elevations_deg and
+    azimuths_deg."""
+    environments: Annotated[str, tyro.conf.arg(metavar="builtin,FILE,…")] = "builtin"
+    """Lights to draw from, with commas between them: builtin (20), uniform, names of built-in ones, .hdr and .exr
+    files, folders of these."""
+    samples: int = 4
+    """Camera samples a pixel."""
+    fov: Annotated[float, tyro.conf.arg(metavar="DEG")] = 33.8
+    """Field of view."""
+    margin: float = 0.05
+    """Share of half a side left free at the border of the fullest frame."""
+    backend: Literal["embree", "pytorch3d", "blender"] = "embree"
+    """The renderer."""
+    workers: int | None = None
+    """Objects at a time. Default: as many as there are processors."""
+    ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS|local")] = None
+    """Spread the objects over a Ray cluster."""
+    timeout_s: float = 300.0
+    """Longest time for one object, seconds."""
+    memory_mb: int = 4096
+    """Most memory for one object, MB."""
+    shard_size: int = 64
+    """Objects a shard."""
+    variants: Literal["keep", "reject"] = "keep"
+    """An object with the shape of an earlier one in other colours."""
+    evaluation_list: Annotated[str, tyro.conf.arg(metavar="FILE,…")] = ""
+    """Evaluation lists (mv3d orbits guard), with commas between them: their objects are rejected."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """What is rejected."""
+    seed: int = 0
+    """Of elevations, lights and trajectories."""
+    overwrite: bool = False
+    """Replace another data set in the folder."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class EncodeCommand:
+    """Cache VAE latents and image embeddings of rendered shards in shards beside them."""
+
+    shards: tyro.conf.Positional[Path]
+    """A folder of `mv3d orbits render`."""
+    vae: Path
+    """Folder of an AutoencoderKL or AutoencoderKLTemporalDecoder (diffusers)."""
+    image_encoder: Path
+    """Folder of a CLIPVisionModelWithProjection (transformers)."""
+    out: Path | None = None
+    """Folder for the latents. Default: the folder of the shards with -latents at its end."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """What the networks compute in; latents and embeddings are stored as float16."""
+    batch: int = 8
+    """Frames at a time."""
+    seed: int = 0
+    """Of the random colours."""
+    overwrite: bool = False
+    """Replace other latents in the folder."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class InfoCommand:
+    """Print counts, licences, sizes and rejects of a folder of shards; write contact sheets of random samples."""
+
+    shards: tyro.conf.Positional[Path]
+    """A folder of `mv3d orbits render` or `mv3d orbits encode`."""
+    sheets: Path | None = None
+    """Folder for contact sheets."""
+    samples: int = 24
+    """Samples on the sheets."""
+    seed: int = 0
+    """Of the choice of samples."""
+    verify: bool = False
+    """Read all shards and compare their sha256."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def render(command: RenderCommand) -> int:
+    """Run `mv3d orbits render`; the exit code: 0 also where objects were rejected, 1 where all were."""
+    from mv3d.orbits.build import REJECTS, build_shards
+    from mv3d.orbits.catalogue import read_list
+    from mv3d.orbits.config import OrbitConfig
+    from mv3d.orbits.isolate import Limits
+
+    config = OrbitConfig(
+        views=command.views,
+        size=command.size,
+        elevation_deg=_range(command.elevation),
+        trajectory=command.trajectory,
+        fov_deg=command.fov,
+        margin=command.margin,
+        environments=_words(command.environments),
+        samples=command.samples,
+        backend=command.backend,
+        shard_size=command.shard_size,
+        seed=command.seed,
+        variants=command.variants,
+        evaluation=_words(command.evaluation_list),
+        gate=command.gate,
+    )
+    bar = _ObjectsBar()
+    try:
+        result = build_shards(
+            read_list(command.source),
+            command.out,
+            config,
+            workers=command.workers if command.workers is not None else (os.cpu_count() or 1),
+            limits=Limits(timeout_s=command.timeout_s, memory_mb=command.memory_mb),
+            ray_address=command.ray,
+            overwrite=command.overwrite,
+            progress=bar,
+        )
+    finally:
+        bar.close()
+    index = result.index
+    if result.already_done:
+        note("done already: the same list and settings; use --overwrite to make it again")
+    note(
+        f"{index['samples']} of {index['objects']} objects in {len(index['shards'])} shards; "
+        f"{sum(index['rejected'].values())} rejected"
+        + (f", see {command.out / REJECTS}" if index["rejected"] else "")
+    )
+    for reason, count in index["rejected"].items():
+        note(f"{count:>8} {reason}")
+    paths = [str(command.out / shard["name"]) for shard in index["shards"]]
+    print_result(
+        paths,
+        {"out": str(command.out), "already_done": result.already_done, **index},
+        as_json=command.json,
+    )
+    return 0 if index["samples"] else 1
+
+
+def encode(command: EncodeCommand) -> int:
+    """Run `mv3d orbits encode`; the exit code."""
+    from mv3d.orbits.encode import EncodeConfig, encode_shards
+
+    config = EncodeConfig(device=command.device, dtype=command.dtype, batch=command.batch, seed=command.seed)
+    bar = _ObjectsBar()
+    try:
+        result = encode_shards(
+            command.shards,
+            command.vae,
+            command.image_encoder,
+            command.out,
+            config,
+            overwrite=command.overwrite,
+            progress=bar,
+        )
+    finally:
+        bar.close()
+    if result.already_done:
+        note("done already: the same shards, networks and settings; use --overwrite to make it again")
+    paths = [str(result.out_dir / shard["name"]) for shard in result.index["shards"]]
+    document = {"out": str(result.out_dir), "already_done": result.already_done, **result.index}
+    print_result(paths, document, as_json=command.json)
+    return 0
+
+
+def info(command: InfoCommand) -> int:
+    """Run `mv3d orbits info`; the exit code: 1 where a shard is missing or changed."""
+    from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards
+
+    found = inspect_shards(command.shards, verify=command.verify)
+    sheets: list[str] = []
+    if command.sheets is not None:
+        command.sheets.mkdir(parents=True, exist_ok=True)
+        for number, sheet in enumerate(
+            contact_sheets(command.shards, samples=command.samples, seed=command.seed)
+        ):
+            path = command.sheets / f"sheet-{number:02d}.png"
+            sheet.save(path)
+            sheets.append(str(path))
+    lines = [*info_lines(found), *sheets]
+    print_result(lines, {**found.document, "sheets": sheets}, as_json=command.json)
+    return 1 if found.problems else 0
+
+
+COMMANDS: dict[str, Command] = {
+    "select": (SelectCommand, select_objects, "a catalogue -> a list of objects, by licence and size"),
+    "fetch": (FetchCommand, fetch_objects, "a list -> files, with retries and checksums"),
+    "guard": (GuardCommand, guard_list, "objects kept for evaluation -> hashes that keep them out"),
+    "render": (RenderCommand, render, "a list or a folder -> shards of rendered orbits"),
+    "encode": (EncodeCommand, encode, "shards -> latents and embeddings beside them"),
+    "info": (InfoCommand, info, "counts, licences, sizes, contact sheets"),
+}
+
+
+def orbits(arguments: list[str]) -> int:
+    """Run one of the commands above; the exit code."""
+    return run_group("orbits", "Training data: from objects to shards.", COMMANDS, _joined(arguments))
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`--elevation -5:30` as `--elevation=-5:30`: a value with a minus in front looks like a flag."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--elevation":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        values = [float(part) for part in text.split(":")]
+        if len(values) == 1:
+            values *= 2
+        low, high = values
+    except ValueError as error:
+        raise UsageError(f"--elevation: expected LOW:HIGH or one number of degrees, got {text}") from error
+    return low, high
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+class _ObjectsBar:
+    """Objects done and rejected, on a terminal; on anything else nothing."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, rejected: int) -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=done - 1, file=sys.stderr, unit="object")
+        self._bar.set_postfix_str(f"{rejected} rejected", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,289 @@
+"""`mv3d orbits select`, `fetch` and `guard`: which objects, their files, and those never to train on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import tyro
+
+from mv3d.cli.output import StageBars, note, print_result
+from mv3d.errors import InputError, OutputError, UsageError
+
+OBJAVERSE = "objaverse"
+
+
+@dataclass(frozen=True)
+class SelectCommand:
+    """Choose objects of a catalogue by licence, size and flags; the count after each filter is printed."""
+
+    source: tyro.conf.Positional[str] = OBJAVERSE
+    """objaverse, or a folder of 3D files, or a list (.jsonl, .json, .csv)."""
+    out: Path = Path("objects.jsonl")
+    """The list to write, .jsonl or .csv."""
+    licences: Annotated[str, tyro.conf.arg(metavar="cc0,by,…")] = ""
+    """Only these, with commas between them. Default: all that allow commercial use."""
+    non_commercial: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take objects whose licence forbids commercial use, or is not known, too."""
+    share_alike: bool = True
+    """Take licences that ask for the same licence on what is made from the object."""
+    no_derivatives: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take licences that forbid changed copies, too."""
+    min_faces: int = 0
+    """Fewest faces."""
+    max_faces: int = 500_000
+    """Most faces."""
+    min_textures: int = 0
+    """Fewest textures."""
+    max_animations: int | None = None
+    """Most animations; 0 takes still objects only."""
+    max_megabytes: float = 100.0
+    """Largest file, 10⁶ bytes."""
+    age_restricted: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take objects that are marked as not for all ages, too."""
+    categories: Annotated[str, tyro.conf.arg(metavar="chair,mug,…")] = ""
+    """Only these LVIS categories, with commas between them."""
+    exclude_categories: Annotated[str, tyro.conf.arg(metavar="gun,…")] = ""
+    """None of these LVIS categories."""
+    lvis: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only objects that have an LVIS category (some 47,000)."""
+    exclude_tags: str = "noai"
+    """No object with one of these tags; authors use NoAI to opt out of training."""
+    uids: Path | None = None
+    """Only the uids in this file: one a line, or a list."""
+    exclude: Path | None = None
+    """None of the uids in this file."""
+    limit: int | None = None
+    """At most so many, drawn by the seed."""
+    seed: int = 0
+    """Of the draw."""
+    endpoint: str | None = None
+    """Of the hub. Default: HF_ENDPOINT, or https://huggingface.co."""
+    cache: Path | None = None
+    """Folder for the metadata of Objaverse. Default: MV3D_CACHE or the user's cache folder."""
+    timeout: float = 30.0
+    """Longest silence of the hub, seconds."""
+    retries: int = 5
+    """Tries after the first one."""
+    overwrite: bool = False
+    """Replace an existing list."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class FetchCommand:
+    """Fetch the files of a list. The same command again goes on with what is missing."""
+
+    list: tyro.conf.Positional[Path]
+    """A list of `mv3d orbits select`."""
+    out: Path = Path("objects")
+    """Folder for the files, the ledger, rejects.jsonl and objects.jsonl."""
+    parallel: int = 8
+    """Files at a time."""
+    timeout: float = 30.0
+    """Longest silence of the server, seconds."""
+    total_timeout: float = 1800.0
+    """Longest time for one try of one file, seconds."""
+    retries: int = 5
+    """Tries after the first one, with growing waits between them."""
+    max_megabytes: float = 512.0
+    """Largest file, 10⁶ bytes."""
+    verify: Literal["sha256", "size"] = "sha256"
+    """How files of earlier runs are checked: by content, or by size (fast)."""
+    seed: int = 0
+    """Of the waits between tries."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class GuardCommand:
+    """Write the evaluation list of a folder: hashes by which its objects are kept out of training."""
+
+    source: tyro.conf.Positional[Path]
+    """A folder of 3D files, or a list of local ones."""
+    out: Path = Path("evaluation.json")
+    """The evaluation list to write, .json or .csv."""
+    overwrite: bool = False
+    """Replace an existing list."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def select_objects(command: SelectCommand) -> int:
+    """Run `mv3d orbits select`; the exit code. An empty selection is no list: 1."""
+    from mv3d.orbits.catalogue import read_list, read_uids, write_list
+    from mv3d.orbits.download import Transport
+    from mv3d.orbits.objaverse import (
+        ObjaverseStore,
+        check_categories,
+        default_cache,
+        default_endpoint,
+        objaverse_items,
+    )
+    from mv3d.orbits.select import SelectConfig, select
+
+    config = SelectConfig(
+        licences=_words(command.licences),
+        non_commercial=command.non_commercial,
+        share_alike=command.share_alike,
+        no_derivatives=command.no_derivatives,
+        min_faces=command.min_faces,
+        max_faces=command.max_faces,
+        min_textures=command.min_textures,
+        max_animations=command.max_animations,
+        max_megabytes=command.max_megabytes,
+        age_restricted=command.age_restricted,
+        categories=_words(command.categories),
+        exclude_categories=_words(command.exclude_categories),
+        with_category=command.lvis,
+        exclude_tags=_words(command.exclude_tags),
+        uids=read_uids(command.uids) if command.uids else None,
+        exclude_uids=read_uids(command.exclude) if command.exclude else (),
+        limit=command.limit,
+        seed=command.seed,
+    )
+    _check_out(command.out, (".jsonl", ".csv"))
+    bars = StageBars()
+    try:
+        if command.source == OBJAVERSE:
+            endpoint = command.endpoint or default_endpoint()
+            store = ObjaverseStore(
+                command.cache or default_cache(),
+                endpoint,
+                transport=Transport(
+                    timeout_s=command.timeout,
+                    retries=command.retries,
+                    token=os.environ.get("HF_TOKEN"),
+                    token_host=urlsplit(endpoint).netloc,
+                ),
+                seed=command.seed,
+            )
+            check_categories(store, (*config.categories, *config.exclude_categories))
+            with_lvis = bool(config.categories or config.exclude_categories or config.with_category)
+            items = objaverse_items(store, uids=config.uids, lvis=with_lvis, progress=bars)
+        else:
+            items = read_list(command.source)
+        selection = select(items, config)
+    finally:
+        bars.close()
+    for name, count in selection.funnel:
+        note(f"{name:>22} {count:>9,}")
+    if selection.unknown_uids:
+        note(f"{len(selection.unknown_uids)} uids are not in the catalogue, e.g. {selection.unknown_uids[0]}")
+    if not selection.items:
+        raise InputError("no object passes all filters; the counts above show where they went")
+    _publish(command.out, lambda path: write_list(path, selection.items), overwrite=command.overwrite)
+    document = {
+        "list": str(command.out),
+        "objects": len(selection.items),
+        "funnel": dict(selection.funnel),
+        "unknown_uids": list(selection.unknown_uids),
+        "settings": {
+            key: value for key, value in asdict(config).items() if key not in ("uids", "exclude_uids")
+        },
+    }
+    print_result([str(command.out)], document, as_json=command.json)
+    return 0
+
+
+def fetch_objects(command: FetchCommand) -> int:
+    """Run `mv3d orbits fetch`; the exit code: 0 also where some objects could not be had, 1 where none could."""
+    from mv3d.orbits.catalogue import read_list
+    from mv3d.orbits.download import Transport
+    from mv3d.orbits.fetch import OBJECTS, REJECTS, FetchConfig, fetch
+    from mv3d.orbits.gate import count_reasons
+    from mv3d.orbits.objaverse import default_endpoint
+
+    config = FetchConfig(
+        transport=Transport(
+            timeout_s=command.timeout,
+            total_timeout_s=command.total_timeout,
+            retries=command.retries,
+            max_bytes=int(command.max_megabytes * 1e6),
+            token=os.environ.get("HF_TOKEN"),
+            token_host=urlsplit(default_endpoint()).netloc,
+        ),
+        parallel=command.parallel,
+        verify=command.verify,
+        seed=command.seed,
+    )
+    items = read_list(command.list)
+    bars = StageBars()
+    try:
+        result = fetch(items, command.out, config, progress=bars)
+    finally:
+        bars.close()
+    reasons = count_reasons(reject.reason for reject in result.rejects)
+    note(
+        f"{result.fetched} fetched ({result.bytes / 1e6:.1f} MB in {result.seconds:.0f} s), "
+        f"{result.kept} there already, {len(result.rejects)} rejected"
+    )
+    for reason, count in reasons.items():
+        note(f"{reason:>22} {count:>9,}")
+    document = {
+        "list": str(command.out / OBJECTS),
+        "objects": len(result.items),
+        "fetched": result.fetched,
+        "kept": result.kept,
+        "rejected": reasons,
+        "rejects": str(command.out / REJECTS),
+        "bytes": result.bytes,
+        "seconds": round(result.seconds, 3),
+    }
+    print_result([str(command.out / OBJECTS)], document, as_json=command.json)
+    return 0 if result.items else 1
+
+
+def guard_list(command: GuardCommand) -> int:
+    """Run `mv3d orbits guard`; the exit code."""
+    from mv3d.orbits.guard import guard_objects, write_guard
+
+    _check_out(command.out, (".json", ".csv"))
+    bars = StageBars()
+    try:
+        objects = guard_objects(command.source, progress=bars)
+    finally:
+        bars.close()
+    _publish(command.out, lambda path: write_guard(path, objects), overwrite=command.overwrite)
+    note(f"{len(objects)} objects are kept out of training by --evaluation-list {command.out}")
+    print_result(
+        [str(command.out)], {"list": str(command.out), "objects": len(objects)}, as_json=command.json
+    )
+    return 0
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _check_out(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Before the work, not after it."""
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"--out: expected a file ending in {' or '.join(suffixes)}, got {path}")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: expected an existing folder, found none; create it first")
+
+
+def _publish(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
+    """Write a list, unless there is another one already; the same one again is no error."""
+    aside = path.with_name(f".{path.stem}.new{path.suffix}")
+    try:
+        write(aside)
+        if path.exists() and path.read_bytes() == aside.read_bytes():
+            note(f"done already: {path} is the same; nothing was changed")
+        elif path.exists() and not overwrite:
+            raise OutputError(
+                f"{path}: another list is there; use --overwrite to replace it, or another --out"
+            )
+        else:
+            os.replace(aside, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""Who made what a data set is rendered from, and under which licence: the file that goes along with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.licences import Licence, parse_licence
+from mv3d.runs import write_text
+
+MARKDOWN, TABLE = "ATTRIBUTION.md", "attribution.csv"
+_COLUMNS = ("uid", "title", "author", "licence", "licence_url", "source")
+
+
+def write_attribution(folder: Path | str, items: Iterable[CatalogueItem]) -> tuple[Path, Path]:
+    """Write ATTRIBUTION.md, grouped by licence, and attribution.csv, by uid, into a folder; their paths.
+
+    The same items in any order give the same bytes.
+    """
+    folder = Path(folder)
+    ordered = sorted(items, key=lambda item: item.uid)
+    write_text(folder / TABLE, _table(ordered))
+    write_text(folder / MARKDOWN, attribution_text(ordered))
+    return folder / MARKDOWN, folder / TABLE
+
+
+def attribution_text(items: Iterable[CatalogueItem]) -> str:
+    """Markdown: title, author, source of every object, a section for each licence."""
+    groups: dict[str, list[CatalogueItem]] = {}
+    for item in items:
+        groups.setdefault(parse_licence(item.licence).id, []).append(item)
+    total = sum(len(group) for group in groups.values())
+    lines = [
+        "# Attribution",
+        "",
+        f"Rendered from {total} objects. Each is shown changed: rendered as images.",
+        "",
+    ]
+    for name, group in sorted(groups.items()):
+        licence = parse_licence(name)
+        lines += [f"## {name} ({len(group)})", "", _terms(licence), ""]
+        for item in sorted(group, key=lambda item: item.uid):
+            title = _plain(item.title or item.uid)
+            author = _plain(item.author) or "unknown author"
+            source = f", {_place(item.source)}" if item.source else ""
+            lines.append(f"- “{title}” by {author}{source} (`{item.uid}`)")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _terms(licence: Licence) -> str:
+    words = ["commercial use allowed" if licence.commercial else "no commercial use"]
+    if licence.attribution:
+        words.append("name the author")
+    if licence.share_alike:
+        words.append("share under the same licence")
+    if not licence.derivatives:
+        words.append("no changed copies")
+    return "; ".join(words) + (f". {licence.url}" if licence.url else ".")
+
+
+def _plain(text: str) -> str:
+    """One line whose letters Markdown does not read as markup: titles are written by strangers."""
+    return re.sub(r"([\[\]<>`*_|\\#])", r"\\\1", " ".join(text.split()))
+
+
+def _place(source: str) -> str:
+    """An address as a link, anything else as it is written."""
+    text = "".join(source.split()).replace("`", "")
+    return f"<{text}>" if re.match(r"https?://[^<>]+$", text) else f"`{text}`"
+
+
+def _table(items: list[CatalogueItem]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for item in items:
+        licence = parse_licence(item.licence)
+        writer.writerow([item.uid, item.title, item.author, licence.id, licence.url, item.source])
+    return buffer.getvalue()

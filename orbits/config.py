@@ -1,0 +1,145 @@
+"""The settings of `mv3d orbits render`. Each field is a flag, and all of them are in the index of the shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mv3d.errors import InputError, UsageError
+from mv3d.orbits.gate import GateConfig
+from mv3d.orbits.guard import read_guard
+from mv3d.orbits.trajectories import LIMIT_DEG, NAMED, load_orbit
+from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.render.environment import BUILTIN
+
+BUILTIN_LIGHTS = "builtin"
+UNIFORM_LIGHT = "uniform"
+_LIGHT_SUFFIXES = (".hdr", ".exr")
+
+
+@dataclass(frozen=True)
+class OrbitConfig:
+    """What every orbit of a data set has in common."""
+
+    views: int = 84
+    """Frames an orbit; SV3D takes every fourth of 84."""
+    size: int = 576
+    """Side of the square frames, pixels."""
+    elevation_deg: tuple[float, float] = (-5.0, 30.0)
+    """The (mean) elevation is drawn from this range."""
+    trajectory: str = "static"
+    """static, dynamic (as SV3D's paper says), dynamic-release (as its published helper does), sine, or a JSON file
+    with elevations_deg and azimuths_deg."""
+    fov_deg: float = SV3D_FOV_DEG
+    """Field of view."""
+    margin: float = 0.05
+    """Share of half a side that stays free at the nearest border of the fullest frame."""
+    environments: tuple[str, ...] = (BUILTIN_LIGHTS,)
+    """Lights to draw from, one an orbit: builtin, uniform, names of built-in ones, .hdr or .exr files, or folders
+    of such files."""
+    samples: int = 4
+    """Camera samples a pixel."""
+    backend: str = "embree"
+    """The renderer: embree, pytorch3d or blender."""
+    shard_size: int = 64
+    """Objects a shard, counted before rejects."""
+    seed: int = 0
+    """Of elevations, lights and trajectories, together with each object's uid."""
+    variants: Literal["keep", "reject"] = "keep"
+    """An object with the shape of an earlier one in other colours."""
+    evaluation: tuple[str, ...] = ()
+    """Evaluation lists (see `mv3d.orbits.guard`): their objects are rejected."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """What is rejected."""
+
+    def __post_init__(self) -> None:
+        low, high = self.elevation_deg
+        if not (-LIMIT_DEG < low <= high < LIMIT_DEG):
+            raise UsageError(
+                f"--elevation: expected LOW:HIGH inside -{LIMIT_DEG:g}:{LIMIT_DEG:g} degrees, got {low:g}:{high:g}"
+            )
+        for name, value, least, most in (
+            ("views", self.views, 1, 1000),
+            ("size", self.size, 8, 4096),
+            ("samples", self.samples, 1, 256),
+            ("shard-size", self.shard_size, 1, 100_000),
+        ):
+            if not least <= value <= most:
+                raise UsageError(f"--{name}: expected {least} to {most}, got {value}")
+        if not 1 <= self.fov_deg <= 120:
+            raise UsageError(f"--fov-deg: expected 1 to 120, got {self.fov_deg:g}")
+        if not (0 <= self.margin < 0.9 and math.isfinite(self.margin)):
+            raise UsageError(f"--margin: expected 0 or more and less than 0.9, got {self.margin:g}")
+        if self.variants not in ("keep", "reject"):
+            raise UsageError(f"--variants: expected keep or reject, got {self.variants}")
+        if not self.environments:
+            raise UsageError("--environments: expected at least one light, got none")
+
+    def resolved(self) -> OrbitConfig:
+        """With files found and lights named one by one. Raises InputError, UsageError."""
+        trajectory = self.trajectory
+        if trajectory not in NAMED:
+            count = len(load_orbit(trajectory).azimuths_deg)
+            if count != self.views:
+                raise UsageError(f"--views: expected {count}, as many as {trajectory} has, got {self.views}")
+            trajectory = str(Path(trajectory).resolve())
+        for path in self.evaluation:
+            read_guard(path)
+        return replace(
+            self,
+            trajectory=trajectory,
+            environments=_lights(self.environments),
+            evaluation=tuple(str(Path(path).resolve()) for path in self.evaluation),
+        )
+
+
+def identity(config: OrbitConfig) -> dict[str, Any]:
+    """What decides the bytes of the shards: the settings, files by their content and not by their place."""
+    document = json.loads(json.dumps(asdict(config)))
+    if config.trajectory not in NAMED:
+        document["trajectory"] = _content(config.trajectory)
+    document["environments"] = [
+        _content(name) if Path(name).suffix.lower() in _LIGHT_SUFFIXES else name
+        for name in config.environments
+    ]
+    document["evaluation"] = [_content(path) for path in config.evaluation]
+    return document
+
+
+def sha256_of_json(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: str) -> str:
+    try:
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return f"{Path(path).name} sha256:{digest}"
+
+
+def _lights(names: tuple[str, ...]) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
+        if name == BUILTIN_LIGHTS:
+            found += BUILTIN
+        elif name == UNIFORM_LIGHT or name in BUILTIN:
+            found.append(name)
+        elif path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in _LIGHT_SUFFIXES)
+            if not files:
+                raise InputError(f"{path}: expected {' or '.join(_LIGHT_SUFFIXES)} files, found none")
+            found += [str(p.resolve()) for p in files]
+        elif path.suffix.lower() in _LIGHT_SUFFIXES and path.is_file():
+            found.append(str(path.resolve()))
+        else:
+            raise InputError(
+                f"--environments: expected {BUILTIN_LIGHTS}, {UNIFORM_LIGHT}, {', '.join(BUILTIN)}, "
+                f"or existing {' or '.join(_LIGHT_SUFFIXES)} files, got {name}"
+            )
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,209 @@
+"""The training set: an endless, seeded stream of orbits as torch tensors. Needs torch.
+
+The order is a permutation of (orbit, background) for every epoch, made of the seed alone. Rank r of w takes every
+w-th; its DataLoader workers take whole batches in turn, so what a loader yields does not depend on how many workers
+it has, and "go on after n samples" is one number.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from mv3d.errors import InputError, UsageError
+from mv3d.orbits.reading import (
+    BACKGROUNDS,
+    Background,
+    OrbitSample,
+    OrbitStore,
+    Place,
+    read_latents,
+    read_pixels,
+)
+
+_SUBSTITUTES = 20  # tries to replace a broken sample before giving up
+
+
+@dataclass(frozen=True)
+class OrbitSetConfig:
+    """What is drawn and in which order."""
+
+    frames: int = 21
+    """Frames a sample; a number that divides the stored ones."""
+    backgrounds: tuple[Background, ...] = BACKGROUNDS
+    """Each orbit comes once an epoch on each of these: white, and a random colour."""
+    batch_size: int = 1
+    """Samples of a batch, of one rank."""
+    seed: int = 0
+    """Of the order, the starts and the colours."""
+    rank: int = 0
+    """This process among `world_size`."""
+    world_size: int = 1
+    """Processes that share an epoch."""
+    epochs: int | None = None
+    """Where to stop; None goes on for ever."""
+
+    def __post_init__(self) -> None:
+        if not self.backgrounds or not set(self.backgrounds) <= set(BACKGROUNDS):
+            raise UsageError(
+                f"backgrounds: expected some of {', '.join(BACKGROUNDS)}, got {self.backgrounds}"
+            )
+        if self.batch_size < 1 or self.frames < 1:
+            raise UsageError(f"expected at least 1 frame and sample, got {self.frames}, {self.batch_size}")
+        if not 0 <= self.rank < self.world_size:
+            raise UsageError(f"rank: expected 0 to {self.world_size - 1}, got {self.rank}")
+
+
+class OrbitSet(IterableDataset):
+    """Training samples from a folder of shards, pixels or latents.
+
+    A sample is a dict. From pixels: `images` (n, 3, h, w) float32 in [-1, 1]. From latents: `latents` (n, 4, y, x)
+    float32, the unscaled mean of the VAE's posterior (multiply targets by 0.18215, the condition not), and
+    `image_embedding` (d,) float32 of the condition frame. Always: `elevations_deg`, `azimuths_deg` (n,) float32
+    (absolute; relative to the condition frame), `background` (3,) float32 in [0, 1], `frames` (n,) int64, `uid`,
+    `index`, the number of the sample in this rank's stream. The condition frame is the last one.
+
+    A broken shard is left out from the start, a broken sample is replaced by another one drawn by the same seed, so
+    that epochs keep their length and resuming its meaning; each is warned of once and counted in `skipped`.
+    """
+
+    def __init__(self, folder: Path | str, config: OrbitSetConfig | None = None, *, start: int = 0) -> None:
+        """start: samples of this rank that were consumed before."""
+        self.config = config or OrbitSetConfig()
+        self.store = OrbitStore(folder)
+        self._start = start
+        # Shared by the workers of a loader, which are processes of their own.
+        self._skipped = multiprocessing.get_context("spawn").Value("q", 0)
+        for line in self.store.broken:
+            warnings.warn(f"{folder}: left out: {line}", stacklevel=2)
+        if len(self) == 0:
+            raise InputError(
+                f"{folder}: expected at least {self.config.world_size} samples for as many ranks, "
+                f"got {len(self.store.places)}"
+            )
+
+    def __len__(self) -> int:
+        """Samples of one epoch of one rank, the same for all: what does not divide evenly is left for other epochs."""
+        total = len(self.store.places) * len(self.config.backgrounds)
+        return total // self.config.world_size
+
+    @property
+    def skipped(self) -> int:
+        """Broken samples that were replaced so far, by all workers."""
+        return self._skipped.value
+
+    @property
+    def broken_shards(self) -> tuple[str, ...]:
+        return tuple(self.store.broken)
+
+    def state_dict(self, consumed: int) -> dict[str, Any]:
+        """What to save after this rank consumed `consumed` samples of this object's stream."""
+        return {
+            "consumed": self._start + consumed,
+            "seed": self.config.seed,
+            "samples": len(self.store.places),
+            "world_size": self.config.world_size,
+            "backgrounds": list(self.config.backgrounds),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on there. Raises InputError where the order would be another one."""
+        for key, value in self.state_dict(0).items():
+            if key != "consumed" and state.get(key) != value:
+                raise InputError(
+                    f"resume: expected {key} {value} as now, got {state.get(key)} in the saved state"
+                )
+        self._start = int(state["consumed"])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        batch = self.config.batch_size
+        end = None if self.config.epochs is None else self.config.epochs * len(self)
+        position = self._start
+        while end is None or position < end:
+            chunk = (position - self._start) // batch
+            if chunk % count != number:
+                position += batch
+                continue
+            for index in range(position, position + batch if end is None else min(position + batch, end)):
+                yield self.sample(index)
+            position += batch
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """Sample number `index` of this rank's stream, whatever was read before."""
+        epoch, inside = divmod(index, len(self))
+        order = self._order(epoch)
+        rng = np.random.default_rng([self.config.seed, 1, epoch, inside, self.config.rank])
+        ticket = int(order[inside * self.config.world_size + self.config.rank])
+        for _ in range(_SUBSTITUTES):
+            place = self.store.places[ticket // len(self.config.backgrounds)]
+            background = self.config.backgrounds[ticket % len(self.config.backgrounds)]
+            try:
+                return _tensors(self._read(place, background, rng), index)
+            except InputError as error:
+                with self._skipped.get_lock():
+                    self._skipped.value += 1
+                warnings.warn(f"sample {place.number} of shard {place.shard} skipped: {error}", stacklevel=2)
+                ticket = int(order[int(rng.integers(len(order)))])
+        raise InputError(
+            f"{self.store.folder}: {_SUBSTITUTES} broken samples one after the other; check it with mv3d orbits info"
+        )
+
+    def _read(self, place: Place, background: Background, rng: np.random.Generator) -> OrbitSample:
+        read = read_latents if self.store.latents else read_pixels
+        members = self.store.members(place)
+        return read(members, frames=self.config.frames, background=background, rng=rng)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Tickets of an epoch; the one in use is kept."""
+        if getattr(self, "_epoch", None) != epoch:
+            total = len(self.store.places) * len(self.config.backgrounds)
+            self._epoch = epoch
+            self._tickets = np.random.default_rng([self.config.seed, 0, epoch]).permutation(total)
+        return self._tickets
+
+
+def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = False) -> DataLoader:
+    """Batches of `dataset.config.batch_size` in the order of the stream, with any number of workers."""
+    context = None
+    if workers and sys.platform != "win32":
+        # Forking a process with threads (torch has some) can lock up; a server that has loaded this module once
+        # starts workers as fast.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+    return DataLoader(
+        dataset,
+        batch_size=dataset.config.batch_size,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        multiprocessing_context=context,
+    )
+
+
+def _tensors(sample: OrbitSample, index: int) -> dict[str, Any]:
+    tensors: dict[str, Any] = {
+        "uid": sample.uid,
+        "index": index,
+        "elevations_deg": torch.from_numpy(sample.elevations_deg.astype(np.float32)),
+        "azimuths_deg": torch.from_numpy(sample.azimuths_deg.astype(np.float32)),
+        "background": torch.from_numpy(sample.background.astype(np.float32) / 255),
+        "frames": torch.from_numpy(sample.frames),
+    }
+    if sample.images is not None:
+        images = torch.from_numpy(np.ascontiguousarray(sample.images.transpose(0, 3, 1, 2)))
+        tensors["images"] = images.float().mul_(2 / 255).sub_(1)
+    if sample.latents is not None and sample.image_embedding is not None:
+        tensors["latents"] = torch.from_numpy(sample.latents.astype(np.float32))
+        tensors["image_embedding"] = torch.from_numpy(sample.image_embedding.astype(np.float32))
+    return tensors

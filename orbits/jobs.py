@@ -1,0 +1,177 @@
+"""One object, from its file to a sample of a shard. The same object, settings and seed give the same bytes on every
+worker, in any order."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mv3d import __version__
+from mv3d.errors import InputError
+from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig
+from mv3d.orbits.duplicates import fingerprint
+from mv3d.orbits.gate import check_frames, check_model
+from mv3d.orbits.guard import EvaluationGuard, read_guard
+from mv3d.orbits.sample import Sample
+from mv3d.orbits.shards import tar_fragment
+from mv3d.orbits.trajectories import fitted, named_orbit
+from mv3d.render.cameras import Cameras, Orbit
+from mv3d.render.environment import (
+    BUILTIN,
+    Environment,
+    builtin_environment,
+    exposed,
+    load_environment,
+    uniform_environment,
+)
+from mv3d.render.loading import load_model
+from mv3d.render.model import Model, normalize_model
+from mv3d.render.renderer import RenderSettings, get_renderer
+from mv3d.runs import sha256
+
+SAMPLE_SCHEMA = 1
+
+
+def object_rng(seed: int, uid: str) -> np.random.Generator:
+    """The random numbers of one object: of the seed and the uid, of nothing else."""
+    digest = hashlib.sha256(f"{seed}\0{uid}".encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+
+def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
+    """Load, judge, normalize, light, render, judge again, pack.
+
+    Raises InputError for a file that cannot be used and `mv3d.orbits.gate.Rejected` for an object that should not.
+    """
+    if item.path is None or not item.path.is_file():
+        raise InputError(f"{item.uid}: expected a file at {item.path}, found none; fetch it first")
+    digest = sha256(item.path)
+    if item.sha256 is not None and digest != item.sha256:
+        raise InputError(f"{item.path.name}: expected sha256 {item.sha256}, got {digest}; fetch it again")
+    guards = [_guard(path) for path in config.evaluation]
+    for guard in guards:
+        guard.check_file(digest)
+    model = load_model(item.path)
+    check_model(model, config.gate)
+    found = fingerprint(model)
+    for guard in guards:
+        guard.check_model(found)
+    model, normalization = normalize_model(model)
+    rng = object_rng(config.seed, item.uid)
+    light = config.environments[int(rng.integers(len(config.environments)))]
+    turn_deg = float(rng.uniform(0, 360))
+    orbit = named_orbit(config.trajectory, config.views, rng, elevation_range_deg=config.elevation_deg)
+    used = np.zeros(len(model.vertices), bool)
+    used[model.faces.reshape(-1)] = True
+    orbit = fitted(orbit, model.vertices[used], fov_deg=config.fov_deg, margin=config.margin)
+    cameras = orbit.cameras(config.size, config.size)
+    settings = RenderSettings(samples=config.samples)
+    frames = _render(model, cameras, _light(light).turned(turn_deg), settings, config.backend)
+    check_frames(frames, config.gate)
+    document = {
+        "schema": SAMPLE_SCHEMA,
+        "uid": item.uid,
+        "title": item.title,
+        "licence": item.licence,
+        "author": item.author,
+        "source": item.source,
+        "category": item.category,
+        "sha256": digest,
+        "faces": len(model.faces),
+        "geometry": found.geometry,
+        "texture": found.texture,
+        "normalization": {"center": list(normalization.center), "scale": normalization.scale},
+        "cameras": cameras_document(orbit, cameras),
+        "environment": {"name": Path(light).name, "turn_deg": turn_deg},
+        "renderer": {"backend": config.backend, **asdict(settings)},
+        "mv3d": __version__,
+    }
+    members = [("json", json.dumps(document).encode())]
+    members += [(f"{index:03d}.webp", encode_frame(frame)) for index, frame in enumerate(frames)]
+    summary = {"uid": item.uid, "licence": item.licence, "author": item.author, "source": item.source}
+    summary |= {"title": item.title, "faces": len(model.faces)}
+    summary |= {"geometry": found.geometry, "texture": found.texture}
+    return Sample(tar_fragment(item.uid, members), summary)
+
+
+def cameras_document(orbit: Orbit, cameras: Cameras) -> dict[str, Any]:
+    """Angles, distance, intrinsics in pixels, and c2w (OpenGL axes) of every frame."""
+    return {
+        "elevations_deg": list(orbit.elevations_deg),
+        "azimuths_deg": list(orbit.azimuths_deg),
+        "radius": orbit.radius,
+        "fov_deg": orbit.fov_deg,
+        "input_view": orbit.input_view,
+        "w": cameras.width,
+        "h": cameras.height,
+        "fl_x": float(cameras.fl_x[0]),
+        "fl_y": float(cameras.fl_y[0]),
+        "cx": float(cameras.cx[0]),
+        "cy": float(cameras.cy[0]),
+        "c2w": cameras.c2w.tolist(),
+    }
+
+
+def encode_frame(frame: UInt8[np.ndarray, "h w 4"]) -> bytes:
+    """Lossless WebP. Method 2 at effort 10: 3 % larger than method 4 and decoded as fast, for 60 % of its time."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "WEBP", lossless=True, method=2, quality=10, exact=True)
+    return buffer.getvalue()
+
+
+def decode_frame(content: bytes | memoryview) -> UInt8[np.ndarray, "h w 4"]:
+    """The inverse of `encode_frame`; RGB becomes RGBA. Raises InputError."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return np.asarray(picture.convert("RGBA"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"frame: cannot be decoded ({error})") from error
+
+
+@runtime_checkable
+class _FrameByFrame(Protocol):
+    """A renderer that need not hold all its pictures at once."""
+
+    def frames(
+        self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
+    ) -> Iterator[Any]: ...
+
+
+def _render(
+    model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings, backend: str
+) -> UInt8[np.ndarray, "n h w 4"]:
+    renderer = get_renderer(backend)
+    if isinstance(renderer, _FrameByFrame):
+        pictures = (frame.rgba for frame in renderer.frames(model, cameras, environment, settings))
+    else:
+        pictures = iter(renderer.render(model, cameras, environment, settings).rgba)
+    frames = np.empty((len(cameras), cameras.height, cameras.width, 4), np.uint8)
+    for index, picture in enumerate(pictures):
+        frames[index] = np.clip(picture, 0, 1) * 255 + 0.5
+    # What nobody sees must not cost bytes either.
+    frames[frames[..., 3] == 0] = 0
+    return frames
+
+
+@lru_cache(maxsize=4)
+def _guard(path: str) -> EvaluationGuard:
+    return read_guard(path)
+
+
+@lru_cache(maxsize=4)
+def _light(name: str) -> Environment:
+    if name == UNIFORM_LIGHT:
+        return uniform_environment()
+    # Files are as bright as their makers left them: exposed so that white is not burnt out.
+    return builtin_environment(name) if name in BUILTIN else exposed(load_environment(Path(name)))

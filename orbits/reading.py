@@ -1,0 +1,214 @@
+"""Samples of shards → the orbits that SV3D trains on, as numpy arrays.
+
+SV3D (arXiv 2403.12008, section 3 and appendix B) takes every fourth of 84 frames from a random start: 21 frames. The
+condition frame is the last one; azimuths are relative to it, elevations absolute. Each orbit is used twice, on white
+and on a random colour.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from mv3d.errors import InputError
+from mv3d.orbits.build import PIXELS, read_index
+from mv3d.orbits.jobs import decode_frame
+from mv3d.orbits.shards import Shard
+
+Background = Literal["white", "color"]
+BACKGROUNDS: tuple[Background, ...] = ("white", "color")
+LATENTS = "orbit latents"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A sample of a data set: which shard, and which sample of it."""
+
+    shard: int
+    number: int
+
+
+class OrbitStore:
+    """The samples of a folder of shards, found by number; no more than the shards in use are open.
+
+    Shards that are missing, cut off or not readable are left out; `broken` says which, a line each. Raises InputError
+    where the folder is no data set, and where nothing of it can be read.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        index = read_index(self.folder)
+        if index is None or index.get("kind") not in (PIXELS, LATENTS):
+            raise InputError(
+                f"{folder}: expected shards of mv3d orbits render or encode, found no such index"
+            )
+        self.index: dict[str, Any] = index
+        self.latents: bool = index["kind"] == LATENTS
+        self._names: list[str] = [shard["name"] for shard in index["shards"]]
+        self._open: dict[int, Shard] = {}
+        self.broken: list[str] = []
+        places: list[Place] = []
+        for number, shard in enumerate(index["shards"]):
+            path = self.folder / shard["name"]
+            if not path.is_file():
+                self.broken.append(f"{shard['name']}: missing ({shard['samples']} samples)")
+            elif path.stat().st_size != shard["bytes"]:
+                self.broken.append(
+                    f"{shard['name']}: expected {shard['bytes']} bytes, got {path.stat().st_size} "
+                    f"({shard['samples']} samples)"
+                )
+            else:
+                places += [Place(number, n) for n in range(shard["samples"])]
+        self.places: tuple[Place, ...] = tuple(places)
+        if not places:
+            raise InputError(f"{folder}: expected at least one sample that can be read, found none")
+
+    def members(self, place: Place) -> dict[str, memoryview]:
+        """The files of a sample; raises InputError where it is broken."""
+        if place.shard not in self._open:
+            self._open[place.shard] = Shard(self.folder / self._names[place.shard])
+        return self._open[place.shard].members(place.number)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Memory maps stay with their process; another one opens its own.
+        return {**self.__dict__, "_open": {}}
+
+
+@dataclass(frozen=True, eq=False)
+class OrbitSample:
+    """What one training step sees of one orbit; n frames, the condition frame last.
+
+    images: (n, h, w, 3) uint8, sRGB, on `background`; or None where latents were read.
+    latents: (n, 4, h/8, w/8) float16, mean of the VAE's posterior, NOT scaled; or None where pixels were read.
+    image_embedding: (d,) float16, of the condition frame on the same background; None with pixels.
+    elevations_deg: (n,), absolute. azimuths_deg: (n,) in [0, 360), relative to the condition frame: the last is 0.
+    frames: (n,) numbers of the stored frames. background: (3,) uint8.
+    """
+
+    uid: str
+    images: UInt8[np.ndarray, "n h w 3"] | None
+    latents: Float[np.ndarray, "n 4 y x"] | None
+    image_embedding: Float[np.ndarray, " d"] | None
+    elevations_deg: Float[np.ndarray, " n"]
+    azimuths_deg: Float[np.ndarray, " n"]
+    frames: Int[np.ndarray, " n"]
+    background: UInt8[np.ndarray, " c"]
+
+
+def chosen_frames(stored: int, wanted: int, start: int) -> Int[np.ndarray, " n"]:
+    """`wanted` frames evenly around a closed orbit of `stored`, so that the last one is `start`.
+
+    For 84 and 21: start + 4, start + 8, …, start + 84 = start. Raises InputError where they do not divide.
+    """
+    if wanted < 1 or stored % wanted:
+        raise InputError(f"frames: expected a number that divides the {stored} stored frames, got {wanted}")
+    return (start + stored // wanted * np.arange(1, wanted + 1)) % stored
+
+
+def relative_azimuths(azimuths_deg: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Counter-clockwise from the last frame, in [0, 360); exactly 0 for the last one."""
+    relative = (azimuths_deg - azimuths_deg[-1]) % 360.0
+    relative[-1] = 0.0
+    return np.where(relative >= 360.0, 0.0, relative)
+
+
+def composite(
+    frame: UInt8[np.ndarray, "h w 4"], color: UInt8[np.ndarray, " c"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Straight alpha over one colour, in sRGB as the pictures are stored, rounded to the nearest."""
+    alpha = frame[..., 3:].astype(np.uint32)
+    mixed = frame[..., :3] * alpha + color.astype(np.uint32) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def random_color(rng: np.random.Generator) -> UInt8[np.ndarray, " c"]:
+    return rng.integers(0, 256, 3, dtype=np.uint8)
+
+
+WHITE = np.full(3, 255, np.uint8)
+
+
+def read_pixels(
+    members: Mapping[str, memoryview], *, frames: int, background: Background, rng: np.random.Generator
+) -> OrbitSample:
+    """Decodes the chosen frames and no others. Draws the start, then the colour. Raises InputError."""
+    document = _document(members)
+    try:
+        elevations = np.array(document["cameras"]["elevations_deg"], np.float64)
+        azimuths = np.array(document["cameras"]["azimuths_deg"], np.float64)
+        uid = document["uid"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"sample: expected uid and cameras in its JSON ({error})") from error
+    stored = len(azimuths)
+    picked = chosen_frames(stored, frames, int(rng.integers(stored)))
+    color = random_color(rng)
+    if background == "white":
+        color = WHITE
+    missing = [f"{n:03d}.webp" for n in picked if f"{n:03d}.webp" not in members]
+    if missing:
+        raise InputError(f"sample {uid}: frame {missing[0]} is missing")
+    images = np.stack([composite(decode_frame(members[f"{n:03d}.webp"]), color) for n in picked])
+    return OrbitSample(
+        uid, images, None, None, elevations[picked], relative_azimuths(azimuths[picked]), picked, color
+    )
+
+
+def read_latents(
+    members: Mapping[str, memoryview], *, frames: int, background: Background, rng: np.random.Generator
+) -> OrbitSample:
+    """The same from cached latents; the colour is the one that they were encoded on. Raises InputError."""
+    document = _document(members)
+    try:
+        uid, color = document["uid"], np.array(document["backgrounds"][background], np.uint8)
+        elevations = np.array(document["elevations_deg"], np.float64)
+        azimuths = np.array(document["azimuths_deg"], np.float64)
+        latents = npy_view(members[f"latents.{background}.npy"])
+        embeddings = npy_view(members[f"embeddings.{background}.npy"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"sample: expected angles, latents and embeddings ({error})") from error
+    stored = len(azimuths)
+    if len(latents) != stored or len(embeddings) != stored:
+        raise InputError(f"sample {uid}: expected {stored} latents, got {len(latents)}, {len(embeddings)}")
+    picked = chosen_frames(stored, frames, int(rng.integers(stored)))
+    return OrbitSample(
+        uid,
+        None,
+        latents[picked],
+        np.array(embeddings[picked[-1]]),
+        elevations[picked],
+        relative_azimuths(azimuths[picked]),
+        picked,
+        color,
+    )
+
+
+def npy_view(content: memoryview) -> np.ndarray:
+    """An .npy file in memory as an array, without a copy. Raises ValueError."""
+    if bytes(content[:6]) != b"\x93NUMPY" or content[6] != 1:
+        raise ValueError("expected an .npy file of version 1")
+    begin = 10 + int.from_bytes(content[8:10], "little")
+    header = _npy_header(bytes(content[10:begin]))
+    return np.frombuffer(content, header[0], offset=begin).reshape(header[1])
+
+
+def _npy_header(text: bytes) -> tuple[np.dtype, tuple[int, ...]]:
+    fields = ast.literal_eval(text.decode("latin1"))
+    if fields["fortran_order"]:
+        raise ValueError("expected rows first")
+    return np.dtype(fields["descr"]), tuple(fields["shape"])
+
+
+def _document(members: Mapping[str, memoryview]) -> dict[str, Any]:
+    if "json" not in members:
+        raise InputError("sample: expected a JSON file, found none")
+    try:
+        return json.loads(bytes(members["json"]))
+    except ValueError as error:
+        raise InputError(f"sample: its JSON cannot be read ({error})") from error

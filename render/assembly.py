@@ -1,0 +1,126 @@
+"""Parts of a model gathered while a file is read, and joined into one `Model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mv3d.errors import InputError
+from mv3d.render.limits import LoadLimits
+from mv3d.render.mesh import face_normals
+from mv3d.render.model import Material, Model
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Triangles of one material. normals None: flat shading (vertices are split by face)."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    material: int
+    normals: np.ndarray | None = None
+    uv: np.ndarray | None = None
+    colors: np.ndarray | None = None
+
+
+class Assembly:
+    """Counts parts against the limits as they come, so that no file can grow without bound."""
+
+    def __init__(self, name: str, limits: LoadLimits) -> None:
+        self.name, self.limits = name, limits
+        self.parts: list[Part] = []
+        self._faces = self._vertices = 0
+
+    def add(self, part: Part) -> None:
+        """Take one part. Raises InputError for an index out of range, NaN or infinity, or too much of it."""
+        faces, vertices = part.faces, part.vertices
+        if not len(faces):
+            return
+        if faces.min() < 0 or faces.max() >= len(vertices):
+            raise InputError(
+                f"{self.name}: expected vertex indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
+            )
+        for what, values in (
+            ("vertices", vertices),
+            ("normals", part.normals),
+            ("texture coordinates", part.uv),
+        ):
+            if values is None:
+                continue
+            if len(values) != len(vertices):
+                raise InputError(f"{self.name}: expected {len(vertices)} {what}, got {len(values)}")
+            if not np.isfinite(values).all():
+                raise InputError(f"{self.name}: {what}: expected finite numbers, got NaN or infinity")
+            # Sums and squares must stay finite in float32.
+            if np.abs(values).max() > 1e15:
+                raise InputError(
+                    f"{self.name}: {what}: expected numbers below 1e15, got {np.abs(values).max():.0e}"
+                )
+        if part.normals is None:
+            part = _split_flat(part)
+        self._faces += len(part.faces)
+        self._vertices += len(part.vertices)
+        self.check_room(0, 0)
+        if len(self.parts) >= self.limits.nodes:
+            raise InputError(f"{self.name}: expected at most {self.limits.nodes} parts, got more; merge them")
+        self.parts.append(part)
+
+    def check_room(self, faces: int, vertices: int) -> None:
+        """Raise InputError where that many more would be too many."""
+        for what, count, most in (
+            ("faces", self._faces + faces, self.limits.faces),
+            ("vertices", self._vertices + vertices, self.limits.vertices),
+        ):
+            if count > most:
+                raise InputError(
+                    f"{self.name}: expected at most {most:,} {what} with instances expanded, got {count:,} or "
+                    "more; simplify the mesh"
+                )
+
+    def model(self, materials: tuple[Material, ...]) -> Model:
+        """Everything joined; materials that no face uses are left out. Raises InputError where there is no face."""
+        parts = self.parts
+        if not parts:
+            raise InputError(
+                f"{self.name}: expected at least one face, got none (points and lines are not drawn)"
+            )
+        used = sorted({part.material for part in parts})
+        number = {old: new for new, old in enumerate(used)}
+        starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+        has_uv = any(part.uv is not None for part in parts)
+        has_colors = any(part.colors is not None for part in parts)
+        return Model(
+            np.concatenate([part.vertices for part in parts]).astype(np.float32),
+            np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)]).astype(
+                np.int32
+            ),
+            np.concatenate([part.normals for part in parts if part.normals is not None]),
+            np.concatenate([_or_fill(part.uv, len(part.vertices), (0, 0)) for part in parts])
+            if has_uv
+            else None,
+            np.concatenate([_or_fill(part.colors, len(part.vertices), (1, 1, 1, 1)) for part in parts])
+            if has_colors
+            else None,
+            np.concatenate([np.full(len(part.faces), number[part.material], np.int32) for part in parts]),
+            tuple(materials[index] for index in used),
+        )
+
+
+def _or_fill(values: np.ndarray | None, count: int, default: tuple[float, ...]) -> np.ndarray:
+    return np.tile(np.array(default, np.float32), (count, 1)) if values is None else values.astype(np.float32)
+
+
+def _split_flat(part: Part) -> Part:
+    corners = part.faces.reshape(-1)
+    normal = face_normals(part.vertices, part.faces)
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    normal = np.where(length > 1e-30, normal / np.maximum(length, 1e-30), [0.0, 0.0, 1.0])
+    return replace(
+        part,
+        vertices=part.vertices[corners],
+        faces=np.arange(len(corners), dtype=np.int64).reshape(-1, 3),
+        normals=np.repeat(normal, 3, 0).astype(np.float32),
+        uv=None if part.uv is None else part.uv[corners],
+        colors=None if part.colors is None else part.colors[corners],
+    )

@@ -1,0 +1,405 @@
+"""Light on surfaces, baked once per object and shared by all views: shadow, ambient occlusion, reflected light.
+
+Each face carries a small grid of points; at every point the share of the environment's light that arrives is
+found with shadow rays towards a fixed cut of the sphere (one direction a light, so there is no noise and the
+rays are coherent). What is kept is the ratio of arriving to unoccluded irradiance, per channel: a renderer
+multiplies it by the unoccluded irradiance at its own (smooth, bumped) normal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from mv3d.render.mesh import face_normals, weld
+from mv3d.render.model import Model
+from mv3d.render.prefilter import LightCut
+from mv3d.render.surface import facing_signs
+from mv3d.render.tracing import Caster, Crossings
+
+_MAX_SIDE = 64  # grid cells along a side of one face
+
+
+@dataclass(frozen=True, eq=False)
+class FaceGrids:
+    """A grid of points on every face.
+
+    With the corners of a face in `order` called A, B, C (BC the shortest side), a point is A + t·((B + s·(C - B))
+    - A); the grid has across + 1 points in s and along + 1 in t, in rows of s, from index `start`. One cell
+    interpolates exactly as barycentric coordinates do.
+    """
+
+    order: Int[np.ndarray, "f 3"]
+    across: Int[np.ndarray, " f"]
+    along: Int[np.ndarray, " f"]
+    start: Int[np.ndarray, " f"]
+    count: int
+
+
+def plan_grids(triangles: Float[np.ndarray, "f 3 3"], spacing: float, most: int) -> FaceGrids:
+    """Grids of about `spacing`, coarser where there would be more than `most` points above the least."""
+    sides = np.linalg.norm(triangles[:, [2, 0, 1]] - triangles[:, [1, 2, 0]], axis=2)  # opposite to corners
+    apex = sides.argmin(1)
+    order = ((apex[:, None] + np.arange(3)) % 3).astype(np.int32)
+    short, long = sides.min(1), sides.max(1)
+    while True:
+        across = np.clip(np.ceil(short / spacing), 1, _MAX_SIDE).astype(np.int32)
+        along = np.clip(np.ceil(long / spacing), 1, _MAX_SIDE).astype(np.int32)
+        points = (across + 1).astype(np.int64) * (along + 1)
+        if points.sum() <= most + 4 * len(triangles):
+            break
+        spacing *= 1.25
+    start = np.concatenate([[0], np.cumsum(points)[:-1]])
+    return FaceGrids(order, across, along, start.astype(np.int32), int(points.sum()))
+
+
+def grid_points(
+    grids: FaceGrids,
+) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
+    """Face, barycentric weights, and the weights pulled a little off the face's borders, of every grid point."""
+    per_face = (grids.across + 1) * (grids.along + 1)
+    face = np.repeat(np.arange(len(per_face), dtype=np.int32), per_face)
+    local = np.arange(grids.count, dtype=np.int32) - grids.start[face]
+    row = grids.across[face] + 1
+    s = (local % row) / grids.across[face]
+    t = (local // row) / grids.along[face]
+    order = grids.order[face]
+    exact = np.zeros((grids.count, 3), np.float32)
+    rows = np.arange(grids.count)
+    exact[rows, order[:, 0]] = 1 - t
+    exact[rows, order[:, 1]] = t * (1 - s)
+    exact[rows, order[:, 2]] = t * s
+    pull = (0.08 / np.maximum(grids.along, 1))[face][:, None].astype(np.float32)
+    return face, exact, exact + (np.float32(1 / 3) - exact) * pull
+
+
+class LightMap:
+    """Ratios of arriving to unoccluded irradiance on both sides of a model's faces; 1 where nothing was baked.
+
+    planes: (2, 3, points) float32: side (front, back), channel, grid point.
+    """
+
+    def __init__(self, grids: FaceGrids, planes: Float[np.ndarray, "2 3 p"]) -> None:
+        self._grids = grids
+        self._planes = planes
+        self._flat = bool((planes == 1).all())
+        self._simple = bool((grids.across == 1).all() and (grids.along == 1).all())
+
+    def sample(
+        self,
+        face: Int[np.ndarray, " n"],
+        u: Float[np.ndarray, " n"],
+        v: Float[np.ndarray, " n"],
+        back: np.ndarray,
+    ) -> list[Float[np.ndarray, " n"]]:
+        """The ratio at points of faces, one array a channel."""
+        if self._flat:
+            one = np.ones(len(face), np.float32)
+            return [one, one.copy(), one.copy()]
+        corner, row, s, t = _locate(self._grids, face, u, v)
+        i, j = _cells(s, self._grids.across.take(face)), _cells(t, self._grids.along.take(face))
+        s -= i
+        t -= j
+        corner += j * row
+        corner += i
+        if back.any():
+            corner += back * np.int32(self._planes.shape[2])  # the back's planes follow the front's
+            planes = [self._planes[:, channel].reshape(-1) for channel in range(3)]
+        else:
+            planes = list(self._planes[0])
+        taps = (
+            (corner, (1 - s) * (1 - t)),
+            (corner + 1, s * (1 - t)),
+            (corner + row, (1 - s) * t),
+            (corner + row + 1, s * t),
+        )
+        result = []
+        for plane in planes:
+            total = plane.take(taps[0][0])
+            total *= taps[0][1]
+            for index, weight in taps[1:]:
+                tap = plane.take(index)
+                tap *= weight
+                total += tap
+            result.append(total)
+        return result
+
+
+def _cells(position: np.ndarray, count: np.ndarray) -> np.ndarray:
+    cell = position.astype(np.int32)
+    return np.minimum(cell, count - 1, out=cell)
+
+
+def _locate(
+    grids: FaceGrids, face: np.ndarray, u: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """First point and row length of the faces' grids, and the place in cells, across and along."""
+    first = grids.order[:, 0].take(face)
+    w = 1 - u - v
+    b_a = np.where(first == 0, w, np.where(first == 1, u, v))
+    b_c = np.where(first == 0, v, np.where(first == 1, w, u))
+    t = np.clip(1 - b_a, 0, 1)
+    s = np.clip(b_c / np.maximum(t, np.float32(1e-9)), 0, 1)
+    across = grids.across.take(face)
+    s *= across
+    t *= grids.along.take(face)
+    return grids.start.take(face), across + 1, s.astype(np.float32), t.astype(np.float32)
+
+
+def white_lightmap(faces: int) -> LightMap:
+    """No occlusion anywhere."""
+    ones = np.ones(faces, np.int32)
+    order = np.tile(np.arange(3, dtype=np.int32), (faces, 1))
+    grids = FaceGrids(order, ones, ones, np.arange(faces, dtype=np.int32) * 4, faces * 4)
+    return LightMap(grids, np.ones((2, 3, faces * 4), np.float32))
+
+
+def pieces(model: Model) -> Int[np.ndarray, " f"]:
+    """Which connected piece each face belongs to, vertices at the same place joined."""
+    _, faces = weld(model.vertices, model.faces)
+    count = int(faces.max()) + 1
+    rows, columns = faces[:, [0, 1]].reshape(-1), faces[:, [1, 2]].reshape(-1)
+    links = sparse.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (count, count))
+    return connected_components(links, directed=False)[1][faces[:, 0]].astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class BakePoints:
+    """Grid points of one side that share a place and a normal, joined."""
+
+    index: Int[np.ndarray, " p"]  # joined point of every grid point, -1 where not baked
+    position: Float[np.ndarray, "q 3"]
+    normal: Float[np.ndarray, "q 3"]
+    ground: Float[np.ndarray, "q 3"]  # the geometric normal
+    sample: Int[np.ndarray, " q"]  # one grid point that stands for it
+
+
+def join_points(
+    position: Float[np.ndarray, "p 3"],
+    place: Float[np.ndarray, "p 3"],
+    normal: Float[np.ndarray, "p 3"],
+    ground: Float[np.ndarray, "p 3"],
+    wanted: np.ndarray,
+    cell: float,
+    most: int,
+) -> BakePoints:
+    """Join points whose exact `place` falls into one cell and whose normals are nearly the same; the cells grow
+    until there are at most `most`."""
+    chosen = np.flatnonzero(wanted)
+    turn = np.round(normal[chosen] * 4).astype(np.int64) + 4
+    key_normal = (turn[:, 0] * 9 + turn[:, 1]) * 9 + turn[:, 2]
+    low = place.min(0)
+    while True:
+        at = np.round((place[chosen] - low) / cell).astype(np.int64)
+        span = at.max(0) + 1 if len(at) else np.ones(3, np.int64)
+        key = ((at[:, 0] * span[1] + at[:, 1]) * span[2] + at[:, 2]) * 729 + key_normal
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        if len(first) <= most:
+            break
+        cell *= 2 if cell > 1 / 512 else 4
+    index = np.full(len(place), -1, np.int32)
+    index[chosen] = inverse.reshape(-1)
+    sample = chosen[first]
+    mean = np.stack([np.bincount(inverse.reshape(-1), normal[chosen, k], len(first)) for k in range(3)], 1)
+    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    return BakePoints(
+        index, position[sample], mean.astype(np.float32), ground[sample], sample.astype(np.int32)
+    )
+
+
+def bake_lightmap(
+    model: Model,
+    tracer: Caster,
+    light: LightCut,
+    albedo_at: Float[np.ndarray, "f 3"],
+    *,
+    backs: np.ndarray,
+    spacing: float,
+    bounces: int,
+    size: float,
+    most_points: int = 60_000,
+) -> LightMap:
+    """Bake the arriving light of every face.
+
+    albedo_at: (f, 3) mean linear colour of each face, for the light that it reflects. backs: (f,) bool, which
+    faces are baked from behind as well. spacing: of the points, world units. size: largest side of the model.
+    """
+    assert model.normals is not None
+    triangles = model.triangles
+    grids = plan_grids(triangles, spacing, most_points * 3)
+    face, exact, inner = grid_points(grids)
+    corners = model.faces[face]
+    place = _mix(model.vertices, corners, exact)
+    position = _mix(model.vertices, corners, inner)
+    normal = _unit(_mix(model.normals, corners, exact))
+    ground = _unit(face_normals(model.vertices, model.faces).astype(np.float32))[face]
+    normal *= facing_signs(model)[face][:, None]
+    # A single vertex normal that points away from its face would light the wrong side.
+    normal = np.where((normal * ground).sum(1, keepdims=True) < 0, -normal, normal)
+    sides = []
+    for sign, wanted in ((1, np.ones(grids.count, bool)), (-1, backs[face])):
+        if wanted.any():
+            sides.append(
+                (
+                    sign,
+                    join_points(
+                        position, place, normal * sign, ground * sign, wanted, size / 8192, most_points
+                    ),
+                )
+            )
+    planes = np.ones((2, 3, grids.count), np.float32)
+    shift = 0
+    index_front = sides[0][1].index
+    index_back = sides[1][1].index if len(sides) > 1 else np.full(grids.count, -1, np.int32)
+    index_back = np.where(index_back >= 0, index_back + len(sides[0][1].position), index_front)
+    points = [part for _, part in sides]
+    everything = _Points(
+        np.concatenate([part.position for part in points]),
+        np.concatenate([part.normal for part in points]),
+        np.concatenate([part.ground for part in points]),
+        np.concatenate([albedo_at[face[part.sample]] for part in points]),
+    )
+    ratio, buried = _gather(everything, tracer, light, grids, index_front, index_back, bounces, size * 2e-4)
+    for side, part in sides:
+        mine = slice(shift, shift + len(part.position))
+        values = _fill_buried(ratio[mine], buried[mine], grids, part.index)
+        planes[0 if side == 1 else 1][:, part.index >= 0] = values[part.index[part.index >= 0]].T
+        shift += len(part.position)
+    return LightMap(grids, planes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    position: np.ndarray
+    normal: np.ndarray
+    ground: np.ndarray
+    albedo: np.ndarray
+
+
+def _gather(
+    points: _Points,
+    tracer: Caster,
+    light: LightCut,
+    grids: FaceGrids,
+    index_front: np.ndarray,
+    index_back: np.ndarray,
+    bounces: int,
+    lift: float,
+) -> tuple[Float[np.ndarray, "q 3"], np.ndarray]:
+    """Ratio of arriving to unoccluded irradiance, and whether a point lies inside other geometry."""
+    count = len(points.position)
+    # Along a curve through space, so that neighbouring rays meet the same triangles.
+    order = _morton(points.position)
+    position, normal, ground = points.position[order], points.normal[order], points.ground[order]
+    origin = position + ground * np.float32(lift)
+    open_sum, direct = np.zeros((count, 3), np.float32), np.zeros((count, 3), np.float32)
+    rays, inside = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    rows, columns, weights = [], [], []
+    for direction, radiance, angle in zip(
+        light.directions.astype(np.float32), light.radiance.astype(np.float32), light.solid_angle, strict=True
+    ):
+        cosine = normal @ direction
+        up = np.flatnonzero((cosine > 0) & (ground @ direction > 0.01))
+        if not len(up):
+            continue
+        cos = cosine[up]
+        open_sum[up] += cos[:, None] * radiance
+        hits = tracer.first(origin[up], np.broadcast_to(direction, (len(up), 3)))
+        clear = hits.face < 0
+        free = up[clear]
+        direct[free] += cos[clear][:, None] * radiance
+        rays[up] += 1
+        inside[up[~clear & hits.back]] += 1
+        if bounces:
+            met = np.flatnonzero(~clear)
+            rows.append(up[met])
+            columns.append(_nearest_points(hits, met, grids, index_front, index_back))
+            weights.append(cos[met] * np.float32(angle / np.pi))
+    arriving = direct
+    if rows and bounces:
+        row, column, weight = np.concatenate(rows), np.concatenate(columns), np.concatenate(weights)
+        back_order = np.empty(count, np.int64)
+        back_order[order] = np.arange(count)
+        column = back_order[column]
+        albedo = points.albedo[order]
+        for _ in range(bounces):
+            leaving = arriving * albedo
+            arriving = direct + np.stack(
+                [np.bincount(row, weight * leaving[column, k], count) for k in range(3)], 1
+            ).astype(np.float32)
+    ratio = np.empty((count, 3), np.float32)
+    floor = 1e-4 * max(float(open_sum.mean()), 1e-12)
+    ratio[order] = (arriving + floor) / (open_sum + floor)
+    buried = np.empty(count, bool)
+    buried[order] = (inside > 0.5 * rays) & (rays > 0)
+    return ratio, buried
+
+
+def _nearest_points(
+    hits: Crossings, met: np.ndarray, grids: FaceGrids, index_front: np.ndarray, index_back: np.ndarray
+) -> np.ndarray:
+    """The joined point that is nearest to each crossing, on the side that was met."""
+    start, row, s, t = _locate(grids, hits.face[met], hits.u[met], hits.v[met])
+    at = start + (t + np.float32(0.5)).astype(np.int32) * row + (s + np.float32(0.5)).astype(np.int32)
+    return np.where(hits.back[met], index_back[at], index_front[at])
+
+
+def _fill_buried(
+    values: np.ndarray, buried: np.ndarray, grids: FaceGrids, index: np.ndarray, rounds: int = 4
+) -> np.ndarray:
+    """Points inside other geometry see nothing; they take the mean of their neighbours outside, or darkness
+    would leak along the seam."""
+    if not buried.any() or buried.all():
+        return values
+    at = np.arange(grids.count)
+    face = np.repeat(np.arange(len(grids.start)), (grids.across + 1) * (grids.along + 1))
+    local = at - grids.start[face]
+    row = grids.across[face] + 1
+    right = np.flatnonzero(local % row != row - 1)
+    below = np.flatnonzero(local // row != grids.along[face])
+    first = index[np.concatenate([right, below])]
+    second = index[np.concatenate([right + 1, below + row[below]])]
+    keep = (first >= 0) & (second >= 0) & (first != second)
+    first, second = first[keep], second[keep]
+    first, second = np.concatenate([first, second]), np.concatenate([second, first])
+    values, unknown = values.copy(), buried.copy()
+    for _ in range(rounds):
+        use = unknown[first] & ~unknown[second]
+        if not use.any():
+            break
+        share = np.bincount(first[use], minlength=len(values))
+        got = np.flatnonzero(share)
+        for channel in range(3):
+            total = np.bincount(first[use], values[second[use], channel], len(values))
+            values[got, channel] = total[got] / share[got]
+        unknown[got] = False
+    return values
+
+
+def _mix(attribute: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    total = attribute[corners[:, 0]] * weights[:, :1]
+    total += attribute[corners[:, 1]] * weights[:, 1:2]
+    total += attribute[corners[:, 2]] * weights[:, 2:]
+    return total
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-20)
+
+
+def _morton(points: np.ndarray) -> np.ndarray:
+    """An order along a Z-curve of 1024³ cells."""
+    low = points.min(0)
+    extent = max(float((points.max(0) - low).max()), 1e-20)
+    cells = np.clip((points - low) / extent * 1023, 0, 1023).astype(np.int64)
+    code = np.zeros(len(points), np.int64)
+    for axis in range(3):
+        spread = cells[:, axis]
+        for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
+            spread = (spread | (spread << shift)) & mask
+        code |= spread << axis
+    return np.argsort(code, kind="stable")

@@ -1,0 +1,165 @@
+"""What is rendered: triangles with metallic-roughness materials, in the world frame (Z up).
+
+`Mesh` stays the value of the reconstruction; a `Model` carries what a 3D file from the world holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from mv3d.errors import InputError
+from mv3d.render.mesh import vertex_normals
+
+AlphaMode = Literal["opaque", "mask", "blend"]
+Wrap = Literal["repeat", "mirror", "clamp"]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A glTF metallic-roughness material. Factors are linear, colour textures sRGB uint8, row 0 at the top.
+
+    base_color: RGBA, multiplied with base_color_texture and the vertex colours.
+    metallic, roughness: multiplied with the texture's blue and green channel (linear).
+    emissive: radiance, linear, may exceed 1; multiplied with emissive_texture (sRGB).
+    normal_texture: tangent space, +Y up (OpenGL), linear; normal_scale multiplies its x and y.
+    alpha_cutoff: for "mask" only. wrap: of all textures, in u and in v.
+    double_sided: as the file says; renderers show both sides of every face unless told to cull.
+    unlit: the base colour is shown as it is, whatever the light (KHR_materials_unlit).
+    """
+
+    name: str = ""
+    base_color: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    base_color_texture: UInt8[np.ndarray, "h w 4"] | None = None
+    metallic: float = 1.0
+    roughness: float = 1.0
+    metallic_roughness_texture: UInt8[np.ndarray, "h w 3"] | None = None
+    emissive: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    emissive_texture: UInt8[np.ndarray, "h w 3"] | None = None
+    normal_texture: UInt8[np.ndarray, "h w 3"] | None = None
+    normal_scale: float = 1.0
+    alpha_mode: AlphaMode = "opaque"
+    alpha_cutoff: float = 0.5
+    double_sided: bool = False
+    unlit: bool = False
+    wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
+
+    def __post_init__(self) -> None:
+        for name, channels in (
+            ("base_color_texture", 4),
+            ("metallic_roughness_texture", 3),
+            ("emissive_texture", 3),
+            ("normal_texture", 3),
+        ):
+            texture = getattr(self, name)
+            if texture is None:
+                continue
+            good = texture.ndim == 3 and texture.shape[2] == channels and min(texture.shape[:2]) >= 1
+            if not good or texture.dtype != np.uint8:
+                raise InputError(
+                    f"{name} of material {self.name!r}: expected (h, w, {channels}) uint8, "
+                    f"got {texture.shape} {texture.dtype}"
+                )
+        numbers = (*self.base_color, self.metallic, self.roughness, *self.emissive, self.normal_scale)
+        if not np.isfinite(numbers).all():
+            raise InputError(f"material {self.name!r}: expected finite factors, got NaN or infinity")
+
+    @property
+    def textures(self) -> dict[str, UInt8[np.ndarray, "h w c"]]:
+        """The textures that are there, by field name."""
+        names = ("base_color_texture", "metallic_roughness_texture", "emissive_texture", "normal_texture")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Triangles in the world frame, vertices split along UV seams and hard edges.
+
+    vertices: (v, 3) float32. faces: (f, 3) int32, counter-clockwise seen from outside.
+    normals: (v, 3) float32 unit; computed from the faces where not given.
+    uv: (v, 2) float32, origin at the top left of the texture (as glTF), any range, or None.
+    colors: (v, 4) float32 linear RGBA, or None. face_material: (f,) int32 into materials.
+    Raises InputError where shapes disagree, numbers are not finite or an index is out of range.
+    """
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    normals: Float[np.ndarray, "v 3"] | None = None
+    uv: Float[np.ndarray, "v 2"] | None = None
+    colors: Float[np.ndarray, "v 4"] | None = None
+    face_material: Int[np.ndarray, " f"] | None = None
+    materials: tuple[Material, ...] = field(default_factory=lambda: (Material(metallic=0.0),))
+
+    def __post_init__(self) -> None:
+        vertices = np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3)
+        faces = np.ascontiguousarray(self.faces, np.int32).reshape(-1, 3)
+        if not np.isfinite(vertices).all():
+            raise InputError("vertices: expected finite numbers, got NaN or infinity")
+        if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+            raise InputError(
+                f"faces: expected indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
+            )
+        object.__setattr__(self, "vertices", vertices)
+        object.__setattr__(self, "faces", faces)
+        if self.normals is None:
+            object.__setattr__(self, "normals", vertex_normals(vertices, faces))
+        for name, width in (("normals", 3), ("uv", 2), ("colors", 4)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            value = np.ascontiguousarray(value, np.float32)
+            if value.shape != (len(vertices), width):
+                raise InputError(f"{name}: expected shape {(len(vertices), width)}, got {value.shape}")
+            if not np.isfinite(value).all():
+                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+            object.__setattr__(self, name, value)
+        material = np.zeros(len(faces), np.int32) if self.face_material is None else self.face_material
+        material = np.ascontiguousarray(material, np.int32)
+        if material.shape != (len(faces),):
+            raise InputError(f"face_material: expected {len(faces)} numbers, got shape {material.shape}")
+        if len(faces) and (material.min() < 0 or material.max() >= len(self.materials)):
+            raise InputError(
+                f"face_material: expected 0..{len(self.materials) - 1}, got {material.min()}..{material.max()}"
+            )
+        object.__setattr__(self, "face_material", material)
+
+    @property
+    def triangles(self) -> Float[np.ndarray, "f 3 3"]:
+        return self.vertices[self.faces]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """normalized = (world - center) · scale: the bounding box is centred, its largest side is 1."""
+
+    center: tuple[float, float, float]
+    scale: float
+
+    def apply(self, points_world: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        """World points of the file → the normalized frame."""
+        return (points_world - np.asarray(self.center)) * self.scale
+
+
+def normalize_model(model: Model) -> tuple[Model, Normalization]:
+    """Centre the bounding box of the faces' vertices at the origin and make its largest side 1.
+
+    Raises InputError where there is no face or where the box has no size.
+    """
+    if not len(model.faces):
+        raise InputError("model: expected at least one face, got none; a point cloud cannot be rendered")
+    used = np.zeros(len(model.vertices), bool)
+    used[model.faces.reshape(-1)] = True
+    points = model.vertices[used].astype(np.float64)
+    low, high = points.min(0), points.max(0)
+    size = float((high - low).max())
+    if not size > 1e-30 or not np.isfinite(size):
+        raise InputError(
+            f"model: expected a size above zero, got {size:g}; a missing decoder (Draco) or a zero scale "
+            "collapses the vertices"
+        )
+    normalization = Normalization(tuple(((low + high) / 2).tolist()), 1 / size)
+    moved = normalization.apply(model.vertices.astype(np.float64)).astype(np.float32)
+    return replace(model, vertices=moved), normalization

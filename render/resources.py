@@ -1,0 +1,138 @@
+"""Files that a 3D file names: read from its own folder only, and bounded. Pictures are judged before they are
+decoded."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from mv3d.errors import InputError
+from mv3d.render.limits import LoadLimits
+
+_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
+
+
+class Resources:
+    """Reads what a file names. Counts bytes and pixels over all of them against the limits."""
+
+    def __init__(self, path: Path, limits: LoadLimits) -> None:
+        self.path = path
+        self.folder = path.resolve().parent
+        self.limits = limits
+        self._bytes = 0
+        self._pixels = 0
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def main(self) -> bytes:
+        """The bytes of the file itself. Raises InputError where it is absent, empty or too large."""
+        if not self.path.is_file():
+            raise InputError(
+                f"{self.path}: expected a file, got {'a folder' if self.path.is_dir() else 'nothing'}"
+            )
+        return self._read(self.path, self.name)
+
+    def named(self, uri: str, what: str) -> bytes:
+        """The bytes behind a URI: base64 data, or a file in the folder of the main file.
+
+        Raises InputError for any other scheme, for paths that lead out of the folder (links included), for what
+        is missing or too large.
+        """
+        if not isinstance(uri, str):
+            raise InputError(f"{self.name}: {what}: expected a text as URI, got {type(uri).__name__}")
+        if uri.startswith("data:"):
+            return self._data(uri, what)
+        if _SCHEME.match(uri) or uri.startswith("//"):
+            raise InputError(
+                f"{self.name}: {what} lies at {uri[:80]!r}; only files in its own folder are read: download it "
+                "and name it relative to the file"
+            )
+        relative = unquote(uri).replace("\\", "/")
+        outside = InputError(
+            f"{self.name}: {what} {uri[:80]!r} leads out of the file's folder; put it beside the file"
+        )
+        if relative.startswith("/") or "\0" in relative:
+            raise outside
+        target = (self.folder / relative).resolve()
+        if not target.is_relative_to(self.folder):
+            raise outside
+        if not target.is_file():
+            raise InputError(f"{self.name}: {what} {uri[:80]!r} is missing; put it beside the file")
+        return self._read(target, f"{self.name}: {what} {uri[:80]!r}")
+
+    def _data(self, uri: str, what: str) -> bytes:
+        head, comma, body = uri.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise InputError(f"{self.name}: {what}: expected base64 data, got {head[:40]!r}")
+        self._count(len(body) * 3 // 4, what)
+        try:
+            return base64.b64decode(body, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InputError(f"{self.name}: {what}: broken base64 data ({error})") from error
+
+    def _read(self, target: Path, what: str) -> bytes:
+        try:
+            self._count(target.stat().st_size, what)
+            data = target.read_bytes()
+        except OSError as error:
+            raise InputError(f"{what}: cannot be read ({error})") from error
+        if not data:
+            raise InputError(f"{what}: expected data, got an empty file")
+        return data
+
+    def _count(self, size: int, what: str) -> None:
+        self._bytes += size
+        if self._bytes > self.limits.file_bytes:
+            raise InputError(
+                f"{what}: expected at most {self.limits.file_bytes / 2**20:.0f} MiB with all that the file names, "
+                f"got {self._bytes / 2**20:.0f} MiB or more"
+            )
+
+    def picture(self, data: bytes, what: str) -> UInt8[np.ndarray, "h w 4"]:
+        """Decode a picture to RGBA, at most `texture_size` on its longer side.
+
+        Raises InputError for what is no picture, is cut off, or has too many pixels; the size is read from the
+        header, before any pixel is decoded.
+        """
+        try:
+            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP", "TGA", "GIF", "TIFF"))
+            pixels = image.width * image.height
+        except Image.DecompressionBombError as error:
+            raise self._too_large(what, "far more") from error
+        except Exception as error:  # Pillow raises many kinds for broken headers
+            raise InputError(
+                f"{self.name}: {what}: expected a PNG, JPEG or WebP picture, got something else ({_line(error)})"
+            ) from error
+        self._pixels += pixels
+        if pixels > self.limits.texture_pixels or self._pixels > self.limits.all_texture_pixels:
+            raise self._too_large(what, f"{image.width}x{image.height}")
+        try:
+            most = self.limits.texture_size
+            if max(image.size) > most:
+                scale = most / max(image.size)
+                size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+                image.draft("RGB", size)  # JPEG decodes to a half or a quarter directly
+                image = image.convert("RGBA").resize(size, Image.Resampling.BOX)
+            return np.array(image.convert("RGBA"))
+        except Exception as error:
+            raise InputError(f"{self.name}: {what}: the picture is broken ({_line(error)})") from error
+
+    def _too_large(self, what: str, got: str) -> InputError:
+        return InputError(
+            f"{self.name}: {what}: expected at most {self.limits.texture_pixels / 1e6:.0f} megapixels a texture and "
+            f"{self.limits.all_texture_pixels / 1e6:.0f} in all, got {got}; scale the texture down"
+        )
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

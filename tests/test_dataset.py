@@ -1,0 +1,363 @@
+"""Encoding and reading: what training sees is what was rendered, in an order that a seed decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.orbits.build import build_shards
+from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.config import OrbitConfig
+from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, orbit_loader
+from mv3d.orbits.encode import EncodeConfig, clip_pixels, encode_shards
+from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects
+from mv3d.orbits.jobs import decode_frame
+from mv3d.orbits.reading import OrbitStore, chosen_frames, composite, npy_view, relative_azimuths
+from mv3d.orbits.shards import Shard
+
+COUNT = 12
+CONFIG = OrbitConfig(views=COUNT, size=32, environments=("uniform",), shard_size=4)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """Ten painted orbits; the colour of a frame tells its object and its number."""
+    from painted import painted
+
+    folder = tmp_path_factory.mktemp("shards")
+    items = [CatalogueItem(f"o{index}", licence="CC0-1.0") for index in range(10)]
+    build_shards(items, folder, CONFIG, workers=1, work=painted)
+    return folder
+
+
+def save_networks(folder: Path) -> tuple[Path, Path]:
+    """A VAE and an image encoder, tiny and random."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    AutoencoderKL(
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=2,
+        latent_channels=4,
+    ).save_pretrained(folder / "vae")
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        projection_dim=6,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(folder / "clip")
+    return folder / "vae", folder / "clip"
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> tuple[Path, Path]:
+    return save_networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def latents(shards, networks, tmp_path_factory) -> Path:
+    return encode_shards(shards, *networks, tmp_path_factory.mktemp("latents")).out_dir
+
+
+def uids(dataset: OrbitSet, count: int) -> list[str]:
+    return [dataset.sample(index)["uid"] for index in range(count)]
+
+
+def test_every_fourth_of_84_and_the_condition_frame_last():
+    frames = chosen_frames(84, 21, 3)
+    assert frames[-1] == 3 and frames[0] == 7 and len(set(frames)) == 21 and set(np.diff(frames) % 84) == {4}
+    with pytest.raises(InputError, match="divides the 84"):
+        chosen_frames(84, 20, 0)
+
+
+def test_azimuths_relative_to_the_condition_frame():
+    np.testing.assert_allclose(relative_azimuths(np.array([100.0, 190.0, 280.0, 10.0])), [90, 180, 270, 0])
+    tiny = relative_azimuths(np.array([10.0 - 1e-15, 10.0]))
+    assert 0 <= tiny[0] < 360 and tiny[1] == 0
+
+
+def test_compositing_is_straight_alpha():
+    frame = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 128]]], np.uint8)
+    out = composite(frame, np.array([10, 20, 30], np.uint8))
+    np.testing.assert_array_equal(out[0, :2], [[200, 100, 0], [10, 20, 30]])
+    np.testing.assert_allclose(
+        out[0, 2], np.array([200, 100, 0]) * 128 / 255 + np.array([10, 20, 30]) * 127 / 255, atol=0.51
+    )
+
+
+def test_a_pixel_sample_is_what_was_stored(shards):
+    dataset = OrbitSet(shards, OrbitSetConfig(frames=4, seed=3))
+    starts, colors = set(), set()
+    for index in range(len(dataset)):
+        sample = dataset.sample(index)
+        frames = sample["frames"].numpy()
+        assert sample["images"].shape == (4, 3, 32, 32) and len(frames) == 4
+        stored = next(
+            shard.members(n)
+            for shard in map(Shard, sorted(shards.glob("*.tar")))
+            for n, place in enumerate(shard.places)
+            if place.key == sample["uid"]
+        )
+        document = json.loads(bytes(stored["json"]))
+        azimuths = np.array(document["cameras"]["azimuths_deg"])
+        background = (sample["background"].numpy() * 255).round().astype(np.uint8)
+        for place, number in enumerate(frames):
+            expected = composite(decode_frame(stored[f"{number:03d}.webp"]), background)
+            got = (sample["images"][place].numpy().transpose(1, 2, 0) + 1) * 127.5
+            np.testing.assert_allclose(got, expected, atol=1e-3)
+            assert sample["elevations_deg"][place] == pytest.approx(
+                document["cameras"]["elevations_deg"][number], abs=1e-4
+            )
+            turn = (azimuths[number] - azimuths[frames[-1]]) % 360
+            assert sample["azimuths_deg"][place] == pytest.approx(turn, abs=1e-3)
+        assert sample["azimuths_deg"][-1] == 0 and (np.diff(sample["azimuths_deg"][:-1]) > 0).all()
+        starts.add(int(frames[-1]))
+        colors.add(tuple(background))
+    assert len(dataset) == 20 and len(starts) > 5
+    assert (255, 255, 255) in colors and len(colors) == 11
+
+
+def test_an_epoch_shows_every_orbit_on_both_backgrounds(shards):
+    dataset = OrbitSet(shards, OrbitSetConfig(frames=4))
+    for epoch in range(2):
+        seen = [dataset.sample(epoch * 20 + i) for i in range(20)]
+        white = [s["uid"] for s in seen if (s["background"] == 1).all()]
+        other = [s["uid"] for s in seen if not (s["background"] == 1).all()]
+        assert sorted(white) == sorted(other) == sorted(f"o{i}" for i in range(10))
+    assert uids(dataset, 20) != [dataset.sample(20 + i)["uid"] for i in range(20)]
+
+
+def test_the_seed_decides_everything(shards):
+    first, again, other = (OrbitSet(shards, OrbitSetConfig(frames=4, seed=s)) for s in (1, 1, 2))
+    for index in (0, 7, 33):
+        a, b = first.sample(index), again.sample(index)
+        assert a["uid"] == b["uid"] and torch.equal(a["images"], b["images"])
+    assert uids(first, 20) != uids(other, 20)
+
+
+def test_ranks_share_an_epoch_without_overlap(shards):
+    parts = [OrbitSet(shards, OrbitSetConfig(frames=4, rank=r, world_size=3)) for r in range(3)]
+    assert [len(part) for part in parts] == [6, 6, 6]
+    seen = [
+        (s["uid"], bool((s["background"] == 1).all()))
+        for part in parts
+        for s in (part.sample(i) for i in range(6))
+    ]
+    assert len(set(seen)) == 18
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_loader_yields_the_stream_in_order_with_any_number_of_workers(shards, workers):
+    config = OrbitSetConfig(frames=4, batch_size=3, epochs=2)
+    dataset = OrbitSet(shards, config)
+    got = [index for batch in orbit_loader(dataset, workers=workers) for index in batch["index"].tolist()]
+    assert got == list(range(40))
+
+
+def test_resuming_continues_the_stream(shards):
+    config = OrbitSetConfig(frames=4, batch_size=2, epochs=1, seed=5)
+    whole = [(b["uid"], b["images"]) for b in orbit_loader(OrbitSet(shards, config))]
+    state = OrbitSet(shards, config).state_dict(consumed=6)
+    resumed = OrbitSet(shards, config)
+    resumed.load_state_dict(json.loads(json.dumps(state)))
+    rest = [(b["uid"], b["images"]) for b in orbit_loader(resumed, workers=2)]
+    assert [uid for uid, _ in rest] == [uid for uid, _ in whole[3:]]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(rest, whole[3:], strict=True))
+    assert resumed.state_dict(consumed=4)["consumed"] == 10
+    with pytest.raises(InputError, match="expected seed 6"):
+        OrbitSet(shards, replace(config, seed=6)).load_state_dict(state)
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    shutil.copytree(folder, target)
+    return target
+
+
+def test_a_broken_shard_is_left_out_and_said(shards, tmp_path):
+    folder = copy_of(shards, tmp_path / "x")
+    os.truncate(folder / "shard-000001.tar", 1000)
+    (folder / "shard-000002.tar").unlink()
+    with pytest.warns(UserWarning, match="left out: shard-00000"):
+        dataset = OrbitSet(folder, OrbitSetConfig(frames=4))
+    assert len(dataset.broken_shards) == 2 and "4 samples" in dataset.broken_shards[0]
+    assert set(uids(dataset, len(dataset))) == {"o0", "o1", "o2", "o3"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_sample_is_replaced_and_counted(shards, tmp_path, workers):
+    folder = copy_of(shards, tmp_path / "x")
+    place = Shard(folder / "shard-000000.tar").places[1]
+    with (folder / "shard-000000.tar").open("r+b") as stream:
+        stream.seek(place.offset)
+        stream.write(b"\xff" * 700)  # the header of its JSON, and some of that
+    dataset = OrbitSet(folder, OrbitSetConfig(frames=4, epochs=1, batch_size=2))
+    if workers:
+        got = [uid for batch in orbit_loader(dataset, workers=workers) for uid in batch["uid"]]
+    else:
+        with pytest.warns(UserWarning, match="skipped"):
+            got = [uid for batch in orbit_loader(dataset) for uid in batch["uid"]]
+    assert len(got) == 20 and "o1" not in got and dataset.skipped >= 2
+
+
+def test_nothing_but_broken_samples_is_an_error(shards, tmp_path):
+    folder = copy_of(shards, tmp_path / "x")
+    for tar in folder.glob("*.tar"):
+        tar.write_bytes(b"\xff" * tar.stat().st_size)
+    dataset = OrbitSet(folder, OrbitSetConfig(frames=4))
+    with pytest.warns(UserWarning), pytest.raises(InputError, match="one after the other"):
+        dataset.sample(0)
+
+
+def test_latents_are_the_unscaled_mode_of_the_posterior(shards, latents, networks):
+    from diffusers import AutoencoderKL
+    from transformers import CLIPVisionModelWithProjection
+
+    vae = AutoencoderKL.from_pretrained(networks[0]).eval()
+    encoder = CLIPVisionModelWithProjection.from_pretrained(networks[1]).eval()
+    pixel_set = OrbitSet(shards, OrbitSetConfig(frames=4, backgrounds=("white",), seed=1))
+    latent_set = OrbitSet(latents, OrbitSetConfig(frames=4, backgrounds=("white",), seed=1))
+    for index in range(4):
+        pixels, cached = pixel_set.sample(index), latent_set.sample(index)
+        assert pixels["uid"] == cached["uid"] and torch.equal(pixels["frames"], cached["frames"])
+        torch.testing.assert_close(pixels["azimuths_deg"], cached["azimuths_deg"])
+        with torch.no_grad():
+            mean = vae.encode(pixels["images"]).latent_dist.mean
+            embedding = encoder(clip_pixels(pixels["images"][-1:], 28)).image_embeds[0]
+        torch.testing.assert_close(cached["latents"], mean, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(cached["image_embedding"], embedding, atol=2e-3, rtol=2e-3)
+
+
+def test_cached_latents_keep_their_colour(latents):
+    dataset = OrbitSet(latents, OrbitSetConfig(frames=4, backgrounds=("color",)))
+    colors: dict[str, set] = {}
+    for index in range(20):
+        sample = dataset.sample(index)
+        colors.setdefault(sample["uid"], set()).add(tuple(sample["background"].tolist()))
+    assert all(len(found) == 1 for found in colors.values())
+    assert len(set().union(*colors.values())) == 10
+
+
+def test_the_index_says_what_the_latents_are(latents, networks):
+    index = json.loads((latents / "index.json").read_text())
+    assert "not multiplied by the scaling factor" in index["latents"] and len(index["vae_sha256"]) == 64
+    assert index["finished"] and index["samples"] == 10
+
+
+def test_encoding_again_is_done_and_other_networks_are_refused(shards, latents, networks, tmp_path):
+    assert encode_shards(shards, *networks, latents).already_done
+    other = copy_of(networks[0], tmp_path / "vae")
+    document = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**document, "scaling_factor": 0.5}))
+    with pytest.raises(OutputError, match=r"another vae_sha256.*--overwrite"):
+        encode_shards(shards, other, networks[1], latents)
+
+
+def test_encoding_can_be_cut_off_anywhere(shards, latents, networks, tmp_path, monkeypatch):
+    reference = {path.name: path.read_bytes() for path in latents.glob("*.*") if path.is_file()}
+    real = os.replace
+
+    class Cut(BaseException):
+        pass
+
+    for stop in (2, 6, 7):
+        left = stop
+
+        def replace_some(source, target):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Cut
+            real(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace_some)
+            with pytest.raises(Cut):
+                encode_shards(shards, *networks, tmp_path / "out")
+    encode_shards(shards, *networks, tmp_path / "out")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*.*") if p.is_file()} == reference
+
+
+def test_what_cannot_be_encoded(shards, networks, tmp_path):
+    with pytest.raises(InputError, match="no such index"):
+        encode_shards(tmp_path, *networks)
+    with pytest.raises(InputError, match="safetensors"):
+        encode_shards(shards, tmp_path, networks[1], tmp_path / "a")
+    with pytest.raises(InputError, match="expected one of AutoencoderKL"):
+        encode_shards(shards, networks[1], networks[1], tmp_path / "b")
+    with pytest.raises(UsageError, match="--device"):
+        encode_shards(shards, *networks, tmp_path / "c", EncodeConfig(device="tpu"))
+
+
+def test_npy_views_are_what_numpy_reads(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float16)
+    np.save(tmp_path / "x.npy", values)
+    np.testing.assert_array_equal(npy_view(memoryview((tmp_path / "x.npy").read_bytes())), values)
+    with pytest.raises(ValueError, match="npy"):
+        npy_view(memoryview(b"nonsense" * 9))
+
+
+def test_webdataset_reads_the_same(shards):
+    """The library that others read such shards with."""
+    wds = pytest.importorskip("webdataset")
+    urls = sorted(str(path) for path in shards.glob("*.tar"))
+    theirs = {s["__key__"]: s for s in wds.WebDataset(urls, shardshuffle=False)}
+    assert sorted(theirs) == sorted(f"o{i}" for i in range(10))
+    shard = Shard(shards / "shard-000000.tar")
+    for number, place in enumerate(shard.places):
+        ours = {name: bytes(data) for name, data in shard.members(number).items()}
+        assert {k: v for k, v in theirs[place.key].items() if not k.startswith("__")} == ours
+    decoded = next(iter(wds.WebDataset(urls, shardshuffle=False).decode("rgba8")))
+    assert decoded["000.webp"].shape == (32, 32, 4)
+
+
+def test_the_stream_goes_into_a_webdataset_pipeline(shards):
+    wds = pytest.importorskip("webdataset")
+    dataset = OrbitSet(shards, OrbitSetConfig(frames=4, epochs=1))
+    pipeline = wds.DataPipeline(lambda: iter(dataset), wds.map(lambda sample: sample["uid"]))
+    assert list(pipeline) == uids(dataset, 20)
+
+
+def test_info_counts_and_finds_damage(shards, tmp_path):
+    info = inspect_shards(shards, verify=True)
+    assert not info.problems and info.document["samples"] == 10
+    assert info.document["licences"] == {"CC0-1.0": 10}
+    assert any("10 samples" in line for line in info_lines(info)) and read_rejects(shards) == []
+    folder = copy_of(shards, tmp_path / "x")
+    data = bytearray((folder / "shard-000000.tar").read_bytes())
+    data[3000] ^= 1
+    (folder / "shard-000000.tar").write_bytes(data)
+    assert "changed since" in inspect_shards(folder, verify=True).problems[0]
+    assert not inspect_shards(folder).problems
+    with pytest.raises(InputError, match=r"index\.json"):
+        inspect_shards(tmp_path)
+
+
+def test_contact_sheets_show_samples(shards):
+    sheets = contact_sheets(shards, samples=7, frames=3, per_sheet=4)
+    assert len(sheets) == 2 and sheets[0].width == 3 * 144
+    assert np.asarray(sheets[0]).std() > 10
+
+
+def test_the_store_opens_its_shards_in_every_process(shards):
+    import pickle
+
+    store = OrbitStore(shards)
+    first = bytes(store.members(store.places[0])["json"])
+    again = pickle.loads(pickle.dumps(store))
+    assert bytes(again.members(again.places[0])["json"]) == first
