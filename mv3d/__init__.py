@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mv3d.api import generate as generate
     from mv3d.api import reconstruct as reconstruct
     from mv3d.errors import Mv3dError as Mv3dError
+    from mv3d.generate_config import GenerateConfig as GenerateConfig
     from mv3d.recon.config import ReconConfig as ReconConfig
     from mv3d.recon.readers import load_views as load_views
     from mv3d.recon.views import Views as Views
@@ -21,14 +23,27 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cameras": "mv3d.render.cameras",
+    "GenerateConfig": "mv3d.generate_config",
     "Mesh": "mv3d.render.mesh",
     "Views": "mv3d.recon.views",
     "load_views": "mv3d.recon.readers",
     "ReconConfig": "mv3d.recon.config",
+    "generate": "mv3d.api",
     "reconstruct": "mv3d.api",
     "Mv3dError": "mv3d.errors",
 }
-__all__ = ["Cameras", "Mesh", "Mv3dError", "ReconConfig", "Views", "__version__", "load_views", "reconstruct"]
+__all__ = [
+    "Cameras",
+    "GenerateConfig",
+    "Mesh",
+    "Mv3dError",
+    "ReconConfig",
+    "Views",
+    "__version__",
+    "generate",
+    "load_views",
+    "reconstruct",
+]
 
 
 def __getattr__(name: str) -> Any:
