@@ -26,6 +26,7 @@ _VISIBLE = 1 / 16  # alpha: fainter halos of a matte do not move the frame
 _LEAST_SIDE = 8  # pixels: below it nothing can be seen
 _MATTING_SIDE = 2048  # the colour-based matte works on at most this; frames are smaller
 _LANCZOS = 3
+_RINGING = 0.02  # alpha that Lanczos leaves around a hard edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +141,9 @@ def frame_object(
         (down @ (across @ plane.T).T)
         for plane in (*np.moveaxis(rgba[..., :3] * rgba[..., 3:], -1, 0), rgba[..., 3])
     ]
-    alpha = np.clip(planes[3], 0, 1)
+    alpha = np.where(planes[3] < _RINGING, 0, np.clip(planes[3], 0, 1))
     color = np.stack(planes[:3], -1) / np.maximum(planes[3], 1e-6)[..., None]
-    color = np.where(alpha[..., None] > 1e-3, np.clip(color, 0, 1), 1.0)
+    color = np.where(alpha[..., None] > 0, np.clip(color, 0, 1), 1.0)
     return np.concatenate([color, alpha[..., None]], -1).astype(np.float32)
 
 
