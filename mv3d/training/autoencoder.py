@@ -65,11 +65,10 @@ def prepare_parts(
         raise InputError(
             f"--data: expected square pictures to train an autoencoder, got {size[1]} × {size[0]}"
         )
-    vae_config, encoder_config = dict(_VAE), {"model_type": "clip_vision_model"} | _ENCODER
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        vae, _ = build_vae(vae_config)
-        encoder, encoder_written = build_image_encoder(encoder_config)
+        vae, vae_config = build_vae(dict(_VAE))
+        encoder, encoder_config = build_image_encoder({"model_type": "clip_vision_model"} | _ENCODER)
     if not isinstance(vae, AutoencoderKL) or not isinstance(encoder, CLIPVisionModelWithProjection):
         raise TypeError("expected an AutoencoderKL and a CLIP image encoder")
     vae_config["scaling_factor"] = fit_autoencoder(
@@ -81,7 +80,7 @@ def prepare_parts(
     )
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for name, module, written in (("vae", vae.cpu(), vae_config), ("image_encoder", encoder, encoder_written)):
+    for name, module, written in (("vae", vae.cpu(), vae_config), ("image_encoder", encoder, encoder_config)):
         (aside / name).mkdir(parents=True)
         state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
         save_file(state, aside / name / COMPONENTS[name], metadata={"format": "pt"})

@@ -196,9 +196,12 @@ def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> t
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one."""
+    """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one.
+
+    Copies: on a CPU the state of a network is the network itself, which averages are about to leave.
+    """
     state = get_model_state_dict(model, options=_FULL)
-    return {name.removeprefix(_PREFIX): value for name, value in state.items()}
+    return {name.removeprefix(_PREFIX): value.detach().clone() for name, value in state.items()}
 
 
 def _save(
@@ -215,7 +218,7 @@ def _save(
     averages = None
     if ema is not None:
         with ema.in_place():
-            averages = {name: value.clone() for name, value in _weights(model).items()}
+            averages = _weights(model)
     state = get_optimizer_state_dict(model, optimizer, options=_FULL)
     failure: list[Any] = [None]
     if accelerator.is_main_process:
