@@ -126,7 +126,7 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
         autoencoder = getattr(diffusers, kind).from_pretrained(
             vae, use_safetensors=True, torch_dtype=dtype, local_files_only=True
         )
-        encoder = transformers.CLIPVisionModelWithProjection.from_pretrained(
+        encoder: Any = transformers.CLIPVisionModelWithProjection.from_pretrained(
             image_encoder, use_safetensors=True, dtype=dtype, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -155,7 +155,7 @@ def encode_sample(members: dict[str, memoryview], networks: Networks, config: En
         raise InputError(f"sample {uid}: expected sides that 8 divides, got {side}")
     files: list[tuple[str, bytes]] = []
     for name in BACKGROUNDS:
-        images = np.stack([composite(frame, colors[name]) for frame in frames])
+        images = np.stack([composite(frame, colors[name])[..., :3] for frame in frames])
         latents, embeddings = encode_images(images, networks, batch=config.batch)
         files += [(f"latents.{name}.npy", _npy(latents)), (f"embeddings.{name}.npy", _npy(embeddings))]
     summary = {key: document[key] for key in ("uid", "licence", "author", "source", "title", "faces")}
@@ -360,6 +360,8 @@ def _identity(index: dict[str, Any], vae: Path, image_encoder: Path, config: Enc
         "config": {
             "backgrounds": {"white": [255, 255, 255], "color": "one an orbit, of the seed and the uid"},
             "image_embeddings": "CLIP, bicubic with anti-aliasing, corners aligned, float16",
+            "views": index["config"]["views"],
+            "size": index["config"]["size"],
             "dtype": config.dtype,
             "seed": config.seed,
         },

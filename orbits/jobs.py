@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from mv3d.errors import InputError
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig
 from mv3d.orbits.duplicates import fingerprint
-from mv3d.orbits.gate import check_frames, check_model
+from mv3d.orbits.gate import check_file, check_frames, check_model
 from mv3d.orbits.guard import EvaluationGuard, read_guard
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment
@@ -62,6 +63,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     guards = [_guard(path) for path in config.evaluation]
     for guard in guards:
         guard.check_file(digest)
+    check_file(item.path, config.gate)
     model = load_model(item.path)
     check_model(model, config.gate)
     found = fingerprint(model)
@@ -77,7 +79,12 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     orbit = fitted(orbit, model.vertices[used], fov_deg=config.fov_deg, margin=config.margin)
     cameras = orbit.cameras(config.size, config.size)
     settings = RenderSettings(samples=config.samples)
-    frames = _render(model, cameras, _light(light).turned(turn_deg), settings, config.backend)
+    frames: list[np.ndarray] = []
+    packed: list[Future[bytes]] = []
+    with ThreadPoolExecutor(max_workers=1) as packer:  # compressing leaves the interpreter to the next frame
+        for frame in _frames(model, cameras, _light(light).turned(turn_deg), settings, config.backend):
+            frames.append(frame)
+            packed.append(packer.submit(encode_frame, frame))
     check_frames(frames, config.gate)
     document = {
         "schema": SAMPLE_SCHEMA,
@@ -98,7 +105,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
         "mv3d": __version__,
     }
     members = [("json", json.dumps(document).encode())]
-    members += [(f"{index:03d}.webp", encode_frame(frame)) for index, frame in enumerate(frames)]
+    members += [(f"{index:03d}.webp", content.result()) for index, content in enumerate(packed)]
     summary = {"uid": item.uid, "licence": item.licence, "author": item.author, "source": item.source}
     summary |= {"title": item.title, "faces": len(model.faces)}
     summary |= {"geometry": found.geometry, "texture": found.texture}
@@ -133,8 +140,8 @@ def encode_frame(frame: UInt8[np.ndarray, "h w 4"]) -> bytes:
 def decode_frame(content: bytes | memoryview) -> UInt8[np.ndarray, "h w 4"]:
     """The inverse of `encode_frame`; RGB becomes RGBA. Raises InputError."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            return np.asarray(picture.convert("RGBA"))
+        with Image.open(io.BytesIO(content), formats=("WEBP",)) as picture:
+            return np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"frame: cannot be decoded ({error})") from error
 
@@ -148,20 +155,18 @@ class _FrameByFrame(Protocol):
     ) -> Iterator[Any]: ...
 
 
-def _render(
+def _frames(
     model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings, backend: str
-) -> UInt8[np.ndarray, "n h w 4"]:
+) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     renderer = get_renderer(backend)
     if isinstance(renderer, _FrameByFrame):
         pictures = (frame.rgba for frame in renderer.frames(model, cameras, environment, settings))
     else:
         pictures = iter(renderer.render(model, cameras, environment, settings).rgba)
-    frames = np.empty((len(cameras), cameras.height, cameras.width, 4), np.uint8)
-    for index, picture in enumerate(pictures):
-        frames[index] = np.clip(picture, 0, 1) * 255 + 0.5
-    # What nobody sees must not cost bytes either.
-    frames[frames[..., 3] == 0] = 0
-    return frames
+    for picture in pictures:
+        frame = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+        frame[frame[..., 3] == 0] = 0  # what nobody sees costs no bytes
+        yield frame
 
 
 @lru_cache(maxsize=4)

@@ -28,13 +28,14 @@ class RayPool:
     def __init__(self, work: Work, config: Any, *, workers: int, limits: Limits, address: str) -> None:
         try:
             import ray  # noqa: PLC0415 - an optional part
+            from ray import exceptions  # noqa: PLC0415
         except ImportError as error:
             raise MissingPartError('Ray is not installed; run: pip install "mv3d[data]"') from error
-        self._ray = ray
+        self._ray, self._exceptions = ray, exceptions
         self._mine = not ray.is_initialized()
         if self._mine:
             _check_address(address)
-            cluster = {"num_cpus": workers} if address == LOCAL else {"address": address}
+            cluster: dict[str, Any] = {"num_cpus": workers} if address == LOCAL else {"address": address}
             try:
                 ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **cluster)
             except (ConnectionError, ValueError, RuntimeError) as error:
@@ -64,10 +65,10 @@ class RayPool:
         for reference in ready:
             try:
                 outcome = self._ray.get(reference)
-            except self._ray.exceptions.RayTaskError as error:
+            except self._exceptions.RayTaskError as error:
                 cause = getattr(error, "cause", None)
                 raise cause if isinstance(cause, Mv3dError) else error from None
-            except self._ray.exceptions.RayError as error:
+            except self._exceptions.RayError as error:
                 raise Mv3dError(
                     f"Ray lost a task {_RETRIES + 1} times ({type(error).__name__}); look after the cluster and run "
                     "the same command again, it goes on from here"

@@ -25,6 +25,8 @@ from mv3d.orbits.shards import Shard
 Background = Literal["white", "color"]
 BACKGROUNDS: tuple[Background, ...] = ("white", "color")
 LATENTS = "orbit latents"
+_OPEN_SHARDS = 64  # each holds a file descriptor
+_WORD = np.dtype("<u4")
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,13 @@ class OrbitStore:
 
     def members(self, place: Place) -> dict[str, memoryview]:
         """The files of a sample; raises InputError where it is broken."""
-        if place.shard not in self._open:
-            self._open[place.shard] = Shard(self.folder / self._names[place.shard])
-        return self._open[place.shard].members(place.number)
+        shard = self._open.pop(place.shard, None) or Shard(self.folder / self._names[place.shard])
+        self._open[place.shard] = shard  # the latest one last
+        while len(self._open) > _OPEN_SHARDS:
+            self._open.pop(next(iter(self._open)))
+        if place.number >= len(shard):
+            raise InputError(f"{shard.path}: expected sample {place.number}, got {len(shard)} samples")
+        return shard.members(place.number)
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory maps stay with their process; another one opens its own.
@@ -85,7 +91,7 @@ class OrbitStore:
 class OrbitSample:
     """What one training step sees of one orbit; n frames, the condition frame last.
 
-    images: (n, h, w, 3) uint8, sRGB, on `background`; or None where latents were read.
+    images: (n, h, w, 4) uint8: sRGB on `background`, and the alpha; or None where latents were read.
     latents: (n, 4, h/8, w/8) float16, mean of the VAE's posterior, NOT scaled; or None where pixels were read.
     image_embedding: (d,) float16, of the condition frame on the same background; None with pixels.
     elevations_deg: (n,), absolute. azimuths_deg: (n,) in [0, 360), relative to the condition frame: the last is 0.
@@ -93,7 +99,7 @@ class OrbitSample:
     """
 
     uid: str
-    images: UInt8[np.ndarray, "n h w 3"] | None
+    images: UInt8[np.ndarray, "n h w 4"] | None
     latents: Float[np.ndarray, "n 4 y x"] | None
     image_embedding: Float[np.ndarray, " d"] | None
     elevations_deg: Float[np.ndarray, " n"]
@@ -120,12 +126,28 @@ def relative_azimuths(azimuths_deg: Float[np.ndarray, " n"]) -> Float[np.ndarray
 
 
 def composite(
-    frame: UInt8[np.ndarray, "h w 4"], color: UInt8[np.ndarray, " c"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Straight alpha over one colour, in sRGB as the pictures are stored, rounded to the nearest."""
-    alpha = frame[..., 3:].astype(np.uint32)
-    mixed = frame[..., :3] * alpha + color.astype(np.uint32) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    frame: UInt8[np.ndarray, "h w 4"],
+    color: UInt8[np.ndarray, " c"],
+    out: UInt8[np.ndarray, "h w 4"] | None = None,
+) -> UInt8[np.ndarray, "h w 4"]:
+    """Straight alpha over one colour, in sRGB as the pictures are stored, rounded to the nearest; the fourth channel
+    keeps the alpha. out: a contiguous array for the result.
+
+    Nearly all pixels are clear or solid: those are chosen as whole words, and only the rim is computed.
+    """
+    if out is None:
+        out = np.empty(frame.shape, np.uint8)
+    words = np.ascontiguousarray(frame).reshape(-1, 4).view(_WORD)[:, 0]
+    mixed = out.reshape(-1, 4)
+    mixed_words = mixed.view(_WORD)[:, 0]
+    red, green, blue = (int(value) for value in color)
+    mixed_words[:] = words
+    np.copyto(mixed_words, _WORD.type(red | green << 8 | blue << 16), where=words < 1 << 24)
+    rim = np.flatnonzero(words - np.uint32(1 << 24) < np.uint32(254 << 24))  # alpha 1 to 254: 0 wraps around
+    inside = mixed[rim].astype(np.uint32)
+    alpha = inside[:, 3:]
+    mixed[rim, :3] = (inside[:, :3] * alpha + color.astype(np.uint32) * (255 - alpha) + 127) // 255
+    return out
 
 
 def random_color(rng: np.random.Generator) -> UInt8[np.ndarray, " c"]:
@@ -143,10 +165,10 @@ def read_pixels(
     try:
         elevations = np.array(document["cameras"]["elevations_deg"], np.float64)
         azimuths = np.array(document["cameras"]["azimuths_deg"], np.float64)
-        uid = document["uid"]
+        uid = str(document["uid"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"sample: expected uid and cameras in its JSON ({error})") from error
-    stored = len(azimuths)
+    stored = _count(uid, elevations, azimuths)
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
     color = random_color(rng)
     if background == "white":
@@ -154,7 +176,16 @@ def read_pixels(
     missing = [f"{n:03d}.webp" for n in picked if f"{n:03d}.webp" not in members]
     if missing:
         raise InputError(f"sample {uid}: frame {missing[0]} is missing")
-    images = np.stack([composite(decode_frame(members[f"{n:03d}.webp"]), color) for n in picked])
+    images: np.ndarray | None = None
+    for place, number in enumerate(picked):
+        frame = decode_frame(members[f"{number:03d}.webp"])
+        if images is None:
+            images = np.empty((frames, *frame.shape), np.uint8)
+        if frame.shape != images.shape[1:]:
+            raise InputError(
+                f"sample {uid}: expected frames of one size, got {frame.shape} and {images.shape[1:]}"
+            )
+        composite(frame, color, images[place])
     return OrbitSample(
         uid, images, None, None, elevations[picked], relative_azimuths(azimuths[picked]), picked, color
     )
@@ -173,8 +204,8 @@ def read_latents(
         embeddings = npy_view(members[f"embeddings.{background}.npy"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"sample: expected angles, latents and embeddings ({error})") from error
-    stored = len(azimuths)
-    if len(latents) != stored or len(embeddings) != stored:
+    stored = _count(str(uid), elevations, azimuths)
+    if color.shape != (3,) or len(latents) != stored or len(embeddings) != stored:
         raise InputError(f"sample {uid}: expected {stored} latents, got {len(latents)}, {len(embeddings)}")
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
     return OrbitSample(
@@ -189,8 +220,17 @@ def read_latents(
     )
 
 
+def _count(uid: str, elevations: np.ndarray, azimuths: np.ndarray) -> int:
+    if azimuths.ndim != 1 or azimuths.shape != elevations.shape or not len(azimuths):
+        raise InputError(f"sample {uid}: expected as many elevations as azimuths, at least one")
+    if not (np.isfinite(azimuths).all() and np.isfinite(elevations).all()):
+        raise InputError(f"sample {uid}: expected finite angles")
+    return len(azimuths)
+
+
 def npy_view(content: memoryview) -> np.ndarray:
     """An .npy file in memory as an array, without a copy. Raises ValueError."""
+    content = memoryview(content)
     if bytes(content[:6]) != b"\x93NUMPY" or content[6] != 1:
         raise ValueError("expected an .npy file of version 1")
     begin = 10 + int.from_bytes(content[8:10], "little")
@@ -199,16 +239,22 @@ def npy_view(content: memoryview) -> np.ndarray:
 
 
 def _npy_header(text: bytes) -> tuple[np.dtype, tuple[int, ...]]:
-    fields = ast.literal_eval(text.decode("latin1"))
-    if fields["fortran_order"]:
-        raise ValueError("expected rows first")
-    return np.dtype(fields["descr"]), tuple(fields["shape"])
+    try:
+        fields = ast.literal_eval(text.decode("latin1").strip())
+        if fields["fortran_order"]:
+            raise ValueError("rows last")
+        return np.dtype(fields["descr"]), tuple(fields["shape"])
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        raise ValueError(f"expected an .npy header ({error})") from error
 
 
 def _document(members: Mapping[str, memoryview]) -> dict[str, Any]:
     if "json" not in members:
         raise InputError("sample: expected a JSON file, found none")
     try:
-        return json.loads(bytes(members["json"]))
-    except ValueError as error:
+        document = json.loads(bytes(members["json"]))
+        if not isinstance(document, dict):
+            raise ValueError("no object")
+        return document
+    except (ValueError, RecursionError) as error:
         raise InputError(f"sample: its JSON cannot be read ({error})") from error

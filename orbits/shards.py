@@ -125,7 +125,10 @@ class Shard:
             raise InputError(f"{path}: cannot be read ({error})") from error
         record = read_shard_record(path.with_suffix(".json"))
         if record is None:
-            self.places = _scan(path, self._view)
+            try:
+                self.places = _scan(path, self._view)
+            except (ValueError, tarfile.TarError) as error:
+                raise InputError(f"{path}: no tar file that can be read ({error})") from error
         elif record["bytes"] != len(self._view):
             raise InputError(
                 f"{path}: expected {record['bytes']} bytes, got {len(self._view)}; it is cut off"
@@ -139,6 +142,12 @@ class Shard:
     def members(self, number: int) -> dict[str, memoryview]:
         """The files of a sample by what follows the key (`json`, `000.webp`, …), without a copy."""
         place = self.places[number]
+        try:
+            return self._members(place)
+        except (ValueError, tarfile.TarError) as error:
+            raise InputError(f"{self.path}: sample {place.key} is broken ({error})") from error
+
+    def _members(self, place: SamplePlace) -> dict[str, memoryview]:
         found: dict[str, memoryview] = {}
         for name, begin, size in _headers(self.path, self._view, place.offset, place.offset + place.bytes):
             key, _, suffix = name.partition(".")

@@ -30,6 +30,7 @@ from mv3d.render.environment import Environment
 from mv3d.render.mesh import weld
 from mv3d.render.model import Material, Model
 from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.surface import facing_signs
 from mv3d.render.textures import LINEAR_OF_SRGB, srgb_from_linear
 
 PROGRAM_VARIABLE = "MV3D_BLENDER"
@@ -122,7 +123,7 @@ def write_job(
         "vertices": model.vertices,
         "faces": model.faces[keep],
         "face_material": _face_material(model)[keep],
-        "normals": model.normals,
+        "normals": _corner_normals(model)[keep],
         "uv": model.uv,
         "colors": model.colors,
     }
@@ -168,6 +169,12 @@ def _drawable_faces(model: Model, *, both_sides: bool) -> Bool[np.ndarray, " f"]
         first[np.unique(key, axis=0, return_index=True)[1]] = True
         keep &= first
     return keep
+
+
+def _corner_normals(model: Model) -> Float[np.ndarray, "f 3 3"]:
+    """Of the corners of every face, on the side that its winding shows, as the Embree backend shades them."""
+    assert model.normals is not None  # Model fills them in
+    return model.normals[model.faces] * facing_signs(model)[:, None, None]
 
 
 def _face_material(model: Model) -> Int[np.ndarray, " f"]:

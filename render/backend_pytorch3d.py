@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mv3d.errors import InputError, MissingPartError, UsageError
 from mv3d.render.cameras import Cameras
-from mv3d.render.embree import _prepare as prepare
+from mv3d.render.embree import baked_light
 from mv3d.render.environment import Environment
 from mv3d.render.model import Model
 from mv3d.render.renderer import Rendered, RenderSettings
@@ -61,7 +61,7 @@ class Pytorch3dRenderer:
             scene, light = scene_from_model(model, device), torch_light(environment, device)
             baked = None
             if self.occlusion:
-                baked = torch_lightmap(prepare(model, cameras, environment, settings).lightmap, device)
+                baked = torch_lightmap(baked_light(model, cameras, environment, settings), device)
             views = [
                 picture_of_view(scene, cameras, view, light, settings, baked).to_numpy()
                 for view in range(len(cameras))

@@ -169,7 +169,7 @@ def add_mesh(scene: Any, path: Path, materials: list[Surface]) -> None:
         colors = mesh.color_attributes.new("color", "FLOAT_COLOR", "POINT")
         colors.data.foreach_set("color", arrays["colors"].ravel())
     mesh.update(calc_edges=True)
-    mesh.normals_split_custom_set_from_vertices(arrays["normals"])
+    mesh.normals_split_custom_set(arrays["normals"].reshape(-1, 3))
     scene.collection.objects.link(bpy.data.objects.new("model", mesh))
 
 

@@ -119,6 +119,13 @@ class _SolidTracer:
         return Crossings(face, u, v, distance, back)
 
 
+def baked_light(
+    model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
+) -> LightMap:
+    """The light that `EmbreeRenderer` would shade the views of these cameras with, for other backends."""
+    return _prepare(model, cameras, environment, settings).lightmap
+
+
 def _prepare(model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings) -> _Scene:
     tracer = Tracer(model.vertices, model.faces)
     surface = Surface(model)

@@ -84,8 +84,8 @@ class LightMap:
     """
 
     def __init__(self, grids: FaceGrids, planes: Float[np.ndarray, "2 3 p"]) -> None:
-        self._grids = grids
-        self._planes = planes
+        self.grids = grids
+        self.planes = planes
         self._flat = bool((planes == 1).all())
         self._simple = bool((grids.across == 1).all() and (grids.along == 1).all())
 
@@ -100,17 +100,17 @@ class LightMap:
         if self._flat:
             one = np.ones(len(face), np.float32)
             return [one, one.copy(), one.copy()]
-        corner, row, s, t = _locate(self._grids, face, u, v)
-        i, j = _cells(s, self._grids.across.take(face)), _cells(t, self._grids.along.take(face))
+        corner, row, s, t = _locate(self.grids, face, u, v)
+        i, j = _cells(s, self.grids.across.take(face)), _cells(t, self.grids.along.take(face))
         s -= i
         t -= j
         corner += j * row
         corner += i
         if back.any():
-            corner += back * np.int32(self._planes.shape[2])  # the back's planes follow the front's
-            planes = [self._planes[:, channel].reshape(-1) for channel in range(3)]
+            corner += back * np.int32(self.planes.shape[2])  # the back's planes follow the front's
+            planes = [self.planes[:, channel].reshape(-1) for channel in range(3)]
         else:
-            planes = list(self._planes[0])
+            planes = list(self.planes[0])
         taps = (
             (corner, (1 - s) * (1 - t)),
             (corner + 1, s * (1 - t)),

@@ -91,12 +91,12 @@ class TorchLightMap:
 
 def torch_lightmap(lightmap: LightMap, device: torch.device | str) -> TorchLightMap:
     """Move baked light to a device."""
-    grids = lightmap._grids
+    grids = lightmap.grids
 
     def put(array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=torch.int64, device=device)
 
-    planes = np.moveaxis(lightmap._planes, 1, -1).reshape(-1, 3)
+    planes = np.moveaxis(lightmap.planes, 1, -1).reshape(-1, 3)
     return TorchLightMap(
         put(grids.order[:, 0]),
         put(grids.across),

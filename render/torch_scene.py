@@ -162,7 +162,7 @@ def surface_at(
 
     position = blend(scene.vertices)
     toward = F.normalize(eye - position, dim=1)
-    normals = F.normalize(blend(scene.normals), dim=1)
+    normals, ground = _normals_at(scene, corners, bary)
     uv = None if scene.uv is None else blend(scene.uv)
     count = len(face)
     base = position.new_ones((count, 4)) if scene.colors is None else blend(scene.colors)
@@ -210,10 +210,22 @@ def surface_at(
         if factors.unlit:
             unlit = unlit.index_fill(0, rows, True)
     # Which side is seen, the face itself says: a smooth normal may lean beyond the silhouette.
-    a, b, c = scene.vertices[corners].unbind(1)
-    back = (torch.linalg.cross(b - a, c - a) * toward).sum(1) < 0
+    back = (ground * toward).sum(1) < 0
     normals = torch.where(back[:, None], -normals, normals)
     return Surface(base[:, :3], base[:, 3], metallic, roughness, emission, normals, back, unlit), toward
+
+
+def _normals_at(
+    scene: TorchScene, corners: Int[Tensor, "p 3"], bary: Float[Tensor, "p 3"]
+) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"]]:
+    """Unit shading normals on the side that the winding shows, and the faces' own normals (not unit)."""
+    a, b, c = scene.vertices[corners].unbind(1)
+    ground = torch.linalg.cross(b - a, c - a)
+    given = scene.normals[corners]
+    # Where a file's normals all point away from that side, they are turned round.
+    away = ((given * ground[:, None]).sum(2) < 0).all(1, keepdim=True)
+    normals = F.normalize((given * bary[:, :, None]).sum(1), dim=1)
+    return torch.where(away, -normals, normals), ground
 
 
 def _bent_normals(

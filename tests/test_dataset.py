@@ -16,7 +16,7 @@ from mv3d.errors import InputError, OutputError, UsageError
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
-from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, orbit_loader
+from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, normalized, orbit_loader
 from mv3d.orbits.encode import EncodeConfig, clip_pixels, encode_shards
 from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects
 from mv3d.orbits.jobs import decode_frame
@@ -40,7 +40,7 @@ def shards(tmp_path_factory) -> Path:
 
 def save_networks(folder: Path) -> tuple[Path, Path]:
     """A VAE and an image encoder, tiny and random."""
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def networks(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def latents(shards, networks, tmp_path_factory) -> Path:
-    return encode_shards(shards, *networks, tmp_path_factory.mktemp("latents")).out_dir
+    return encode_shards(shards, networks[0], networks[1], tmp_path_factory.mktemp("latents")).out_dir
 
 
 def uids(dataset: OrbitSet, count: int) -> list[str]:
@@ -92,12 +92,17 @@ def test_azimuths_relative_to_the_condition_frame():
 
 
 def test_compositing_is_straight_alpha():
-    frame = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 128]]], np.uint8)
-    out = composite(frame, np.array([10, 20, 30], np.uint8))
-    np.testing.assert_array_equal(out[0, :2], [[200, 100, 0], [10, 20, 30]])
-    np.testing.assert_allclose(
-        out[0, 2], np.array([200, 100, 0]) * 128 / 255 + np.array([10, 20, 30]) * 127 / 255, atol=0.51
-    )
+    """Against the formula in real numbers, over all values of alpha, and with colour under what is clear."""
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    frame[:8, :, 3], frame[8:16, :, 3] = 0, 255
+    frame[16:20].reshape(-1, 4)[:, 3] = np.arange(256)
+    for color in ([255, 255, 255], [0, 0, 0], [10, 200, 30]):
+        alpha = frame[..., 3:] / 255
+        expected = frame[..., :3] * alpha + np.array(color) * (1 - alpha)
+        got = composite(frame, np.array(color, np.uint8))
+        assert np.abs(got[..., :3] - expected).max() <= 0.5
+        np.testing.assert_array_equal(got[..., 3], frame[..., 3])
 
 
 def test_a_pixel_sample_is_what_was_stored(shards):
@@ -106,7 +111,7 @@ def test_a_pixel_sample_is_what_was_stored(shards):
     for index in range(len(dataset)):
         sample = dataset.sample(index)
         frames = sample["frames"].numpy()
-        assert sample["images"].shape == (4, 3, 32, 32) and len(frames) == 4
+        assert sample["images"].shape == (4, 32, 32, 4) and len(frames) == 4
         stored = next(
             shard.members(n)
             for shard in map(Shard, sorted(shards.glob("*.tar")))
@@ -118,8 +123,9 @@ def test_a_pixel_sample_is_what_was_stored(shards):
         background = (sample["background"].numpy() * 255).round().astype(np.uint8)
         for place, number in enumerate(frames):
             expected = composite(decode_frame(stored[f"{number:03d}.webp"]), background)
-            got = (sample["images"][place].numpy().transpose(1, 2, 0) + 1) * 127.5
-            np.testing.assert_allclose(got, expected, atol=1e-3)
+            np.testing.assert_array_equal(sample["images"][place].numpy(), expected)
+            pixels = normalized(sample["images"])[place].numpy()
+            np.testing.assert_allclose((pixels.transpose(1, 2, 0) + 1) * 127.5, expected[..., :3], atol=1e-3)
             assert sample["elevations_deg"][place] == pytest.approx(
                 document["cameras"]["elevations_deg"][number], abs=1e-4
             )
@@ -215,6 +221,44 @@ def test_a_broken_sample_is_replaced_and_counted(shards, tmp_path, workers):
     assert len(got) == 20 and "o1" not in got and dataset.skipped >= 2
 
 
+def test_frames_that_do_not_divide_are_refused_at_once(shards, latents):
+    for folder in (shards, latents):
+        with pytest.raises(UsageError, match="divides its 12, got 5"):
+            OrbitSet(folder, OrbitSetConfig(frames=5))
+
+
+@pytest.mark.filterwarnings("ignore:sample")
+@pytest.mark.parametrize("kind", ["pixels", "latents"])
+def test_whatever_is_broken_in_a_shard_nothing_else_is_raised(shards, latents, tmp_path, kind):
+    folder = copy_of(shards if kind == "pixels" else latents, tmp_path / "x")
+    path = folder / "shard-000000.tar"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    skipped = 0
+    for trial in range(40):
+        broken = bytearray(whole)
+        for place in rng.integers(0, len(whole), 200):
+            broken[place] = rng.integers(256)
+        path.write_bytes(broken)
+        if trial % 2:  # without its record the headers have to do
+            (folder / "shard-000000.json").unlink(missing_ok=True)
+        dataset = OrbitSet(folder, OrbitSetConfig(frames=4, seed=trial))
+        for index in range(6):
+            assert dataset.sample(index)["frames"].shape == (4,)
+        skipped += dataset.skipped
+    assert skipped > 10
+
+
+def test_many_shards_need_few_descriptors(shards, monkeypatch):
+    monkeypatch.setattr("mv3d.orbits.reading._OPEN_SHARDS", 1)
+    store = OrbitStore(shards)
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    for place in [*store.places, *store.places]:
+        store.members(place)
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    assert after <= before + 1
+
+
 def test_nothing_but_broken_samples_is_an_error(shards, tmp_path):
     folder = copy_of(shards, tmp_path / "x")
     for tar in folder.glob("*.tar"):
@@ -225,7 +269,7 @@ def test_nothing_but_broken_samples_is_an_error(shards, tmp_path):
 
 
 def test_latents_are_the_unscaled_mode_of_the_posterior(shards, latents, networks):
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from transformers import CLIPVisionModelWithProjection
 
     vae = AutoencoderKL.from_pretrained(networks[0]).eval()
@@ -237,10 +281,10 @@ def test_latents_are_the_unscaled_mode_of_the_posterior(shards, latents, network
         assert pixels["uid"] == cached["uid"] and torch.equal(pixels["frames"], cached["frames"])
         torch.testing.assert_close(pixels["azimuths_deg"], cached["azimuths_deg"])
         with torch.no_grad():
-            mean = vae.encode(pixels["images"]).latent_dist.mean
-            embedding = encoder(clip_pixels(pixels["images"][-1:], 28)).image_embeds[0]
-        torch.testing.assert_close(cached["latents"], mean, atol=2e-3, rtol=2e-3)
-        torch.testing.assert_close(cached["image_embedding"], embedding, atol=2e-3, rtol=2e-3)
+            mean = vae.encode(normalized(pixels["images"])).latent_dist.mean
+            embedding = encoder(clip_pixels(normalized(pixels["images"][-1:]), 28)).image_embeds[0]
+        torch.testing.assert_close(cached["latents"].float(), mean, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(cached["image_embedding"].float(), embedding, atol=2e-3, rtol=2e-3)
 
 
 def test_cached_latents_keep_their_colour(latents):
@@ -260,7 +304,7 @@ def test_the_index_says_what_the_latents_are(latents, networks):
 
 
 def test_encoding_again_is_done_and_other_networks_are_refused(shards, latents, networks, tmp_path):
-    assert encode_shards(shards, *networks, latents).already_done
+    assert encode_shards(shards, networks[0], networks[1], latents).already_done
     other = copy_of(networks[0], tmp_path / "vae")
     document = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**document, "scaling_factor": 0.5}))
@@ -288,20 +332,20 @@ def test_encoding_can_be_cut_off_anywhere(shards, latents, networks, tmp_path, m
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", replace_some)
             with pytest.raises(Cut):
-                encode_shards(shards, *networks, tmp_path / "out")
-    encode_shards(shards, *networks, tmp_path / "out")
+                encode_shards(shards, networks[0], networks[1], tmp_path / "out")
+    encode_shards(shards, networks[0], networks[1], tmp_path / "out")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*.*") if p.is_file()} == reference
 
 
 def test_what_cannot_be_encoded(shards, networks, tmp_path):
     with pytest.raises(InputError, match="no such index"):
-        encode_shards(tmp_path, *networks)
+        encode_shards(tmp_path, networks[0], networks[1])
     with pytest.raises(InputError, match="safetensors"):
         encode_shards(shards, tmp_path, networks[1], tmp_path / "a")
     with pytest.raises(InputError, match="expected one of AutoencoderKL"):
         encode_shards(shards, networks[1], networks[1], tmp_path / "b")
     with pytest.raises(UsageError, match="--device"):
-        encode_shards(shards, *networks, tmp_path / "c", EncodeConfig(device="tpu"))
+        encode_shards(shards, networks[0], networks[1], tmp_path / "c", EncodeConfig(device="tpu"))
 
 
 def test_npy_views_are_what_numpy_reads(tmp_path):

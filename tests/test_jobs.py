@@ -71,12 +71,8 @@ def test_a_sample_holds_what_was_rendered(folder, tmp_path):
     }
     assert document["sha256"] == sha256(folder / "torus.glb")
     stored = document["cameras"]
-    cameras = Cameras(
-        np.array(stored["c2w"]),
-        *(stored[key] for key in ("fl_x", "fl_y", "cx", "cy")),
-        stored["w"],
-        stored["h"],
-    )
+    lens = {key: stored[key] for key in ("fl_x", "fl_y", "cx", "cy")}
+    cameras = Cameras(np.array(stored["c2w"]), **lens, width=stored["w"], height=stored["h"])
     model, normalization = normalize_model(load_model(folder / "torus.glb"))
     assert document["normalization"] == {
         "center": list(normalization.center),

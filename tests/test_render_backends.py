@@ -22,8 +22,7 @@ from mv3d.render import backend_blender, backend_pytorch3d
 from mv3d.render.backend_blender import BlenderRenderer, find_program, read_plain_exr, write_job
 from mv3d.render.backend_pytorch3d import Pytorch3dRenderer, picture_of_view, require_pytorch3d
 from mv3d.render.cameras import Cameras, orbit_cameras
-from mv3d.render.embree import EmbreeRenderer
-from mv3d.render.embree import _prepare as prepare
+from mv3d.render.embree import EmbreeRenderer, baked_light
 from mv3d.render.environment import Environment, uniform_environment
 from mv3d.render.model import Material, Model
 from mv3d.render.prefilter import LightField
@@ -224,6 +223,18 @@ def test_backfaces_are_shaded_or_culled(renderer):
     assert culled.depth[0, 16, 16] == pytest.approx(2 + 0.3, abs=1e-3)
 
 
+def test_normals_turned_round_shade_the_seen_side(renderer):
+    cameras, model = orbit_cameras(20.0, [60.0], width=40, height=40), ball()
+    assert model.normals is not None
+    turned = replace(model, normals=-model.normals)
+    settings = RenderSettings(samples=4, diffuse_only=True)
+    ours, reference = (
+        r.render(turned, cameras, one_sided_light(), settings) for r in (renderer, EmbreeRenderer())
+    )
+    assert _psnr(ours, reference) > 30
+    assert _psnr(ours, EmbreeRenderer().render(model, cameras, one_sided_light(), settings)) > 30
+
+
 def test_alpha_modes(renderer):
     texture = np.full((8, 8, 4), 255, np.uint8)
     texture[:, :4, 3] = 100
@@ -334,7 +345,7 @@ def test_torch_light_matches_the_light_field():
 
 def test_torch_lightmap_matches_the_lightmap():
     model, cameras = corner_with_box(), orbit_cameras(40.0, [30.0], width=32, height=32)
-    lightmap = prepare(model, cameras, one_sided_light(), RenderSettings()).lightmap
+    lightmap = baked_light(model, cameras, one_sided_light(), RenderSettings())
     rng = np.random.default_rng(0)
     face = rng.integers(0, len(model.faces), 500).astype(np.int32)
     cuts = np.sort(rng.random((500, 2)).astype(np.float32), axis=1)
