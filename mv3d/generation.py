@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,19 +79,24 @@ def load_model(config: GenerateConfig) -> LoadedModel:
     loras = [parse_lora_argument(text) for text in config.lora]
     adapters = [(read_lora(path), weight) for path, weight in loras]
     resolved = resolve(config.model, revision=config.revision)
-    generator = load_model_folder(resolved.folder)
-    if adapters:
-        merge_loras(generator.unet, adapters)
-    dtype = network_dtype(config.dtype, device)
-    with out_of_memory_explained(config):
+    with out_of_memory_explained(config, device):
+        generator = load_model_folder(resolved.folder)
+        if adapters:
+            merge_loras(generator.unet, adapters)
         # The original runs its network in half precision and the rest in full.
-        generator.unet.to(dtype).requires_grad_(False)
+        _move(generator.unet, dtype=network_dtype(config.dtype, device))
         for part in (generator.vae, generator.image_encoder):
-            part.to(torch.float32).requires_grad_(False)
-        if config.offload == "none":
-            for part in (generator.unet, generator.vae, generator.image_encoder):
-                part.to(device)
+            _move(part, dtype=torch.float32)
+        for part in (generator.unet, generator.vae, generator.image_encoder):
+            part.requires_grad_(False)
+            if config.offload == "none":
+                _move(part, device=device)
     return LoadedModel(generator, resolved, device, config.offload == "model")
+
+
+def _move(part: nn.Module, **where: Any) -> None:
+    """As `part.to(...)`, without the warning that diffusers prints for parts with nothing to warn of."""
+    nn.Module.to(part, **where)
 
 
 def network_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -135,7 +141,7 @@ def generate_orbit(
             matting=config.matting,
         )
     notes = list(prepared.warnings)
-    with out_of_memory_explained(config):
+    with out_of_memory_explained(config, model.device):
         if config.elevation == "auto" and takes_elevation(vector):
             with clock.stage("elevation") as tick:
                 found = find_elevation(prepared, config, model, tick)
@@ -334,17 +340,17 @@ def on_device(part: nn.Module, model: LoadedModel) -> Iterator[None]:
     if not model.offload:
         yield
         return
-    part.to(model.device)
+    _move(part, device=model.device)
     try:
         yield
     finally:
-        part.to("cpu")
+        _move(part, device="cpu")
         if model.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 @contextmanager
-def out_of_memory_explained(config: GenerateConfig) -> Iterator[None]:
+def out_of_memory_explained(config: GenerateConfig, device: torch.device) -> Iterator[None]:
     """Say which flags to try."""
     try:
         yield
@@ -353,9 +359,9 @@ def out_of_memory_explained(config: GenerateConfig) -> Iterator[None]:
             raise
         ways = ["--offload model"] if config.offload == "none" else []
         ways += ["--decode-chunk 1"] if config.decode_chunk > 1 else []
-        ways += ["--dtype fp16"] if config.dtype in ("fp32",) else []
+        ways += ["--dtype fp16"] if config.dtype == "fp32" and device.type == "cuda" else []
         ways += ["fewer --views", "a smaller model"]
-        raise Mv3dError(f"out of memory on {config.device}; try {', then '.join(ways)}") from error
+        raise Mv3dError(f"out of memory on {device}; try {', then '.join(ways)}") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
