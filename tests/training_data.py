@@ -114,5 +114,3 @@ def save_clip(path: Path, *, frames: int = 12, size: int = 40) -> Path:
 
 def without_times(line: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in line.items() if k in ("step", "loss", "lr", "grad_norm", "images")}
-
-

@@ -20,6 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 from mv3d.errors import InputError
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
+from mv3d.orbits.dataset import normalized
 from mv3d.runs import to_json
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
@@ -133,4 +134,4 @@ def _frames(samples: Samples, number: int, generator: torch.Generator) -> torch.
     """Some frames of a sample, (n, 3, h, w) float32 in [-1, 1]."""
     images = samples.sample(number)["images"]
     picked = torch.randperm(len(images), generator=generator)[:_FRAMES_PER_STEP]
-    return images[picked].movedim(-1, -3).float() / 127.5 - 1
+    return normalized(images[picked])

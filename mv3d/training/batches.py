@@ -11,6 +11,7 @@ from transformers import CLIPVisionModelWithProjection
 from mv3d.models.components import Autoencoder
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.encode import embed_image, encode_condition, encode_frames
+from mv3d.orbits.dataset import normalized
 from mv3d.training.config import TrainConfig
 from mv3d.training.loss import PIXEL_NOISE, Draws, draw, sample_generator
 
@@ -52,7 +53,7 @@ class BatchMaker:
         vae, encoder = self._vae, self._encoder
         if vae is None or encoder is None:
             raise ValueError("pixels need an autoencoder and an image encoder")
-        images = raw["images"].to(self._device, non_blocking=True).movedim(-1, -3).float() / 255
+        images = normalized(raw["images"].to(self._device, non_blocking=True)) / 2 + 0.5
         targets = torch.stack([encode_frames(vae, frames) for frames in images])
         draws = self._draw(raw, tuple(targets.shape[1:]))
         inputs = images[:, self._input]

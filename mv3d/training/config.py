@@ -69,7 +69,7 @@ class TrainConfig:
     """Of adapters."""
     alpha: float = 16.0
     """Scale of adapters: their change counts alpha / rank."""
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["fp32", "bf16"] = "bf16"
     """What is computed in; weights that are trained stay fp32."""
     gradient_checkpointing: bool = True
     """Compute activations twice, keep few of them."""

@@ -17,9 +17,12 @@ class Journal:
 
     def __init__(self, out: Path, *, after: int, main: bool, tensorboard: bool) -> None:
         self._path, self._main, self._events = out / LOG, main, None
+        self.last_loss = 0.0
         if not main:
             return
         kept = [line for line in read_log(out) if line["step"] <= after]
+        if kept:
+            self.last_loss = float(kept[-1]["loss"])
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         if tensorboard:
             try:

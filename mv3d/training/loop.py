@@ -6,8 +6,9 @@ gradients are averages over the whole batch.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,13 @@ _LOAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict
 class Denoise(nn.Module):
     """`denoise` as a module, so that what shards and averages networks sees every call."""
 
-    def __init__(self, unet: MultiViewUNet) -> None:
+    def __init__(self, unet: MultiViewUNet, *, bf16: bool = False) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self._bf16 = unet, bf16
 
     def forward(self, x: Tensor, sigma: Tensor, conditioning: OrbitConditioning) -> Tensor:
-        return denoise(self.unet, x, sigma, conditioning)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
+            return denoise(self.unet, x, sigma, conditioning)
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,10 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         raise UsageError(
             "--device cuda: no CUDA device is there; use --device cpu, or install a CUDA build of torch"
         )
-    if config.precision == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
-        raise UsageError("--precision fp16: expected a CUDA device, got a CPU; use bf16 or fp32")
-    precision = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[config.precision]
     # Without CUDA, the CPU is told in so many words: accelerate would look for other accelerators.
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-    return Accelerator(mixed_precision=precision, cpu=on_cpu)
+    # Precision is ours to choose per run: accelerate's is one for the life of the process.
+    return Accelerator(mixed_precision="no", cpu=on_cpu)
 
 
 def train_loop(
@@ -99,9 +99,7 @@ def train_loop(
     validate: called with the network (average in place) and the step. stop_after: leave without a word after so many
     steps of the run, as a cut in the power would.
     """
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    accumulation = config.accumulation(processes)
-    module = Denoise(unet.train())
+    module = Denoise(unet.train(), bf16=config.precision == "bf16")
     if config.compile:
         unet.compile()
     optimizer = make_optimizer(config, [p for p in module.parameters() if p.requires_grad])
@@ -110,60 +108,30 @@ def train_loop(
     ema = Ema(trained, config.ema) if config.ema else None
     start = _resume(out / CHECKPOINTS, model, optimizer.optimizer, ema)
     journal = Journal(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
-    feed = iter(
-        loader(
-            samples,
-            config,
-            first=start,
-            rank=rank,
-            processes=processes,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-    )
-    waits, begun, loss_value = [], time.perf_counter(), float("nan")
+    feed = _loader_of(samples, config, start, accelerator)
+    waits, begun, loss_value = [], time.perf_counter(), journal.last_loss
     for step in range(start, config.steps):
-        step_begun, waited, total = time.perf_counter(), 0.0, torch.zeros((), device=accelerator.device)
+        step_begun = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step)
-        for micro in range(accumulation):
-            before = time.perf_counter()
-            raw = next(feed)
-            waited += time.perf_counter() - before
-            target, conditioning, draws = batches.make(raw)
-            weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
-            last = micro == accumulation - 1
-            # Gradients cross between processes once a step, not once a micro-batch.
-            with nullcontext() if last else accelerator.no_sync(model), _memory_advice():
-                loss = orbit_loss(model, target, conditioning, draws, weights).mean() / accumulation
-                accelerator.backward(loss)
-            total += loss.detach()
+        loss, waited = _gradients(config, model, feed, batches, accelerator)
         norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(step)
+        waits.append((waited, time.perf_counter() - step_begun))
         done = step + 1
-        seconds = time.perf_counter() - step_begun
-        waits.append((waited, seconds))
-        if done % config.log_every == 0 or done == config.steps:
-            loss_value = float(accelerator.reduce(total, reduction="mean"))
+        saving = done % config.checkpoint_every == 0 or done == config.steps
+        if saving or done % config.log_every == 0:
+            # Before every checkpoint, too: one whose loss is no number is not worth keeping.
+            loss_value = float(accelerator.reduce(loss, reduction="mean"))
             _refuse_nan(loss_value, done)
-            line = {
-                "step": done,
-                "images": done * config.batch * config.frames,
-                "orbits": done * config.batch,
-                "loss": loss_value,
-                "lr": config.learning_rate(step),
-                "grad_norm": float(_whole(norm)),
-                "seconds_per_step": sum(s for _, s in waits[-config.log_every :])
-                / len(waits[-config.log_every :]),
-                "data_wait_share": _share(waits[-config.log_every :]),
-                "memory_bytes": torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else 0,
-            }
+            line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
             journal.write(line)
             if progress and accelerator.is_main_process:
                 progress(done, config.steps, line)
-        if done % config.checkpoint_every == 0 or done == config.steps:
+        if saving:
             _save(out / CHECKPOINTS, done, model, optimizer.optimizer, ema, config, accelerator)
         if validate and config.validate_every and done % config.validate_every == 0:
             with torch.no_grad(), ema.in_place() if ema else nullcontext():
@@ -179,6 +147,48 @@ def train_loop(
     elapsed = (time.perf_counter() - begun) / steps
     # The first step waits for the readers to start: it says nothing of the rest.
     return Trained(weights, config.steps, start, loss_value, _share(waits[1:]), elapsed)
+
+
+def _gradients(
+    config: TrainConfig,
+    model: nn.Module,
+    feed: Iterator[dict[str, Any]],
+    batches: BatchMaker,
+    accelerator: Accelerator,
+) -> tuple[Tensor, float]:
+    """Add up the gradients of one step; (its loss in this process, seconds of waiting for data)."""
+    accumulation, waited = config.accumulation(accelerator.num_processes), 0.0
+    total = torch.zeros((), device=accelerator.device)
+    for micro in range(accumulation):
+        before = time.perf_counter()
+        raw = next(feed)
+        waited += time.perf_counter() - before
+        target, conditioning, draws = batches.make(raw)
+        weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
+        last = micro == accumulation - 1
+        # Gradients cross between processes once a step, not once a micro-batch.
+        with nullcontext() if last else accelerator.no_sync(model), _memory_advice():
+            loss = orbit_loss(model, target, conditioning, draws, weights).mean() / accumulation
+            accelerator.backward(loss)
+        total += loss.detach()
+    return total, waited
+
+
+def _line(
+    config: TrainConfig, done: int, loss: float, norm: float, waits: list[tuple[float, float]]
+) -> dict[str, Any]:
+    """What the log says after `done` steps. waits: (seconds of waiting for data, seconds) of the last steps."""
+    return {
+        "step": done,
+        "images": done * config.batch * config.frames,
+        "orbits": done * config.batch,
+        "loss": loss,
+        "lr": config.learning_rate(done - 1),
+        "grad_norm": norm,
+        "seconds_per_step": sum(seconds for _, seconds in waits) / len(waits),
+        "data_wait_share": _share(waits),
+        "memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+    }
 
 
 def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -250,7 +260,7 @@ def _set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     set_model_state_dict(model, {_PREFIX + name: value for name, value in weights.items()}, options=_LOAD)
 
 
-class _memory_advice(nullcontext):  # noqa: N801 - a context manager, named as such are
+class _memory_advice(nullcontext):
     """Out of memory becomes a sentence that says which flags need less."""
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -262,10 +272,25 @@ class _memory_advice(nullcontext):  # noqa: N801 - a context manager, named as s
 
 
 def _refuse_nan(loss: float, step: int) -> None:
-    if loss != loss or loss in (float("inf"), float("-inf")):
+    if not math.isfinite(loss):
         raise Mv3dError(
             f"the loss is {loss} at step {step}: try a lower --lr or --precision fp32; the last checkpoint is kept"
         )
+
+
+def _loader_of(
+    samples: Samples, config: TrainConfig, first: int, accelerator: Accelerator
+) -> Iterator[dict[str, Any]]:
+    return iter(
+        loader(
+            samples,
+            config,
+            first=first,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+    )
 
 
 def _share(waits: list[tuple[float, float]]) -> float:

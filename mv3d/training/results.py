@@ -61,9 +61,7 @@ def write_results(
     return [MODEL]
 
 
-def as_lora(
-    config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, parts: Parts
-) -> Lora:
+def as_lora(config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, parts: Parts) -> Lora:
     """The trained weights as an adapter with what a reader of the file has to know."""
     down = {n.removesuffix(".lora_A"): v for n, v in weights.items() if n.endswith(".lora_A")}
     up = {n.removesuffix(".lora_B"): v for n, v in weights.items() if n.endswith(".lora_B")}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mv3d.errors import InputError, OutputError, UsageError
 from mv3d.orbits.build import INDEX
@@ -29,6 +29,10 @@ from mv3d.runs import (
 )
 from mv3d.training.config import TrainConfig, flag
 
+if TYPE_CHECKING:
+    from mv3d.training.results import Provenance
+    from mv3d.training.stage import Ready
+
 RECORD = "run.json"
 SETTINGS = "settings.json"
 PARTS = "parts"
@@ -39,6 +43,7 @@ _FREE = (
 )  # fmt: skip
 """Fields that change no weight of a given step: a run may go on with others."""
 
+_OURS = ("checkpoints", PARTS, "validation")
 Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -62,7 +67,9 @@ def stages(config: TrainConfig, *, static: bool) -> list[tuple[str, TrainConfig]
     return [(STATIC, first), *last]
 
 
-def plan(config: TrainConfig, data: Path, base: str, out: Path, static_data: Path | None = None) -> dict[str, Any]:
+def plan(
+    config: TrainConfig, data: Path, base: str, out: Path, static_data: Path | None = None
+) -> dict[str, Any]:
     """What `train` would do, resolved; computes and writes nothing. Raises as `train` does for wrong settings."""
     _check_request(config, data, base, static_data)
     listed = []
@@ -72,7 +79,9 @@ def plan(config: TrainConfig, data: Path, base: str, out: Path, static_data: Pat
             {
                 "stage": name or "main",
                 "data": str(folder),
-                "base": base if name or static_data is None or not config.static_steps else f"{out / STATIC}/model",
+                "base": base
+                if name or static_data is None or not config.static_steps
+                else f"{out / STATIC}/model",
                 "out": str(out / name),
                 "orbits": stage.steps * stage.batch,
                 "images": stage.steps * stage.batch * stage.frames,
@@ -117,77 +126,43 @@ def _train_stage(
 ) -> TrainResult:
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
-    from mv3d.training.autoencoder import prepare_parts  # noqa: PLC0415
-    from mv3d.training.batches import BatchMaker  # noqa: PLC0415
     from mv3d.training.data import open_samples  # noqa: PLC0415
-    from mv3d.training.loop import CHECKPOINTS, make_accelerator, train_loop  # noqa: PLC0415
-    from mv3d.training.parts import build_parts, check_data_size, load_image_encoder, load_vae  # noqa: PLC0415
-    from mv3d.training.results import Provenance, write_results  # noqa: PLC0415
-    from mv3d.training.validation import Validator, clean, last_score  # noqa: PLC0415
+    from mv3d.training.loop import make_accelerator, train_loop  # noqa: PLC0415
+    from mv3d.training.results import Provenance  # noqa: PLC0415
+    from mv3d.training.stage import prepare  # noqa: PLC0415
+    from mv3d.training.validation import last_score  # noqa: PLC0415
 
     begun = time.time()
     found = resolve(base) if base else None
-    size = _clip_size(config, found.folder if found else None)
-    samples = open_samples(data, config, size)
+    samples = open_samples(data, config, _clip_size(config, found.folder if found else None))
     digest = data_sha256(data)
     settings = dataclasses.asdict(config) | {"base": base}
     if not overwrite and is_done(out / RECORD, settings=settings, input_sha256=digest):
         return _finished(out)
     accelerator = make_accelerator(config)
-    main = accelerator.is_main_process
-    if main:
-        _claim(out, config, base, digest, overwrite=overwrite, discard=(CHECKPOINTS, PARTS, "validation"))
+    config.accumulation(accelerator.num_processes)
+    if accelerator.is_main_process:
+        _claim(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    if found is None and main and not (out / PARTS).is_dir():
-        told = None if progress is None else (lambda done, of, line: progress("autoencoder", done, of, line))
-        prepare_parts(config, samples, out / PARTS, device=accelerator.device, progress=told)
-    accelerator.wait_for_everyone()
-    folder = out / PARTS if found is None else found.folder
-    revision = found.revision if found else ""
-    parts = build_parts(config, folder, base=base, revision=revision)
-    one = samples.sample(0)
-    if samples.kind == "latents":
-        latent_size = tuple(one["latents"].shape[-2:])
-    else:
-        latent_size = tuple(side // parts.latent_factor for side in one["images"].shape[1:3])
-    check_data_size(parts, config, latent_size)
-    pixels = samples.kind != "latents"
-    vae = load_vae(folder).to(accelerator.device) if pixels or config.validate_every else None
-    encoder = load_image_encoder(folder).to(accelerator.device) if pixels else None
-
-    def batch_maker(settings: TrainConfig) -> BatchMaker:
-        return BatchMaker(
-            settings,
-            scaling_factor=parts.scaling_factor,
-            device=accelerator.device,
-            vae=vae,
-            image_encoder=encoder,
-            input_frame=0 if samples.kind == "clips" else -1,
-        )
-
-    validate = None
-    if vae is not None and config.validate_every:
-        validate = Validator(
-            config, samples, batch_maker(clean(config)), vae, parts.info.sampler, out, main=main
-        )
-    told = None if progress is None else (lambda done, of, line: progress("train", done, of, line))
+    ready = prepare(config, samples, found, out, accelerator, _told(progress, "autoencoder"))
     done = train_loop(
         config,
-        parts.unet,
+        ready.parts.unet,
         samples,
-        batch_maker(config),
+        ready.batches,
         out,
         accelerator=accelerator,
-        validate=validate,
-        progress=told,
+        validate=ready.validate,
+        progress=_told(progress, "train"),
     )
-    if main:
+    if accelerator.is_main_process:
         score = last_score(out)
-        metrics = {"training loss": done.last_loss} | ({} if score is None else {"validation PSNR, dB": score})
-        provenance = Provenance(
-            base, revision, f"{data.name}, {len(samples)} {samples.kind}", getattr(samples, "licences", {}), metrics
+        metrics = {"training loss": done.last_loss} | (
+            {} if score is None else {"validation PSNR, dB": score}
         )
-        pixel_size = (latent_size[1] * parts.latent_factor, latent_size[0] * parts.latent_factor)
+        data_name = f"{data.name}, {len(samples)} {samples.kind}"
+        licences = getattr(samples, "licences", {})
+        provenance = Provenance(base, found.revision if found else "", data_name, licences, metrics)
         report = {
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
@@ -198,25 +173,43 @@ def _train_stage(
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }
-        with staging(out) as staged:
-            names = write_results(config, parts, done.weights, provenance, staged, pixel_size)
-            document = {
-                "schema": SCHEMA,
-                "command": sys.argv,
-                "settings": json.loads(json.dumps(settings)),
-                "seed": config.seed,
-                "input": str(data),
-                "input_sha256": digest,
-                "model": {"base": base, "revision": revision},
-                "libraries": library_versions(),
-                "report": report,
-                "outputs": {name: sha256(staged / name) for name in names},
-            }
-            write_text(staged / RECORD, to_json(document))
-            publish(staged, out, last=RECORD)
+        record = {
+            "command": sys.argv,
+            "settings": json.loads(json.dumps(settings)),
+            "seed": config.seed,
+            "input": str(data),
+            "input_sha256": digest,
+            "model": {"base": base, "revision": provenance.revision},
+            "report": report,
+        }
+        _publish(config, ready, done.weights, provenance, record, out)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
     return replace(_finished(out), already_done=False)
+
+
+def _told(progress: Progress | None, stage: str) -> Callable[[int, int, dict[str, float]], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total, line: progress(stage, done, total, line)
+
+
+def _publish(
+    config: TrainConfig,
+    ready: Ready,
+    weights: dict[str, Any],
+    provenance: Provenance,
+    record: dict[str, Any],
+    out: Path,
+) -> None:
+    """Write the result and its record aside, then move them to their place."""
+    from mv3d.training.results import write_results  # noqa: PLC0415 - as above
+
+    with staging(out) as staged:
+        names = write_results(config, ready.parts, weights, provenance, staged, ready.resolution)
+        outputs = {name: sha256(staged / name) for name in names}
+        document = {"schema": SCHEMA, **record, "libraries": library_versions(), "outputs": outputs}
+        write_text(staged / RECORD, to_json(document))
+        publish(staged, out, last=RECORD)
 
 
 def data_sha256(data: Path) -> str:
@@ -230,7 +223,9 @@ def data_sha256(data: Path) -> str:
 def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path | None) -> None:
     for name, folder in (("--data", data), ("--static-data", static_data)):
         if folder is not None and not folder.is_dir():
-            raise InputError(f"{name} {folder}: expected a folder of orbit shards or of video clips, got none")
+            raise InputError(
+                f"{name} {folder}: expected a folder of orbit shards or of video clips, got none"
+            )
     if not base and config.preset != "tiny":
         raise UsageError(
             f"--base: expected a model to start from for --preset {config.preset}, got none; see mv3d models list"
@@ -256,14 +251,12 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     return info.resolution, info.height or info.resolution
 
 
-def _claim(
-    out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool, discard: tuple[str, ...]
-) -> None:
+def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> None:
     """Make `out` ours, or go on with what is ours in it."""
     kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
     wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
     if overwrite:
-        for name in discard:
+        for name in _OURS:
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "log.jsonl").unlink(missing_ok=True)
     elif (out / SETTINGS).exists():

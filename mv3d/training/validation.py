@@ -19,6 +19,7 @@ from mv3d.models.encode import decode_frames
 from mv3d.models.folder import SamplerDefaults
 from mv3d.models.samplers import dpmpp_2m
 from mv3d.models.sampling import karras_sigmas
+from mv3d.orbits.dataset import normalized
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
@@ -42,13 +43,13 @@ def sample_views(
 ) -> tuple[Float[Tensor, "frames 3 h w"], Float[Tensor, "frames 3 h w"]]:
     """(truth, generated) views in [0, 1] of one sample, without guidance. The truth has gone through the autoencoder
     where only latents are known."""
-    target, conditioning, draws = batches.make(raw)
+    target, conditioning, _ = batches.make(raw)
     sigmas = karras_sigmas(
         steps, sigma_min=sampler.sigma_min, sigma_max=sampler.sigma_max, rho=sampler.rho
     ).to(target.device)
-    noise = torch.randn(
-        target.shape, generator=sample_generator(seed, int(raw["number"][0]), _STREAM)
-    ).to(target.device)
+    noise = torch.randn(target.shape, generator=sample_generator(seed, int(raw["number"][0]), _STREAM)).to(
+        target.device
+    )
     latents = dpmpp_2m(
         lambda x, sigma: model(x, sigma.reshape(1).expand(len(x)), conditioning),
         noise * (1 + sigmas[0] ** 2).sqrt(),
@@ -57,7 +58,7 @@ def sample_views(
     generated = decode_frames(vae, latents[0])
     truth = decode_frames(vae, target[0])
     if "images" in raw:
-        truth = raw["images"][0].movedim(-1, -3).to(truth.device).float() / 255
+        truth = normalized(raw["images"][0].to(truth.device)) / 2 + 0.5
     return truth, generated
 
 
