@@ -83,6 +83,7 @@ def run(command: TrainCommand) -> int:
         overwrite=command.overwrite,
         progress=lines,
     )
+    _leave_group()
     if result.already_done:
         note("done already: the same data and settings; use --overwrite to train again")
     document: dict[str, Any] = {
@@ -93,6 +94,14 @@ def run(command: TrainCommand) -> int:
     if lines.main:
         print_result([str(path) for path in result.files.values()], document, as_json=command.json)
     return 0
+
+
+def _leave_group() -> None:
+    """Of several processes: say goodbye before leaving, as their library asks."""
+    import torch.distributed as group
+
+    if group.is_available() and group.is_initialized():
+        group.destroy_process_group()
 
 
 def accelerate_config(name: str) -> Path:

@@ -163,11 +163,11 @@ def _gradients(
         before = time.perf_counter()
         raw = next(feed)
         waited += time.perf_counter() - before
-        target, conditioning, draws = batches.make(raw)
-        weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
         last = micro == accumulation - 1
         # Gradients cross between processes once a step, not once a micro-batch.
-        with nullcontext() if last else accelerator.no_sync(model), _memory_advice():
+        with _memory_advice(), nullcontext() if last else accelerator.no_sync(model):
+            target, conditioning, draws = batches.make(raw)
+            weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
             loss = orbit_loss(model, target, conditioning, draws, weights).mean() / accumulation
             accelerator.backward(loss)
         total += loss.detach()

@@ -21,7 +21,7 @@ from mv3d.training.parts import Parts, build_parts
 
 MODEL = "model"
 LORA = "lora.safetensors"
-_ELEVATIONS_DEG = (-5.0, 30.0)
+_STATIC_DEG = (-5.0, 30.0)  # elevations of static orbits, in both papers
 _LICENCES_SHOWN = 8
 
 
@@ -112,7 +112,7 @@ def _write_model(
         parts.info,
         resolution=width,
         height=None if height == width else height,
-        elevations_deg=parts.info.elevations_deg if config.vector == "sv3d_p" else _ELEVATIONS_DEG,
+        elevations_deg=_STATIC_DEG if config.vector in ("svd_mv", "sv3d_u") else parts.info.elevations_deg,
         source_sha256="",
         base=provenance.base,
         revision=provenance.revision,

@@ -270,7 +270,7 @@ def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite:
             raise OutputError(
                 f"{out}: holds a run with another {flags}; choose another --out, or use --overwrite to replace it"
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
         raise OutputError(f"{out}: holds something else; choose another --out")
     with staging(out):
         pass  # whether it can be written, before an hour of work
