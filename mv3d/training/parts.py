@@ -57,8 +57,13 @@ def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
     return encoder.eval().requires_grad_(False)
 
 
-def build_parts(config: TrainConfig, folder: Path, *, base: str, revision: str = "") -> Parts:
-    """The network to train, with gradients where the configuration asks for them. base: its name, for the record."""
+def build_parts(
+    config: TrainConfig, folder: Path, *, base: str, revision: str = "", half_frozen: bool = False
+) -> Parts:
+    """The network to train, with gradients where the configuration asks for them. base: its name, for the record.
+
+    half_frozen: keep frozen weights in bfloat16, where that is what is computed in.
+    """
     info = read_info(folder)
     vae = read_config(folder / "vae")
     levels = len(vae.get("block_out_channels", ()))
@@ -76,6 +81,11 @@ def build_parts(config: TrainConfig, folder: Path, *, base: str, revision: str =
     unet.register_to_config(num_frames=config.frames)
     info = replace(info, num_frames=config.frames, base=base, revision=revision)
     choose_trained(unet, config)
+    if half_frozen:
+        # They need no more precision than what is computed in; what is trained stays float32.
+        for parameter in unet.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return Parts(unet, info, folder, float(vae.get("scaling_factor", 0.18215)), 2 ** (levels - 1), adapted)
@@ -87,11 +97,6 @@ def choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:
         names = temporal_attention_modules(unet) + camera_modules(unet)
         generator = torch.Generator().manual_seed(config.seed)
         inject_lora(unet, names, rank=config.rank, alpha=config.alpha, generator=generator)
-        if config.precision == "bf16":
-            # Frozen weights need no more precision than what is computed in; adapters stay float32.
-            for parameter in unet.parameters():
-                if not parameter.requires_grad:
-                    parameter.data = parameter.data.to(torch.bfloat16)
         return
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(config.trained == "all" or is_temporal(name))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 
 from mv3d.models.locate import ResolvedModel
 from mv3d.training.autoencoder import prepare_parts
@@ -48,8 +48,14 @@ def prepare(
             prepare_parts(config, samples, out / PARTS, device=accelerator.device, progress=progress)
         accelerator.wait_for_everyone()
     folder = out / PARTS if base is None else base.folder
+    # What is sharded has to be of one precision.
+    sharded = accelerator.distributed_type == DistributedType.FSDP
     parts = build_parts(
-        config, folder, base=base.name if base else "", revision=base.revision if base else ""
+        config,
+        folder,
+        base=base.name if base else "",
+        revision=base.revision if base else "",
+        half_frozen=config.trained == "lora" and config.precision == "bf16" and not sharded,
     )
     pixels = samples.kind != "latents"
     one = samples.sample(0)
