@@ -308,7 +308,7 @@ def test_wrong_requests(latents, orbits, base, tmp_path, capsys):
             continue
         with pytest.raises((UsageError, InputError), match=words):
             train(config, data, name, out)
-        assert not (out / "run.json").exists()
+        assert not out.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
     with pytest.raises(OutputError, match="holds something else"):

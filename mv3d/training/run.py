@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.errors import InputError, Mv3dError, OutputError, UsageError
 from mv3d.orbits.build import INDEX
 from mv3d.runs import (
     SCHEMA,
@@ -141,10 +141,14 @@ def _train_stage(
         return _finished(out)
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
-    if accelerator.is_main_process:
-        _claim(out, config, base, digest, overwrite=overwrite)
+    fresh = accelerator.is_main_process and _claim(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    ready = prepare(config, samples, found, out, accelerator, _told(progress, "autoencoder"))
+    try:
+        ready = prepare(config, samples, found, out, accelerator, _told(progress, "autoencoder"))
+    except Mv3dError:
+        if fresh:
+            _give_up(out)
+        raise
     done = train_loop(
         config,
         ready.parts.unet,
@@ -251,8 +255,17 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     return info.resolution, info.height or info.resolution
 
 
-def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> None:
-    """Make `out` ours, or go on with what is ours in it."""
+def _give_up(out: Path) -> None:
+    """Leave nothing of a run that could not begin."""
+    (out / SETTINGS).unlink(missing_ok=True)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
+def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
+    """Make `out` ours, or go on with what is ours in it; whether it was not ours before."""
+    fresh = not (out / SETTINGS).exists()
     kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
     wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
     if overwrite:
@@ -279,6 +292,7 @@ def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite:
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     write_text(out / SETTINGS, to_json(wanted))
+    return fresh
 
 
 def _finished(out: Path) -> TrainResult:
