@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import torch
 
 from mv3d import __version__
-from mv3d.errors import InputError, Mv3dError, OutputError, UsageError
+from mv3d.errors import InputError, Mv3dError, OutputError
 from mv3d.generate_config import GenerateConfig
-from mv3d.generation import Generated, LoadedModel, generate_orbit, load_model
-from mv3d.models.folder import COMPONENTS, INFO_FILE, ModelInfo, read_info, weights_path
+from mv3d.generation import Generated, LoadedModel, generate_orbit, load_model, plan_views, prepare
+from mv3d.models.folder import COMPONENTS, INFO_FILE, ModelInfo, read_config, read_info, weights_path
 from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import parse_lora_argument
+from mv3d.models.network import SVD, VectorConditioning
 from mv3d.orbits.trajectories import NAMED
+from mv3d.preparation import Prepared
 from mv3d.recon.images import IMAGE_SUFFIXES
 from mv3d.recon.stages import Progress, pick_device
 from mv3d.recon.views_folder import write_views
@@ -70,17 +73,40 @@ def generate_to(
     jobs = plan_jobs([Path(image) for image in images], Path(out_dir))
     run = _Run(config)
     results = []
-    for image, folder in jobs:
-        try:
-            result = run.one(image, folder, overwrite, progress(image.name) if progress else None)
-        except UsageError:
-            raise
-        except Mv3dError as error:
-            result = GenerateResult(image, folder, error=error)
-        results.append(result)
-        if on_result:
-            on_result(result)
+    with _no_empty_folder(Path(out_dir)):
+        for image, folder in jobs:
+            result = _one(run, image, folder, overwrite, progress(image.name) if progress else None)
+            results.append(result)
+            if on_result:
+                on_result(result)
     return results
+
+
+def _one(run: _Run, image: Path, folder: Path, overwrite: bool, tell: Progress | None) -> GenerateResult:
+    """One photo; what is wrong with it is in the result, what is wrong with the model is raised."""
+    try:
+        result = run.finished_or_refused(image, folder, overwrite)
+        if result is not None:
+            return result
+        prepared = run.prepared(image, tell)
+    except Mv3dError as error:
+        return GenerateResult(image, folder, error=error)
+    run.load(tell)
+    try:
+        return run.write(image, prepared, folder, tell)
+    except Mv3dError as error:
+        return GenerateResult(image, folder, error=error)
+
+
+@contextmanager
+def _no_empty_folder(out_dir: Path) -> Iterator[None]:
+    """Where nothing came of any photo, the folder for all of them does not stay behind."""
+    made = not out_dir.exists()
+    try:
+        yield
+    finally:
+        if made and out_dir.is_dir() and not any(out_dir.iterdir()):
+            out_dir.rmdir()
 
 
 def plan_jobs(images: Sequence[Path], out_dir: Path) -> list[tuple[Path, Path]]:
@@ -120,44 +146,65 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 class _Run:
-    """Several photos with one model, which is hashed once and loaded when the first photo needs it."""
+    """Several photos with one model, which is hashed once and loaded when the first photo needs it.
+
+    Raises at once what needs no weights: an unknown model, views that it cannot make.
+    """
 
     def __init__(self, config: GenerateConfig) -> None:
         self.config = config
         self.resolved: ResolvedModel = resolve(config.model, revision=config.revision)
         self.info: ModelInfo = read_info(self.resolved.folder)
+        plan_views(config, self.info, read_vector(self.resolved.folder))
         self.settings = settings(config, self.resolved, self.info)
         self.model: LoadedModel | None = None
+        self.seconds: dict[str, float] = {}
 
-    def one(self, image: Path, out_dir: Path, overwrite: bool, progress: Progress | None) -> GenerateResult:
+    def finished_or_refused(self, image: Path, out_dir: Path, overwrite: bool) -> GenerateResult | None:
+        """The earlier result of the same request, or None where there is work to do and a place for it."""
         if not image.is_file():
             raise InputError(f"{image}: expected an image, found no such file")
-        digest = sha256(image)
-        record_path = out_dir / RECORD
         if not overwrite:
-            if is_done(record_path, settings=self.settings, input_sha256=digest):
-                return GenerateResult(image, out_dir, read_record(record_path) or {}, already_done=True)
+            if is_done(out_dir / RECORD, settings=self.settings, input_sha256=sha256(image)):
+                return GenerateResult(image, out_dir, read_record(out_dir / RECORD) or {}, already_done=True)
             refuse_other_results(out_dir)
+        with staging(out_dir):  # tells now, not after minutes, that the place cannot be written
+            return None
+
+    def prepared(self, image: Path, progress: Progress | None) -> Prepared:
+        with self._timed("prepare", progress):
+            return prepare(image, self.config, self.info)
+
+    def load(self, progress: Progress | None) -> None:
+        if self.model is not None:
+            return
+        with self._timed("load", progress):
+            self.model = load_model(self.config)
+
+    def write(
+        self, image: Path, prepared: Prepared, out_dir: Path, progress: Progress | None
+    ) -> GenerateResult:
+        assert self.model is not None
+        if self.model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.model.device)
         with staging(out_dir) as aside:
-            start = time.perf_counter()
-            seconds = {}
-            if self.model is None:
-                if progress:
-                    progress("load", 0.0)
-                self.model = load_model(self.config)
-                seconds["load"] = round(time.perf_counter() - start, 3)
-            if self.model.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(self.model.device)
-            made = generate_orbit(image, self.config, self.model, progress=progress)
-            start = time.perf_counter()
-            if progress:
-                progress("write", 0.0)
-            write_views(made.views, aside)
-            seconds |= made.seconds | {"write": round(time.perf_counter() - start, 3)}
-            document = self._record(image, digest, made, seconds, aside)
+            made = generate_orbit(prepared, self.config, self.model, progress=progress)
+            with self._timed("write", progress):
+                write_views(made.views, aside)
+            seconds = {**made.seconds, **self.seconds}
+            self.seconds = {}
+            document = self._record(image, sha256(image), made, seconds, aside)
             (aside / RECORD).write_text(to_json(document), encoding="utf-8")
             publish(aside, out_dir, last=RECORD)
         return GenerateResult(image, out_dir, document)
+
+    @contextmanager
+    def _timed(self, stage: str, progress: Progress | None) -> Iterator[None]:
+        if progress:
+            progress(stage, 0.0)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
 
     def _record(
         self, image: Path, digest: str, made: Generated, seconds: dict[str, float], aside: Path
@@ -177,7 +224,7 @@ class _Run:
             if views.orbit is None or views.input_view is None
             else views.orbit.elevations_deg[views.input_view],
             "seed": self.config.seed,
-            "model": self.settings["model"],
+            "model": {"name": self.config.model, **self.settings["model"]},
             "settings": self.settings,
             "device": str(self.model.device),
             "device_name": torch.cuda.get_device_name(self.model.device) if cuda else "cpu",
@@ -199,7 +246,6 @@ def settings(config: GenerateConfig, resolved: ResolvedModel, info: ModelInfo) -
         "guidance": defaults.guidance_max if config.guidance is None else config.guidance,
         "lora": [_lora_settings(text) for text in config.lora],
         "model": {
-            "name": config.model,
             "kind": info.kind,
             "revision": resolved.revision or info.revision,
             "sha256": model_sha256(resolved.folder),
@@ -207,15 +253,22 @@ def settings(config: GenerateConfig, resolved: ResolvedModel, info: ModelInfo) -
     }
     if config.trajectory not in NAMED and Path(config.trajectory).is_file():
         filled["trajectory_sha256"] = sha256(Path(config.trajectory))
-    kept = {key: value for key, value in asdict(config).items() if key != "revision"}
+    kept = {key: value for key, value in asdict(config).items() if key not in ("model", "revision")}
     return kept | filled
+
+
+def read_vector(folder: Path) -> VectorConditioning:
+    """The numbers that a model's network takes, without loading it."""
+    config = read_config(folder / "unet")
+    names, widths = config.get("vector_names", SVD.names), config.get("vector_widths", SVD.widths)
+    return VectorConditioning(tuple(names), tuple(widths))
 
 
 def _lora_settings(text: str) -> dict[str, Any]:
     path, weight = parse_lora_argument(text)
     if not path.is_file():
         raise InputError(f"--lora {text}: expected FILE or FILE:WEIGHT, found no file {path}")
-    return {"file": str(path), "weight": weight, "sha256": sha256(path)}
+    return {"file": path.name, "weight": weight, "sha256": sha256(path)}
 
 
 def model_sha256(folder: Path) -> str:

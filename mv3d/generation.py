@@ -31,6 +31,7 @@ from mv3d.models.folder import ModelInfo
 from mv3d.models.loading import Generator, load_model_folder
 from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import merge_loras, parse_lora_argument, read_lora
+from mv3d.models.network import VectorConditioning
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
 from mv3d.orbits.trajectories import NAMED
 from mv3d.preparation import Prepared, prepare_image
@@ -115,7 +116,7 @@ def generate_views(image: str | Path | Image.Image, config: GenerateConfig, mode
 
 
 def generate_orbit(
-    image: str | Path | Image.Image,
+    image: str | Path | Image.Image | Prepared,
     config: GenerateConfig,
     model: LoadedModel,
     *,
@@ -130,16 +131,9 @@ def generate_orbit(
     info, vector = model.info, model.generator.unet.vector
     clock = Clock(progress)
     width, height = info.resolution, info.height or info.resolution
-    fixed = config.elevation if isinstance(config.elevation, float | int) else DEFAULT_ELEVATION_DEG
-    orbit = _plan(config, model, float(fixed))
+    orbit = plan_views(config, info, vector)
     with clock.stage("prepare"):
-        prepared = prepare_image(
-            image,
-            width=width,
-            height=height,
-            foreground_ratio=config.foreground_ratio,
-            matting=config.matting,
-        )
+        prepared = image if isinstance(image, Prepared) else prepare(image, config, info)
     notes = list(prepared.warnings)
     with out_of_memory_explained(config, model.device):
         if config.elevation == "auto" and takes_elevation(vector):
@@ -169,19 +163,42 @@ def generate_orbit(
             f"the model ({info.kind}) takes no camera: the camera of its views is not known, transforms.json has the "
             "photo's for all"
         )
+    assert orbit.input_view is not None  # plan_orbit always says which
     images[orbit.input_view] = prepared.rgba
     views = Views(images, orbit.cameras(width, height), orbit, orbit.input_view)
     return Generated(views, prepared, tuple(notes), clock.seconds)
 
 
+def prepare(image: str | Path | Image.Image, config: GenerateConfig, info: ModelInfo) -> Prepared:
+    """The photo as a model wants it."""
+    return prepare_image(
+        image,
+        width=info.resolution,
+        height=info.height,
+        foreground_ratio=config.foreground_ratio,
+        matting=config.matting,
+    )
+
+
 def _plan(config: GenerateConfig, model: LoadedModel, elevation_deg: float) -> Orbit:
+    return plan_views(config, model.info, model.generator.unet.vector, elevation_deg)
+
+
+def plan_views(
+    config: GenerateConfig, info: ModelInfo, vector: VectorConditioning, elevation_deg: float | None = None
+) -> Orbit:
+    """The orbit that the settings ask a model for; elevation_deg where it was found by trial. Errors as `plan_orbit`."""
     if config.elevation is not None and config.trajectory not in NAMED:
         raise UsageError(
             f"--elevation: expected none beside --trajectory {config.trajectory}: the file has its own elevations"
         )
+    if elevation_deg is None:
+        elevation_deg = (
+            DEFAULT_ELEVATION_DEG if config.elevation in (None, "auto") else float(config.elevation)
+        )
     return plan_orbit(
-        model.info,
-        model.generator.unet.vector,
+        info,
+        vector,
         views=config.views,
         trajectory=config.trajectory,
         elevation_deg=elevation_deg,
@@ -357,9 +374,10 @@ def out_of_memory_explained(config: GenerateConfig, device: torch.device) -> Ite
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        ways = ["--offload model"] if config.offload == "none" else []
+        cuda = device.type == "cuda"
+        ways = ["--offload model"] if cuda and config.offload == "none" else []
         ways += ["--decode-chunk 1"] if config.decode_chunk > 1 else []
-        ways += ["--dtype fp16"] if config.dtype == "fp32" and device.type == "cuda" else []
+        ways += ["--dtype fp16"] if cuda and config.dtype == "fp32" else []
         ways += ["fewer --views", "a smaller model"]
         raise Mv3dError(f"out of memory on {device}; try {', then '.join(ways)}") from error
 

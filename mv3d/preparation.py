@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ Matting = Literal["auto", "rembg", "colour"]
 FOREGROUND_RATIO = 0.917
 """What the scripts that drive SV3D frame objects with."""
 REMBG_INSTALL = "pip install 'rembg[cpu]'"
+REMBG_FETCH = """python -c "import rembg; rembg.new_session('u2net')\""""
 _REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net")
 _VISIBLE = 1 / 16  # alpha: fainter halos of a matte do not move the frame
 _LEAST_SIDE = 8  # pixels: below it nothing can be seen
@@ -163,25 +165,29 @@ def _lanczos(source: int, target: int, start: float, scale: float) -> sparse.csr
 
 def rembg_model() -> str | None:
     """A model that rembg can run without a download, or None where rembg or its models are not here."""
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec("rembg") is None:
+    if not _has_rembg():
         return None
-    return next((name for name in _REMBG_MODELS if (_rembg_home() / f"{name}.onnx").is_file()), None)
+    return next((name for name in _REMBG_MODELS if any(p.is_file() for p in _rembg_places(name))), None)
 
 
-def _rembg_home() -> Path:
-    """Where rembg keeps its models."""
-    base = os.environ.get("XDG_DATA_HOME", "~")
-    return Path(os.environ.get("U2NET_HOME", os.path.join(base, ".u2net"))).expanduser()
+def _has_rembg() -> bool:
+    """Whether rembg can be imported: without onnxruntime it ends the process."""
+    return find_spec("rembg") is not None and find_spec("onnxruntime") is not None
+
+
+def _rembg_places(name: str) -> list[Path]:
+    """Where rembg looks for a model: in later versions in a folder per model, in earlier ones in one for all."""
+    data, own = os.environ.get("XDG_DATA_HOME"), os.environ.get("U2NET_HOME")
+    flat = own or os.path.join(data or "~", ".u2net")
+    home = own or os.environ.get("REMBG_HOME") or (os.path.join(data, "rembg") if data else "~/.rembg")
+    file = f"{name}.onnx"
+    return [Path(home, "models", name, file).expanduser(), Path(flat, file).expanduser()]
 
 
 def _why_no_rembg() -> str:
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec("rembg") is None:
-        return f"install rembg: {REMBG_INSTALL}, then its model: rembg d u2net"
-    return f"fetch a model of rembg ({_rembg_home()} has none of {', '.join(_REMBG_MODELS)}): rembg d u2net"
+    if not _has_rembg():
+        return f"install rembg: {REMBG_INSTALL}, then fetch a model: {REMBG_FETCH}"
+    return f"fetch a model of rembg (none of {', '.join(_REMBG_MODELS)} is here): {REMBG_FETCH}"
 
 
 def _with_rembg(rgba: Float[np.ndarray, "h w 4"], model: str, name: str) -> Float[np.ndarray, "h w 4"]:

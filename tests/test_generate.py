@@ -32,6 +32,7 @@ from mv3d.generation import (
     load_model,
     matted,
     network_dtype,
+    out_of_memory_explained,
     sample_latents,
 )
 from mv3d.models.lora import Lora, save_lora
@@ -430,6 +431,15 @@ def test_bad_weights(spoil, word, folder, chair, tmp_path, capsys):
     assert main(["generate", str(chair), "--model", str(model), "--out", str(out), "--device", "cpu"]) == 1
     error = capsys.readouterr().err
     assert word in error and error.count("\n") == 1 and not out.exists()
+    # With several photos it is said once: the model is the same for all.
+    second = photo(tmp_path / "second.png")
+    assert (
+        main(
+            ["generate", str(chair), str(second), "--model", str(model), "--out", str(out), "--device", "cpu"]
+        )
+        == 1
+    )
+    assert capsys.readouterr().err == error and not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -490,29 +500,63 @@ def test_no_image(tmp_path, folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "config", "ways"),
+    ("device", "error", "config", "ways"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), {}, "--offload model, then --decode-chunk 1"),
         (
+            "cuda",
+            torch.OutOfMemoryError("x"),
+            {},
+            "--offload model, then --decode-chunk 1, then fewer --views",
+        ),
+        (
+            "cuda",
+            torch.OutOfMemoryError("x"),
+            {"offload": "model", "dtype": "fp32"},
+            "--decode-chunk 1, then --dtype",
+        ),
+        (
+            "cuda",
             torch.OutOfMemoryError("x"),
             {"offload": "model", "decode_chunk": 1},
-            "try fewer --views",
+            "fewer --views, then a smaller",
         ),
         (
+            "cpu",
             RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-            {"offload": "model"},
-            "--decode-chunk 1",
+            {},
+            "--decode-chunk 1, then fewer",
         ),
+        ("cpu", MemoryError(), {"decode_chunk": 1}, "fewer --views, then a smaller model"),
     ],
 )
-def test_out_of_memory_says_what_to_try(error, config, ways, chair, loaded, monkeypatch, tmp_path):
-    def fails(*args, **kwargs):
-        raise error
+def test_out_of_memory_says_what_to_try(device, error, config, ways):
+    with pytest.raises(Mv3dError, match=f"out of memory on {device}; try {ways}"):
+        with out_of_memory_explained(GenerateConfig(**config), torch.device(device)):
+            raise error
 
-    monkeypatch.setattr(generation, "decode_frames", fails)
-    with pytest.raises(Mv3dError, match="out of memory") as caught:
-        generate_orbit(chair, GenerateConfig(device="cpu", **config), loaded)
-    assert ways in str(caught.value) and "--offload model" not in str(caught.value).replace(ways, "")
+
+def test_out_of_memory_of_one_photo_does_not_stop_the_others(chair, folder, tmp_path, monkeypatch, capsys):
+    decode, calls = generation.decode_frames, []
+
+    def fails_once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(generation, "decode_frames", fails_once)
+    command = [
+        "generate",
+        str(chair),
+        str(photo(tmp_path / "b.png")),
+        "--model",
+        str(folder),
+        "--device",
+        "cpu",
+    ]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert "out of memory on cpu; try --decode-chunk 1" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b"]
 
 
 def test_other_failures_are_not_called_out_of_memory(chair, loaded, monkeypatch):

@@ -124,8 +124,7 @@ def test_every_mode(mode, tmp_path):
 
 
 def test_colour_fallback_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rembg", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(preparation, "find_spec", lambda name: None)
     image = picture((64, 64), (16, 16, 48, 48), background=(240, 240, 240, 255))
     prepared = prepare_image(image, width=32)
     assert prepared.matting == "colour" and "pip install 'rembg[cpu]'" in prepared.warnings[0]
@@ -134,9 +133,10 @@ def test_colour_fallback_says_what_to_install(monkeypatch):
         prepare_image(image, width=32, matting="rembg")
 
 
-def test_rembg_with_its_model_here(monkeypatch, tmp_path):
+@pytest.mark.parametrize("place", ["u2net.onnx", "models/u2net/u2net.onnx"])
+def test_rembg_with_its_model_here(place, monkeypatch, tmp_path):
     fake = types.ModuleType("rembg")
-    fake.__spec__ = types.SimpleNamespace()
+    monkeypatch.setattr(preparation, "find_spec", lambda name: name)
     seen = []
     fake.new_session = seen.append
     mask = Image.new("L", (64, 64))
@@ -146,10 +146,11 @@ def test_rembg_with_its_model_here(monkeypatch, tmp_path):
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     photo = Image.effect_noise((64, 64), 80).convert("RGB")
     with pytest.raises(
-        InputError, match="rembg d u2net"
+        InputError, match="fetch a model of rembg"
     ):  # there, but without a model: the colours cannot do it
         prepare_image(photo, width=32)
-    (tmp_path / "u2net.onnx").write_bytes(b"")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_bytes(b"")
     prepared = prepare_image(photo, width=32, foreground_ratio=0.75)
     assert seen == ["u2net"] and prepared.matting == "rembg" and not prepared.warnings
     assert moments(prepared.rgba[..., 3])[0] == pytest.approx(24 * 12, rel=0.02)
@@ -160,6 +161,12 @@ def test_rembg_with_its_model_here(monkeypatch, tmp_path):
     fake.remove = fails
     with pytest.raises(InputError, match="broken"):
         prepare_image(photo, width=32)
+
+
+def test_rembg_without_its_runtime_is_not_imported(monkeypatch):
+    """It would end the process."""
+    monkeypatch.setattr(preparation, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    assert preparation.rembg_model() is None
 
 
 @pytest.mark.parametrize(
