@@ -301,7 +301,7 @@ def test_wrong_requests(latents, orbits, base, tmp_path, capsys):
         (quick("tiny"), latents, "", "give its folder as --base"),
         (quick(), tmp_path / "none", str(base), "--data"),
         (quick(), tmp_path, str(base), "orbits render or encode, or video clips"),
-        (quick(frames=5), latents, str(base), "divides the 8"),
+        (quick(frames=5), latents, str(base), "divides its 8"),
         (quick("tiny", vector="keep"), orbits, str(base), "--vector"),
     ):
         if "cuda" in words and torch.cuda.is_available():

@@ -6,7 +6,6 @@ are dealt out to the processes in turn, so one process and several see the same 
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 from mv3d.errors import InputError
 from mv3d.orbits.build import INDEX
 from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
-from mv3d.orbits.reading import OrbitStore, chosen_frames
 from mv3d.training.clips import ClipSet, is_clip_folder
 from mv3d.training.config import TrainConfig
 
@@ -39,11 +37,6 @@ class OrbitSamples:
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         self._set = OrbitSet(folder, OrbitSetConfig(frames=config.frames, seed=config.seed))
-        stored = _stored_frames(self._set.store)
-        if stored is not None:
-            chosen_frames(
-                stored, config.frames, 0
-            )  # says which numbers divide, before a reader warns of each sample
         self.kind = "latents" if self._set.store.latents else "pixels"
         self.sample = self._set.sample
 
@@ -54,15 +47,6 @@ class OrbitSamples:
     def licences(self) -> dict[str, int]:
         """Objects of each licence."""
         return dict(self._set.store.index.get("licences", {}))
-
-
-def _stored_frames(store: OrbitStore) -> int | None:
-    """Frames of the first sample; None where that one is broken."""
-    try:
-        document = json.loads(bytes(store.members(store.places[0])["json"]))
-        return len((document if store.latents else document["cameras"])["azimuths_deg"])
-    except (InputError, KeyError, TypeError, ValueError):
-        return None
 
 
 def open_samples(folder: Path, config: TrainConfig, size: tuple[int, int]) -> Samples:
