@@ -77,17 +77,18 @@ def test_eight_orbits_are_learned_by_heart(tmp_path):
     config = quick(
         "tiny",
         frames=VIEWS,
-        steps=700,
+        steps=400,
         batch=8,
         micro_batch=8,
         lr=2e-3,
         ema=0.99,
         channels=(64, 64),
-        autoencoder_steps=500,
+        autoencoder_steps=400,
         drop_image=0.0,
         drop_latent=0.0,
-        checkpoint_every=700,
+        checkpoint_every=100,
         log_every=50,
+        validate_every=100,
     )
     result = train(config, data, "", tmp_path / "run", progress=lambda *line: print(line))
     gain = mean_gain(result.files["model"], data, config, tmp_path / "sheet.png")
