@@ -5,7 +5,7 @@
 Both train every weight of a network of the same shape and vector (SVD's) from the same cached latents, with AdamW,
 clipped gradients and an average of the weights. Plain: diffusers' own `UNetSpatioTemporalConditionModel`,
 `EMAModel`, noise drawn on the device, a DataLoader over the same shards. Rounds alternate; a figure is the median over the
-rounds of the mean step, the first step of a round left out. The share of waiting for data is ours, with the readers in
+rounds of the median step, the first step of a round left out. The share of waiting for data is ours, with the readers in
 processes of their own.
 """
 
@@ -105,9 +105,9 @@ def plain_loop(config: TrainConfig, network: NetworkConfig, data: Path, device: 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         ema.step(unet.parameters())
-        float(loss)  # both loops wait for the device every step
+        float(loss.detach())  # both loops wait for the device every step
         times.append(time.perf_counter() - begun)
-    return statistics.mean(times[1:])
+    return statistics.median(times[1:])
 
 
 def our_loop(
@@ -120,7 +120,7 @@ def our_loop(
     batches = BatchMaker(config, scaling_factor=SCALE, device=device)
     done = train_loop(config, network.build(), samples, batches, out, accelerator=make_accelerator(config))
     steps = [line["seconds_per_step"] for line in read_log(out)]
-    return statistics.mean(steps[1:]), done.data_wait_share
+    return statistics.median(steps[1:]), done.data_wait_share
 
 
 def main() -> None:
