@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mv3d.api import generate as generate
     from mv3d.api import reconstruct as reconstruct
     from mv3d.errors import Mv3dError as Mv3dError
+    from mv3d.generate_config import GenerateConfig as GenerateConfig
     from mv3d.orbits.build import build_shards as build_shards
     from mv3d.orbits.config import OrbitConfig as OrbitConfig
     from mv3d.orbits.dataset import OrbitSet as OrbitSet
@@ -20,35 +22,45 @@ if TYPE_CHECKING:
     from mv3d.recon.views import Views as Views
     from mv3d.render.cameras import Cameras as Cameras
     from mv3d.render.mesh import Mesh as Mesh
+    from mv3d.training.config import TrainConfig as TrainConfig
+    from mv3d.training.run import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Cameras": "mv3d.render.cameras",
+    "GenerateConfig": "mv3d.generate_config",
     "Mesh": "mv3d.render.mesh",
     "Views": "mv3d.recon.views",
     "load_views": "mv3d.recon.readers",
     "ReconConfig": "mv3d.recon.config",
+    "generate": "mv3d.api",
     "reconstruct": "mv3d.api",
     "OrbitConfig": "mv3d.orbits.config",
     "OrbitSet": "mv3d.orbits.dataset",
     "build_shards": "mv3d.orbits.build",
     "encode_shards": "mv3d.orbits.encode",
+    "TrainConfig": "mv3d.training.config",
+    "train": "mv3d.training.run",
     "Mv3dError": "mv3d.errors",
 }
 __all__ = [
     "Cameras",
+    "GenerateConfig",
     "Mesh",
     "Mv3dError",
     "OrbitConfig",
     "OrbitSet",
     "ReconConfig",
+    "TrainConfig",
     "Views",
     "__version__",
     "build_shards",
     "encode_shards",
+    "generate",
     "load_views",
     "reconstruct",
+    "train",
 ]
 
 

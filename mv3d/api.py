@@ -1,14 +1,19 @@
-"""The Python API of the reconstruction: views or a path in, a mesh or files out."""
+"""The Python API: a photo in, views out; views or a path in, a mesh or files out."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from mv3d.errors import UsageError
+from mv3d.generate_config import GenerateConfig
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import RECORD, ReconResult, finished, refuse_other_results, run
 from mv3d.recon.readers import load_views
@@ -19,6 +24,33 @@ from mv3d.render.mesh import Mesh
 from mv3d.runs import sha256
 
 _OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
+
+
+def generate(image: str | Path | Image.Image, config: GenerateConfig | None = None, **settings: Any) -> Views:
+    """Posed views of the object in one photo: `mv3d.generate("chair.png", views=21, seed=0)`.
+
+    settings: fields of GenerateConfig, over those of `config`. What a user should know is issued as Python warnings.
+    For several photos load the model once: `mv3d.generation.load_model`, then `generate_views`.
+    Raises UsageError for settings out of range or a device that is not there, InputError for a photo or a model that
+    cannot be used.
+    """
+    from mv3d.generation import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
+
+    config = replace(config or GenerateConfig(), **checked_settings(settings))
+    return generate_views(image, config, load_model(config))
+
+
+def checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose names are fields of GenerateConfig. Raises UsageError with the nearest names for another."""
+    known = [f.name for f in fields(GenerateConfig)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2)
+            hint = (
+                f"; did you mean {' or '.join(near)}?" if near else f": expected some of {', '.join(known)}"
+            )
+            raise UsageError(f"generate: unknown setting {name}{hint}")
+    return settings
 
 
 def reconstruct(source: Views | str | Path, config: ReconConfig | None = None) -> Mesh:

@@ -23,6 +23,10 @@ from mv3d.errors import OutputError
 SCHEMA = 1
 _LIBRARIES = (
     "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
     "numpy",
     "scipy",
     "trimesh",

@@ -11,15 +11,19 @@ from typing import Any
 
 import tyro
 
+from mv3d.cli.generate import GenerateCommand, generate
 from mv3d.cli.recon import ReconCommand, recon
 from mv3d.errors import Mv3dError, UsageError
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+    "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
 }
 # Commands with commands of their own: what they do is loaded when one of them is called.
 _GROUPS: dict[str, tuple[str, str]] = {
+    "models": ("mv3d.cli.models", "the generator's weights: list, convert, info"),
     "orbits": ("mv3d.cli.orbits", "objects -> rendered orbits in training shards: select, fetch, render, …"),
+    "train": ("mv3d.cli.train", "orbit shards or video clips -> a model, or an adapter"),
 }
 
 

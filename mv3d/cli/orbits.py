@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from mv3d.cli.groups import Command, run_group
 from mv3d.cli.orbits_catalogue import (
     FetchCommand,
     GuardCommand,
@@ -222,7 +222,7 @@ def info(command: InfoCommand) -> int:
     return 1 if found.problems else 0
 
 
-COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+COMMANDS: dict[str, Command] = {
     "select": (SelectCommand, select_objects, "a catalogue -> a list of objects, by licence and size"),
     "fetch": (FetchCommand, fetch_objects, "a list -> files, with retries and checksums"),
     "guard": (GuardCommand, guard_list, "objects kept for evaluation -> hashes that keep them out"),
@@ -233,17 +233,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
 
 
 def orbits(arguments: list[str]) -> int:
-    """Run one of the commands below; the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        lines = ["usage: mv3d orbits COMMAND [options]", "", "Training data: from objects to shards.", ""]
-        lines += [f"  {name:10} {description}" for name, (_, _, description) in COMMANDS.items()]
-        print("\n".join([*lines, "", "mv3d orbits COMMAND --help lists the options."]))
-        return 0 if arguments else 2
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        raise UsageError(f"expected one of {', '.join(COMMANDS)}, got {name}; see mv3d orbits --help")
-    kind, run, description = COMMANDS[name]
-    return run(tyro.cli(kind, args=_joined(rest), prog=f"mv3d orbits {name}", description=description))
+    """Run one of the commands above; the exit code."""
+    return run_group("orbits", "Training data: from objects to shards.", COMMANDS, _joined(arguments))
 
 
 def _joined(arguments: list[str]) -> list[str]:

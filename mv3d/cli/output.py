@@ -33,7 +33,10 @@ class StageBars:
         if name != self._name:
             self.close()
             self._bar = tqdm(
-                total=100, desc=f"{name:>12}", file=sys.stderr, bar_format="{desc} {bar:30} {elapsed}"
+                total=100,
+                desc=f"{name:>12}",
+                file=sys.stderr,
+                bar_format="{desc} {bar:30} {elapsed}, {remaining} left",
             )
             self._name = name
         self._bar.n = round(100 * share)

@@ -1,0 +1,26 @@
+"""Commands with commands of their own: `mv3d orbits render`, `mv3d models convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tyro
+
+from mv3d.errors import UsageError
+
+Command = tuple[type, Callable[[Any], int], str]
+
+
+def run_group(group: str, title: str, commands: Mapping[str, Command], arguments: list[str]) -> int:
+    """Run one of a group's commands, or list them; the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = [f"usage: mv3d {group} COMMAND [options]", "", title, ""]
+        lines += [f"  {name:10} {description}" for name, (_, _, description) in commands.items()]
+        print("\n".join([*lines, "", f"mv3d {group} COMMAND --help lists the options."]))
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in commands:
+        raise UsageError(f"expected one of {', '.join(commands)}, got {name}; see mv3d {group} --help")
+    kind, run, description = commands[name]
+    return run(tyro.cli(kind, args=rest, prog=f"mv3d {group} {name}", description=description))

@@ -1,0 +1,162 @@
+"""`mv3d train`: orbit shards or video clips -> a model or an adapter."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from mv3d.cli.output import note, print_result
+from mv3d.errors import UsageError
+from mv3d.training.config import PRESETS, TrainConfig, preset
+
+_USUAL = "svd_mv"
+_HELP = """Train the generator, or adapters of it.
+
+mv3d train --data latents/ --base svd_xt --preset svd_mv --out run/
+
+mv3d train --data dynamic/ --static-data static/ --base svd_xt --preset sv3d_p --out run/
+
+mv3d train --data clips/ --base svd_xt --preset lora --out zoom/
+
+accelerate launch --config_file "$(mv3d train --print-config fsdp)" -m mv3d train ...
+
+The same command again goes on where it was cut off. The defaults below are those of --preset."""
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """The flags of `mv3d train`."""
+
+    data: Path
+    """Orbit shards (rendered or encoded), or a folder of video clips."""
+    base: str = ""
+    """A model folder, a name of `mv3d models list`, or a hub id. tiny needs none."""
+    out: Path = Path("train")
+    """Where the run lives: log, checkpoints, sheets, result."""
+    static_data: Path | None = None
+    """Static orbits of sv3d_p's first stage."""
+    config: TrainConfig = field(default_factory=TrainConfig)
+    dry_run: bool = False
+    """Print the resolved plan and stop."""
+    overwrite: bool = False
+    """Replace another run in --out."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def train(arguments: list[str]) -> int:
+    """Run the command; the exit code."""
+    if arguments[:1] == ["--print-config"]:
+        print(accelerate_config(arguments[1] if len(arguments) > 1 else ""))
+        return 0
+    chosen = preset(_asked_preset(arguments))
+    command = tyro.cli(
+        _with_defaults(chosen),
+        args=arguments,
+        prog="mv3d train",
+        description=_HELP,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return run(command)
+
+
+def run(command: TrainCommand) -> int:
+    """Train as parsed; the exit code."""
+    from mv3d.training.run import plan, train
+
+    if command.dry_run:
+        document = plan(command.config, command.data, command.base, command.out, command.static_data)
+        print_result([json.dumps(document, indent=2)], document, as_json=command.json)
+        return 0
+    lines = _Lines()
+    result = train(
+        command.config,
+        command.data,
+        command.base,
+        command.out,
+        static_data=command.static_data,
+        overwrite=command.overwrite,
+        progress=lines,
+    )
+    _leave_group()
+    if result.already_done:
+        note("done already: the same data and settings; use --overwrite to train again")
+    document: dict[str, Any] = {
+        "files": {name: str(path) for name, path in result.files.items()},
+        "already_done": result.already_done,
+        "report": result.report,
+    }
+    if lines.main:
+        print_result([str(path) for path in result.files.values()], document, as_json=command.json)
+    return 0
+
+
+def _leave_group() -> None:
+    """Of several processes: say goodbye before leaving, as their library asks."""
+    import torch.distributed as group
+
+    if group.is_available() and group.is_initialized():
+        group.destroy_process_group()
+
+
+def accelerate_config(name: str) -> Path:
+    """The path of a shipped configuration of accelerate: ddp or fsdp."""
+    folder = Path(__file__).parents[1] / "training"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise UsageError(f"--print-config: expected one of {', '.join(names)}, got {name or 'nothing'}")
+    return folder / f"{name}.yaml"
+
+
+def _asked_preset(arguments: list[str]) -> str:
+    """The preset decides the defaults of the other flags, so it is read before them."""
+    for place, argument in enumerate(arguments):
+        if argument == "--preset" and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if argument.startswith("--preset="):
+            return argument.partition("=")[2]
+    return _USUAL
+
+
+def _with_defaults(chosen: TrainConfig) -> Any:
+    """`TrainCommand` whose settings start from a preset."""
+    if chosen == PRESETS[_USUAL]:
+        return TrainCommand
+
+    @dataclass(frozen=True)
+    class Preset(TrainCommand):
+        config: TrainConfig = chosen
+
+    return Preset
+
+
+class _Lines:
+    """A line now and then on stderr, with what is left."""
+
+    def __init__(self) -> None:
+        import os
+        import time
+
+        self._begun, self._clock = time.monotonic(), time.monotonic
+        self.main = int(os.environ.get("RANK", "0")) == 0
+        self._last, self._first = 0.0, 0
+
+    def __call__(self, stage: str, done: int, total: int, line: dict[str, float]) -> None:
+        now = self._clock()
+        self._first = self._first or done
+        if now - self._last < (1 if sys.stderr.isatty() else 10) and done != total:
+            return
+        self._last = now
+        rate = (now - self._begun) / max(done - self._first, 1)
+        numbers = ", ".join(
+            f"{name} {line[name]:.4g}"
+            for name in ("loss", "autoencoder_loss", "data_wait_share")
+            if name in line
+        )
+        left = f", about {rate * (total - done) / 60:.0f} min left" if done > self._first else ""
+        note(f"{stage} {done}/{total}: {numbers}{left}")

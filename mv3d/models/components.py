@@ -1,0 +1,126 @@
+"""The three parts of a generator, built from their config.json: network, autoencoder, image encoder."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from mv3d.errors import InputError
+from mv3d.models.network import SVD, MultiViewUNet
+
+Autoencoder = AutoencoderKL | AutoencoderKLTemporalDecoder
+VAE_SD: dict[str, Any] = {
+    "_class_name": "AutoencoderKLTemporalDecoder",
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+}
+"""The autoencoder of Stable Diffusion, whose latents SVD and SV3D use."""
+CLIP_VIT_H: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "projection_dim": 1024,
+    "hidden_act": "gelu",
+}
+"""OpenCLIP's ViT-H/14."""
+_NOTES = ("_class_name", "_diffusers_version", "_name_or_path", "_use_default_values")
+
+
+def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
+    """The network of a config.json, ours or diffusers' own of SVD; and the config to write."""
+    kind = config.get("_class_name")
+    if kind not in ("MultiViewUNet", "UNetSpatioTemporalConditionModel"):
+        raise InputError(f"unet/config.json: expected a network of Stable Video Diffusion, got {kind}")
+    given = _known(config, MultiViewUNet, "unet")
+    if "vector_names" not in given:
+        width, each = (
+            given.get("projection_class_embeddings_input_dim", 768),
+            given.get("addition_time_embed_dim", 256),
+        )
+        if width != len(SVD.names) * each:
+            raise InputError(
+                f"unet/config.json: expected projection_class_embeddings_input_dim {len(SVD.names) * each} "
+                f"(fps, motion bucket and noise of {each} each), got {width}"
+            )
+        given |= {"vector_names": SVD.names, "vector_widths": (each,) * len(SVD.names)}
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return _made(MultiViewUNet, "unet", arguments), _written("MultiViewUNet", given)
+
+
+def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
+    """The autoencoder of a config.json; and the config to write."""
+    classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderKLTemporalDecoder": AutoencoderKLTemporalDecoder}
+    kind = config.get("_class_name")
+    if kind not in classes:
+        raise InputError(f"vae/config.json: expected one of {', '.join(classes)}, got {kind}")
+    given = _known(config, classes[kind], "vae")
+    levels = len(given.get("block_out_channels", ()))
+    given.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
+    if kind == "AutoencoderKL":
+        given.setdefault("up_block_types", ["UpDecoderBlock2D"] * levels)
+    return _made(classes[kind], "vae", given), _written(kind, given)
+
+
+def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProjection, dict[str, Any]]:
+    """The image encoder of a config.json; and the config to write."""
+    if config.get("model_type", "clip_vision_model") != "clip_vision_model":
+        raise InputError(
+            f"image_encoder/config.json: expected model_type clip_vision_model, got {config['model_type']}"
+        )
+    full = CLIPVisionConfig(**{key: value for key, value in config.items() if not key.startswith("_")})
+    kept = {key: getattr(full, key) for key in (*CLIP_VIT_H, "num_channels", "layer_norm_eps")}
+    return _made(CLIPVisionModelWithProjection, "image_encoder", {"config": full}), {
+        "model_type": "clip_vision_model"
+    } | kept
+
+
+def materialise_buffers(module: nn.Module) -> None:
+    """Give the image encoder, built on the meta device, the one buffer that files do not hold: the index of places."""
+    for name, buffer in list(module.named_buffers()):
+        if not buffer.is_meta:
+            continue
+        owner, _, leaf = name.rpartition(".")
+        if leaf != "position_ids":
+            raise InputError(f"{type(module).__name__}: cannot make the buffer {name}")
+        module.get_submodule(owner).register_buffer(
+            leaf, torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False
+        )
+
+
+def _known(config: dict[str, Any], kind: type, what: str) -> dict[str, Any]:
+    """The arguments in a config.json; one that the class does not take is an error, not a warning."""
+    takes = inspect.signature(kind.__init__).parameters
+    given = {key: value for key, value in config.items() if key not in _NOTES}
+    for key in given:
+        if key not in takes:
+            raise InputError(f"{what}/config.json: unknown field {key}")
+    return given
+
+
+def _made(kind: Callable[..., Any], what: str, arguments: dict[str, Any]) -> Any:
+    """Build a part; what the library says against its configuration becomes one sentence."""
+    try:
+        return kind(**arguments)
+    except (ValueError, TypeError, IndexError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{what}/config.json: does not describe a network that can be built ({reason})"
+        ) from error
+
+
+def _written(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps({"_class_name": kind} | given))

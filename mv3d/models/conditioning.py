@@ -1,0 +1,129 @@
+"""What the network is told about an orbit: the input image and the camera of every frame."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mv3d.errors import UsageError
+from mv3d.models.network import VectorConditioning
+
+SVD_FPS_ID = 6.0
+SVD_MOTION_BUCKET = 127.0
+
+
+@dataclass(frozen=True)
+class OrbitConditioning:
+    """The condition of one orbit, or of a batch of orbits.
+
+    cond_latent: the VAE's mean of the input image, NOT scaled by 0.18215; repeated over the frames.
+    image_embedding: CLIP's embedding of the input image. polars_rad: 90° - elevation, absolute. azimuths_rad:
+    relative to the input view. Angles of shape (frames,) hold for every orbit of the batch. cond_aug: the level of the
+    noise in cond_latent's image, one number or one per orbit. fps_id (frames per second - 1) and motion_bucket are
+    read by networks with SVD's vector alone.
+    """
+
+    cond_latent: Float[Tensor, "batch channels height width"]
+    image_embedding: Float[Tensor, "batch tokens context"]
+    polars_rad: Float[Tensor, " frames"] | Float[Tensor, "batch frames"]
+    azimuths_rad: Float[Tensor, " frames"] | Float[Tensor, "batch frames"]
+    cond_aug: float | Float[Tensor, " batch"] = 1e-5
+    fps_id: float = SVD_FPS_ID
+    motion_bucket: float = SVD_MOTION_BUCKET
+
+    def __post_init__(self) -> None:
+        if self.cond_latent.ndim != 4 or self.image_embedding.ndim != 3:
+            raise UsageError(
+                "conditioning: expected cond_latent (batch, channels, height, width) and image_embedding (batch, tokens, "
+                f"width), got {tuple(self.cond_latent.shape)} and {tuple(self.image_embedding.shape)}"
+            )
+        if len(self.image_embedding) != self.batch:
+            raise UsageError(
+                f"conditioning: expected {self.batch} image embeddings, one per latent, got {len(self.image_embedding)}"
+            )
+        if self.polars_rad.shape != self.azimuths_rad.shape:
+            raise UsageError(
+                f"conditioning: expected as many polar angles as azimuths, got {tuple(self.polars_rad.shape)} and "
+                f"{tuple(self.azimuths_rad.shape)}"
+            )
+        if self.polars_rad.ndim == 2 and len(self.polars_rad) != self.batch:
+            raise UsageError(
+                f"conditioning: expected angles of {self.batch} orbits, got {len(self.polars_rad)}"
+            )
+
+    @property
+    def batch(self) -> int:
+        return len(self.cond_latent)
+
+    @property
+    def frames(self) -> int:
+        return self.polars_rad.shape[-1]
+
+    def unconditional(self) -> OrbitConditioning:
+        """Guidance's other branch: no image, but the same camera and noise level (SV3D)."""
+        return replace(
+            self,
+            cond_latent=torch.zeros_like(self.cond_latent),
+            image_embedding=torch.zeros_like(self.image_embedding),
+        )
+
+    def to(self, device: torch.device | str) -> OrbitConditioning:
+        """The same on another device."""
+        return replace(
+            self,
+            cond_latent=self.cond_latent.to(device),
+            image_embedding=self.image_embedding.to(device),
+            polars_rad=self.polars_rad.to(device),
+            azimuths_rad=self.azimuths_rad.to(device),
+            cond_aug=self.cond_aug.to(device) if isinstance(self.cond_aug, Tensor) else self.cond_aug,
+        )
+
+    def numbers(self, vector: VectorConditioning) -> Float[Tensor, "batch frames numbers"]:
+        """The numbers that a network with this vector takes, float32."""
+        shape = (self.batch, self.frames)
+        device = self.cond_latent.device
+
+        def per_frame(value: Tensor | float) -> Tensor:
+            value = torch.as_tensor(value, dtype=torch.float32, device=device)
+            if value.ndim == 1 and value.shape[0] != self.frames:
+                raise UsageError(f"conditioning: expected {self.frames} angles, got {value.shape[0]}")
+            return value.expand(shape)
+
+        cond_aug = torch.as_tensor(self.cond_aug, dtype=torch.float32, device=device).reshape(-1, 1)
+        if len(cond_aug) not in (1, self.batch):
+            raise UsageError(
+                f"conditioning: expected 1 or {self.batch} values of cond_aug, got {len(cond_aug)}"
+            )
+        values = {
+            "fps": per_frame(self.fps_id),
+            "motion_bucket": per_frame(self.motion_bucket),
+            "cond_aug": cond_aug.expand(shape),
+            "elevation": math.pi / 2 - per_frame(self.polars_rad),
+            "polar": per_frame(self.polars_rad),
+            "azimuth": per_frame(self.azimuths_rad),
+        }
+        return torch.stack([values[name] for name in vector.names], dim=-1)
+
+
+def joined(first: OrbitConditioning, second: OrbitConditioning) -> OrbitConditioning:
+    """Two batches as one, in order."""
+
+    def angles(c: OrbitConditioning, value: Tensor) -> Tensor:
+        return value.expand(c.batch, c.frames)
+
+    def aug(c: OrbitConditioning) -> Tensor:
+        value = torch.as_tensor(c.cond_aug, dtype=torch.float32, device=c.cond_latent.device)
+        return value.reshape(-1).expand(c.batch)
+
+    return replace(
+        first,
+        cond_latent=torch.cat([first.cond_latent, second.cond_latent]),
+        image_embedding=torch.cat([first.image_embedding, second.image_embedding]),
+        polars_rad=torch.cat([angles(first, first.polars_rad), angles(second, second.polars_rad)]),
+        azimuths_rad=torch.cat([angles(first, first.azimuths_rad), angles(second, second.azimuths_rad)]),
+        cond_aug=torch.cat([aug(first), aug(second)]),
+    )

@@ -1,0 +1,265 @@
+"""Other people's checkpoints into our folder form, strictly and one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mv3d.errors import InputError, OutputError
+from mv3d.models.components import (
+    CLIP_VIT_H,
+    VAE_SD,
+    build_image_encoder,
+    build_unet,
+    build_vae,
+)
+from mv3d.models.folder import (
+    COMPONENTS,
+    ModelCard,
+    ModelInfo,
+    SamplerDefaults,
+    read_config,
+    read_json,
+    weights_path,
+    write_info,
+)
+from mv3d.models.network import SVD
+from mv3d.models.sgm import NETWORK_PREFIX, network_config, network_key_map
+from mv3d.models.sgm_parts import UNUSED, Piece, clip_pieces, has_temporal_decoder, vae_pieces
+from mv3d.models.weights import WeightsFile, check_keys, dtype_name, open_weights, write_weights
+from mv3d.runs import publish, sha256, staging, to_json
+
+SV3D_LICENCE_URL = "https://huggingface.co/stabilityai/sv3d/blob/main/LICENSE.md"
+SVD_LICENCE_URL = "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt/blob/main/LICENSE.md"
+SV3D_NETWORK: dict[str, Any] = {
+    "num_classes": "sequential",
+    "in_channels": 8,
+    "out_channels": 4,
+    "model_channels": 320,
+    "attention_resolutions": [4, 2, 1],
+    "num_res_blocks": 2,
+    "channel_mult": [1, 2, 4, 4],
+    "num_head_channels": 64,
+    "use_linear_in_transformer": True,
+    "transformer_depth": 1,
+    "context_dim": 1024,
+    "extra_ff_mix_layer": True,
+    "use_spatial_context": True,
+    "merge_strategy": "learned_with_images",
+    "video_kernel_size": [3, 1, 1],
+}
+"""The released SV3D networks in the original's terms, but for adm_in_channels, which the weights tell."""
+_KIND_OF_WIDTH = {256: "sv3d_u", 1280: "sv3d_p"}
+
+
+@dataclass(frozen=True)
+class OriginalParts:
+    """The shapes of an original checkpoint's three parts. The defaults are those of the released SV3D files."""
+
+    network: dict[str, Any]
+    vae: dict[str, Any]
+    image_encoder: dict[str, Any]
+
+
+SV3D_PARTS = OriginalParts(SV3D_NETWORK, VAE_SD, CLIP_VIT_H)
+
+
+def convert(
+    source: str | Path,
+    out_dir: str | Path,
+    *,
+    parts: OriginalParts = SV3D_PARTS,
+    dtype: torch.dtype | None = None,
+    base: str = "",
+    revision: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """Write `source` as a model folder. Returns the folder.
+
+    source: an original sv3d_u.safetensors or sv3d_p.safetensors, or a folder of Stable Video Diffusion in diffusers'
+    form. dtype: of the weights; by default as they are. Every key and shape is checked before the first byte is
+    written. Raises InputError that names what does not fit, OutputError where the folder cannot be written.
+    """
+    source, out = Path(source), Path(out_dir)
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise OutputError(f"{out}: is there already; use --overwrite to replace it")
+    if not source.exists():
+        raise InputError(f"{source}: expected a checkpoint or a folder, got nothing there")
+    with staging(out) as folder:
+        if source.is_dir():
+            info, card = _convert_diffusers(source, folder, dtype)
+        else:
+            info, card = _convert_original(source, folder, parts, dtype)
+        info = replace(info, base=base or info.base, revision=revision)
+        card = replace(card, base=base or card.base)
+        write_info(folder, info)
+        (folder / "README.md").write_text(card.text(), encoding="utf-8")
+        publish(folder, out, last="mv3d.json")
+    return out
+
+
+def _convert_original(
+    source: Path, folder: Path, parts: OriginalParts, dtype: torch.dtype | None
+) -> tuple[ModelInfo, ModelCard]:
+    with open_weights(source) as weights:
+        plans, kind = original_plan(weights, parts)
+        for component, plan in plans.items():
+            _write_component(weights, folder / component, COMPONENTS[component], plan, dtype)
+    digest = sha256(source)
+    title = {"sv3d_p": "SV3D_p for mv3d", "sv3d_u": "SV3D_u for mv3d"}[kind]
+    info = ModelInfo(
+        kind=kind,
+        base=source.name,
+        source_sha256=digest,
+        licence="stabilityai-sv3d",
+        licence_url=SV3D_LICENCE_URL,
+    )
+    card = ModelCard(
+        title=title,
+        licence="stabilityai-sv3d",
+        licence_url=SV3D_LICENCE_URL,
+        base="stabilityai/sv3d",
+        data="Objaverse renders by Stability AI (arXiv 2403.12008)",
+        notes=f"Converted from `{source.name}` (sha256 {digest}) without changing a value. The weights' licence is that of "
+        "their makers; read it before use.",
+    )
+    return info, card
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One component: its config.json, and for every key of ours the shape and the place in the source."""
+
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    pieces: dict[str, Piece]
+
+
+def original_plan(weights: WeightsFile, parts: OriginalParts) -> tuple[dict[str, _Plan], str]:
+    """What becomes of every key of an original checkpoint, and which SV3D it is.
+
+    Raises InputError that names each key which is missing, unknown or of another shape.
+    """
+    label = NETWORK_PREFIX + "label_emb.0.0.weight"
+    if label not in weights.keys:
+        raise InputError(
+            f"{weights.path}: not a checkpoint of SV3D: {label} is missing (it begins with {_first(weights)})"
+        )
+    width = weights.shape(label)[1]
+    if width not in _KIND_OF_WIDTH:
+        raise InputError(
+            f"{weights.path}: expected {label} of width 256 (SV3D_u) or 1280 (SV3D_p), got {width}"
+            + ("; for SVD take the folder in diffusers' form" if width == SVD.total_width else "")
+        )
+    config = network_config(parts.network | {"adm_in_channels": width})
+    with torch.device("meta"):
+        unet = config.build()
+        temporal = has_temporal_decoder(weights.keys)
+        vae, vae_config = build_vae(parts.vae | _vae_class(temporal))
+        encoder, encoder_config = build_image_encoder(parts.image_encoder)
+    unet_shapes, vae_shapes, encoder_shapes = (_shapes(m) for m in (unet, vae, encoder))
+    names = network_key_map(config, unet_shapes)
+    unet_pieces = {key: Piece(NETWORK_PREFIX + names[key], shape) for key, shape in unet_shapes.items()}
+    plans = {
+        "unet": _Plan(_plain(dict(unet.config)), unet_shapes, unet_pieces),
+        "vae": _Plan(vae_config, vae_shapes, vae_pieces(vae_shapes)),
+        "image_encoder": _Plan(encoder_config, encoder_shapes, clip_pieces(encoder_shapes)),
+    }
+    expected = {piece.key: piece.shape for plan in plans.values() for piece in plan.pieces.values()}
+    found = {key: weights.shape(key) for key in weights.keys if not UNUSED.match(key)}
+    check_keys(weights.path, expected, found, what=_KIND_OF_WIDTH[width].replace("sv3d", "SV3D"))
+    return plans, _KIND_OF_WIDTH[width]
+
+
+def _convert_diffusers(source: Path, folder: Path, dtype: torch.dtype | None) -> tuple[ModelInfo, ModelCard]:
+    """Stable Video Diffusion's own folder: the same weights, checked, with our description."""
+    builders: dict[str, Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]]] = {
+        "unet": build_unet,
+        "vae": build_vae,
+        "image_encoder": build_image_encoder,
+    }
+    frames, name = 25, source.name
+    for component, build in builders.items():
+        config = read_config(source / component)
+        with torch.device("meta"):
+            module, written = build(config)
+        shapes = _shapes(module)
+        path = weights_path(source, component)
+        with open_weights(path) as weights:
+            # transformers once stored this index among the weights; it is counted anew.
+            found = {key: weights.shape(key) for key in weights.keys if not key.endswith(".position_ids")}
+            check_keys(
+                path, shapes, found, what=f"the {component.replace('_', ' ')} that its config.json describes"
+            )
+            pieces = {key: Piece(key, shape) for key, shape in shapes.items()}
+            _write_component(
+                weights, folder / component, COMPONENTS[component], _Plan(written, shapes, pieces), dtype
+            )
+        if component == "unet":
+            frames = int(written["num_frames"])
+    if (source / "model_index.json").exists():
+        name = read_json(source / "model_index.json").get("_name_or_path") or name
+    info = ModelInfo(
+        kind="svd",
+        num_frames=frames,
+        resolution=1024,
+        height=576,
+        sampler=SamplerDefaults(steps=25, guidance_max=3.0, guidance_shape="linear", cond_aug=0.02),
+        base=name,
+        licence="stable-video-diffusion-community",
+        licence_url=SVD_LICENCE_URL,
+    )
+    card = ModelCard(
+        title="Stable Video Diffusion for mv3d",
+        licence="stable-video-diffusion-community",
+        licence_url=SVD_LICENCE_URL,
+        base=name,
+        data="Stability AI's video collection (arXiv 2311.15127)",
+        notes="Converted without changing a value. It takes no camera: it is a base for `mv3d train`. The weights' licence is "
+        "that of their makers; read it before use.",
+    )
+    return info, card
+
+
+def _write_component(
+    weights: WeightsFile, folder: Path, name: str, plan: _Plan, dtype: torch.dtype | None
+) -> None:
+    folder.mkdir()
+    stored = {key: weights.dtype(piece.key) for key, piece in plan.pieces.items()}
+    dtypes = {
+        key: dtype_name(dtype) if dtype is not None and value in ("F64", "F32", "F16", "BF16") else value
+        for key, value in stored.items()
+    }
+
+    def read(key: str) -> Tensor:
+        piece = plan.pieces[key]
+        value = piece.take(weights.tensor(piece.key), plan.shapes[key])
+        return value if dtype is None or not value.is_floating_point() else value.to(dtype)
+
+    write_weights(folder / name, plan.shapes, dtypes, read)
+    (folder / "config.json").write_text(to_json(plan.config), encoding="utf-8")
+
+
+def _vae_class(temporal: bool) -> dict[str, Any]:
+    if temporal:
+        return {"_class_name": "AutoencoderKLTemporalDecoder"}
+    return {"_class_name": "AutoencoderKL", "use_post_quant_conv": False}
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if not key.startswith("_")}
+    return json.loads(json.dumps({"_class_name": "MultiViewUNet"} | kept))
+
+
+def _first(weights: WeightsFile) -> str:
+    return weights.keys[0] if weights.keys else "nothing"

@@ -1,0 +1,85 @@
+"""Between pixels and what the network reads and writes: image embedding, conditioning latent, decoded frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from jaxtyping import Float
+from kornia.geometry.transform import resize
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from mv3d.errors import UsageError
+from mv3d.models.components import Autoencoder
+
+# OpenAI's CLIP normalisation, which OpenCLIP keeps (Radford et al. 2021).
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@torch.no_grad()
+def embed_image(
+    encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch 1 context"]:
+    """CLIP's embedding of images in [0, 1], float32: resized to the encoder's side, bicubic with blur, as SVD does."""
+    side: Any = encoder.config.image_size
+    small = resize(
+        image.to(torch.float32), (side, side), interpolation="bicubic", align_corners=True, antialias=True
+    )
+    mean, std = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (_CLIP_MEAN, _CLIP_STD))
+    embeds = encoder(pixel_values=((small - mean) / std).to(encoder.dtype)).image_embeds
+    return embeds.to(torch.float32)[:, None]
+
+
+@torch.no_grad()
+def encode_condition(
+    vae: Autoencoder,
+    image: Float[Tensor, "batch 3 height width"],
+    *,
+    cond_aug: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch 4 h w"]:
+    """The conditioning latent of images in [0, 1], float32: the mean, NOT scaled, of the image with noise of level cond_aug.
+
+    generator: of the noise, on the CPU; needed where cond_aug is not 0.
+    """
+    pixels = image.to(torch.float32) * 2 - 1
+    if cond_aug > 0:
+        if generator is None:
+            raise UsageError("encode_condition: expected a generator for the noise, got none")
+        pixels = pixels + cond_aug * torch.randn(pixels.shape, generator=generator).to(pixels.device)
+    return vae.encode(pixels.to(vae.dtype), return_dict=False)[0].mode().to(torch.float32)
+
+
+@torch.no_grad()
+def encode_frames(
+    vae: Autoencoder, frames: Float[Tensor, "frames 3 height width"], *, chunk: int = 8
+) -> Float[Tensor, "frames 4 h w"]:
+    """Scaled target latents of frames in [0, 1], float32: what the network learns to denoise."""
+    parts = [encode_condition(vae, part) for part in frames.split(_positive(chunk))]
+    return torch.cat(parts) * vae.config["scaling_factor"]
+
+
+@torch.no_grad()
+def decode_frames(
+    vae: Autoencoder, latents: Float[Tensor, "frames 4 h w"], *, chunk: int = 8
+) -> Float[Tensor, "frames 3 height width"]:
+    """Frames in [0, 1], float32, of scaled latents, `chunk` of them at a time: fewer need less memory.
+
+    A temporal decoder smooths over the frames of one chunk, so that its result depends a little on `chunk`.
+    """
+    decoded = []
+    for part in (latents / vae.config["scaling_factor"]).to(vae.dtype).split(_positive(chunk)):
+        extra: dict[str, Any] = (
+            {"num_frames": len(part)} if isinstance(vae, AutoencoderKLTemporalDecoder) else {}
+        )
+        decoded.append(vae.decode(part, return_dict=False, **extra)[0].to(torch.float32))
+    return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
+
+
+def _positive(chunk: int) -> int:
+    if chunk < 1:
+        raise UsageError(f"--decode-chunk: expected at least 1, got {chunk}")
+    return chunk

@@ -1,0 +1,159 @@
+"""The folder form of a model: safetensors and JSON per component, `mv3d.json` over them, and a model card.
+
+model/
+  mv3d.json          what the network takes and how it is sampled
+  README.md          the model card: base, licence, data, seed, metrics
+  unet/              config.json, diffusion_pytorch_model.safetensors
+  vae/               config.json, diffusion_pytorch_model.safetensors
+  image_encoder/     config.json, model.safetensors
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mv3d.errors import InputError
+from mv3d.runs import to_json, write_text
+
+SCHEMA = 1
+INFO_FILE = "mv3d.json"
+COMPONENTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "image_encoder": "model.safetensors",
+}
+
+
+@dataclass(frozen=True)
+class SamplerDefaults:
+    """How the model is sampled unless asked otherwise."""
+
+    steps: int = 50
+    sampler: str = "euler"
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+    rho: float = 7.0
+    guidance_min: float = 1.0
+    guidance_max: float = 2.5
+    guidance_shape: str = "triangular"
+    """triangular: min - max - min over the orbit. linear: min to max."""
+    cond_aug: float = 1e-5
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What `mv3d.json` holds."""
+
+    kind: str
+    """sv3d_p, sv3d_u, svd_mv, svd, or a name of one's own."""
+    num_frames: int = 21
+    resolution: int = 576
+    """Side of the square images, pixels; a side that is not square in `height`."""
+    height: int | None = None
+    fov_deg: float = 33.8
+    elevations_deg: tuple[float, float] = (-89.0, 89.0)
+    """Range of elevations that the model was trained for."""
+    sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
+    base: str = ""
+    """Hub id or file that the weights come from."""
+    revision: str = ""
+    source_sha256: str = ""
+    licence: str = ""
+    licence_url: str = ""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a reader of the weights has to know; becomes README.md."""
+
+    title: str
+    licence: str
+    licence_url: str = ""
+    base: str = ""
+    data: str = ""
+    seed: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: str = ""
+
+    def text(self) -> str:
+        """Markdown with the hub's front matter."""
+        front = ["---", "library_name: mv3d", "pipeline_tag: image-to-3d"]
+        front += [f"license: {self.licence}"] if not self.licence_url else ["license: other"]
+        if self.licence_url:
+            front += [f"license_name: {self.licence}", f"license_link: {self.licence_url}"]
+        front += [f"base_model: {self.base}"] if self.base else []
+        lines = [*front, "---", "", f"# {self.title}", ""]
+        rows = {
+            "Base": self.base or "none: trained from random weights",
+            "Licence": f"{self.licence} ({self.licence_url})" if self.licence_url else self.licence,
+            "Data": self.data or "not recorded",
+            "Seed": "none" if self.seed is None else str(self.seed),
+        }
+        lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+        if self.metrics:
+            lines += ["", "| metric | value |", "|---|---|"]
+            lines += [f"| {name} | {value:g} |" for name, value in self.metrics.items()]
+        if self.notes:
+            lines += ["", self.notes]
+        lines += ["", "Use it with `mv3d generate IMAGE --model THIS_FOLDER`.", ""]
+        return "\n".join(lines)
+
+
+def write_info(folder: Path, info: ModelInfo) -> None:
+    """Write `mv3d.json`."""
+    write_text(folder / INFO_FILE, to_json({"schema": SCHEMA} | dataclasses.asdict(info)))
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """Read `mv3d.json`. Raises InputError where the folder is no model, is of a later version, or has unknown fields."""
+    path = folder / INFO_FILE
+    document = read_json(path)
+    if document.pop("schema", None) != SCHEMA:
+        raise InputError(f"{path}: expected schema {SCHEMA}; it was written by another version of mv3d")
+    sampler = document.pop("sampler", {})
+    try:
+        if "elevations_deg" in document:
+            low, high = document["elevations_deg"]
+            document["elevations_deg"] = (float(low), float(high))
+        return ModelInfo(**document, sampler=SamplerDefaults(**sampler))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a description of a model ({error})") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError where it is missing or broken."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    return document
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A component's config.json. Raises InputError where the component is not there."""
+    if not folder.is_dir():
+        raise InputError(f"{folder.parent}: expected a folder {folder.name} in the model, got none")
+    return read_json(folder / "config.json")
+
+
+def weights_path(folder: Path, component: str) -> Path:
+    """Of a component's weights; a file of the fp16 variant where there is no other."""
+    name = COMPONENTS[component]
+    path = folder / component / name
+    variant = path.with_name(name.replace(".safetensors", ".fp16.safetensors"))
+    if path.exists() or not variant.exists():
+        pickle = path.with_suffix(".bin")
+        if not path.exists() and pickle.exists():
+            raise InputError(
+                f"{path.parent}: has its weights only as a pickle ({pickle.name}); fetch {name} of the same model"
+            )
+        return path
+    return variant

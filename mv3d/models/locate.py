@@ -1,0 +1,159 @@
+"""Models by name: a folder, `default`, an alias of a released model, or a hub id.
+
+Imports neither torch nor diffusers before something has to be converted: a wrong name is told at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mv3d.errors import InputError, OutputError
+from mv3d.models.folder import INFO_FILE
+from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_cache_dir, default_hint
+
+_REPO_FILES = ["*.json", "*.safetensors", "*.md"]
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """Where a model lies and where it came from."""
+
+    folder: Path
+    name: str
+    """As it was asked for."""
+    revision: str = ""
+    """The hub's commit, or empty for a folder."""
+
+
+def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | None = None) -> ResolvedModel:
+    """The folder of a model by path, `default`, alias (sv3d_u, sv3d_p, svd, svd_xt) or hub id.
+
+    What the hub has in the original's form is converted once into `cache_dir` (by default ~/.cache/mv3d, or below
+    XDG_CACHE_HOME). Raises InputError with the command to run or the page to open where it cannot be had, OutputError
+    where a cache cannot be written.
+    """
+    text, path = str(name), Path(name)
+    if path.is_dir():
+        return ResolvedModel(_model_folder(path), text)
+    if path.is_file():
+        raise InputError(
+            f"{path}: expected a model folder, got a file; make one with: mv3d models convert {path} OUT"
+        )
+    if text == "default":
+        if not (DEFAULT_FOLDER / INFO_FILE).exists():
+            raise InputError(f"model default: {default_hint()}")
+        return ResolvedModel(DEFAULT_FOLDER, text)
+    if text in ALIASES:
+        alias = ALIASES[text]
+        return _from_hub(text, alias.repo, alias.file, revision, cache_dir)
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
+        raise InputError(f"model {text}: {_nothing_there(text)}")
+    return _from_hub(text, text, None, revision, cache_dir)
+
+
+def _nothing_there(text: str) -> str:
+    known = ["default", *ALIASES]
+    near = difflib.get_close_matches(text, known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{hint}expected a folder, a hub id (owner/name) or one of {', '.join(known)}, got nothing by that name"
+
+
+def _model_folder(path: Path) -> Path:
+    if (path / INFO_FILE).exists():
+        return path
+    if (path / "model_index.json").exists():
+        raise InputError(
+            f"{path}: a folder in diffusers' form; make one of ours with: mv3d models convert {path} OUT"
+        )
+    raise InputError(f"{path}: expected a model folder with {INFO_FILE}, got none in it")
+
+
+def _from_hub(
+    name: str, repo: str, file: str | None, revision: str | None, cache_dir: Path | None
+) -> ResolvedModel:
+    import huggingface_hub  # noqa: PLC0415 - reads its environment when imported
+
+    command = (
+        f"hf download {repo}" + (f" {file}" if file else "") + (f" --revision {revision}" if revision else "")
+    )
+    if file is not None:
+        fetched = Path(
+            _hub(lambda: huggingface_hub.hf_hub_download(repo, file, revision=revision), repo, command)
+        )
+        commit = fetched.parent.name
+    else:
+        fetched = Path(
+            _hub(
+                lambda: huggingface_hub.snapshot_download(
+                    repo, revision=revision, allow_patterns=_REPO_FILES
+                ),
+                repo,
+                command,
+            )
+        )
+        commit = fetched.name
+        if (fetched / INFO_FILE).exists():
+            return ResolvedModel(fetched, name, commit)
+        if not (fetched / "model_index.json").exists():
+            raise InputError(
+                f"model {name}: neither a model of mv3d ({INFO_FILE}) nor one in diffusers' form is at {repo}"
+            )
+    target = (cache_dir or default_cache_dir()) / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
+    if not (target / INFO_FILE).exists():
+        from mv3d.models.convert import convert  # noqa: PLC0415 - torch loads here, not for a wrong name
+
+        try:
+            convert(fetched, target, base=repo, revision=commit, overwrite=True)
+        except OutputError as error:
+            raise OutputError(
+                f"model {name}: cannot be kept converted in {target.parent} ({error.__cause__ or error}); free some space, set "
+                "XDG_CACHE_HOME to another folder, or convert it yourself: mv3d models convert"
+            ) from error
+    return ResolvedModel(target, name, commit)
+
+
+def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:
+    """Fetch, and turn each way to fail into one sentence with the way out."""
+    from huggingface_hub import errors  # noqa: PLC0415 - as above
+
+    try:
+        return fetch()
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"model {repo}: its makers ask you to accept their licence first: open https://huggingface.co/{repo}, accept, "
+            "then run: hf auth login"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(
+            f"model {repo}: the hub has no such revision; see https://huggingface.co/{repo}/commits"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"model {repo}: {_nothing_there(repo)} on the hub; for a private one run: hf auth login"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise InputError(
+            f"model {repo}: not in the cache, and the hub cannot be reached; with a connection run: {command}"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise InputError(
+            f"model {repo}: the hub has no such file there; it was asked for by: {command}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise InputError(f"model {repo}: not a hub id (owner/name): {error}") from error
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError) as error:
+        raise InputError(
+            f"model {repo}: not in the cache, and the hub cannot be reached ({type(error).__name__}); with a connection "
+            f"run: {command}"
+        ) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OutputError(
+            f"model {repo}: the cache cannot be written ({error.strerror}: {error.filename}); free some space or set HF_HOME "
+            "to another folder"
+        ) from error

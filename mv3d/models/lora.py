@@ -1,0 +1,211 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): put into a network to train, saved small, merged to generate.
+
+File: safetensors with `MODULE.lora_A.weight` (rank, in) and `MODULE.lora_B.weight` (out, rank), PEFT's names, and
+`PARAMETER.diff` for layers that were trained in full; the metadata hold rank, alpha and what it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mv3d.errors import InputError, UsageError
+from mv3d.models.weights import open_weights
+
+METADATA_KEY = "mv3d_lora"
+_PEFT_PREFIXES = ("base_model.model.", "unet.")
+_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter: the weight's change is (alpha/rank)·up @ down, or `diffs` itself."""
+
+    down: dict[str, Float[Tensor, "rank in"]]
+    up: dict[str, Float[Tensor, "out rank"]]
+    alpha: float
+    diffs: dict[str, Tensor] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> int:
+        return next((len(value) for value in self.down.values()), 0)
+
+    def delta(self, module: str) -> Float[Tensor, "out in"]:
+        """The change of a module's weight at full strength, float32."""
+        down, up = self.down[module].float(), self.up[module].float()
+        return (self.alpha / len(down)) * (up @ down)
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trainable low-rank change beside it; at first the change is zero."""
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.scale = alpha / rank
+        bound = 1 / math.sqrt(base.in_features)
+        start = torch.rand(rank, base.in_features, generator=generator) * 2 * bound - bound
+        # float32 whatever the base: small steps vanish in half precision.
+        self.lora_A = nn.Parameter(start.to(base.weight.device))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        change = (x.to(self.lora_A.dtype) @ self.lora_A.T) @ self.lora_B.T
+        return self.base(x) + (self.scale * change).to(x.dtype)
+
+
+def temporal_attention_modules(unet: nn.Module) -> list[str]:
+    """Names of the projections of all temporal attention: where SVD's camera-motion adapters go (arXiv 2311.15127, D.4.2)."""
+    return [
+        name
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear)
+        and ".temporal_transformer_blocks." in name
+        and name.endswith(_PROJECTIONS)
+    ]
+
+
+def camera_modules(unet: nn.Module) -> list[str]:
+    """Names of the layers that read the camera."""
+    return [
+        name
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith("add_embedding.")
+    ]
+
+
+def inject_lora(
+    unet: nn.Module, modules: Iterable[str], *, rank: int, alpha: float, generator: torch.Generator
+) -> list[nn.Parameter]:
+    """Freeze a network and put adapters at the named linear layers, in place. Returns the parameters to train.
+
+    generator: of the initial values, on the CPU.
+    """
+    if rank < 1:
+        raise UsageError(f"--rank: expected at least 1, got {rank}")
+    unet.requires_grad_(False)
+    parameters: list[nn.Parameter] = []
+    for name in modules:
+        owner, _, leaf = name.rpartition(".")
+        layer = _submodule(unet, name)
+        if not isinstance(layer, nn.Linear):
+            raise InputError(f"adapter: expected a linear layer at {name}, got {type(layer).__name__}")
+        adapter = LoraLinear(layer, rank, alpha, generator)
+        setattr(unet.get_submodule(owner), leaf, adapter)
+        parameters += [adapter.lora_A, adapter.lora_B]
+    return parameters
+
+
+def extract_lora(unet: nn.Module, *, metadata: dict[str, Any] | None = None) -> Lora:
+    """The adapters in a network, as values."""
+    adapters = {name: module for name, module in unet.named_modules() if isinstance(module, LoraLinear)}
+    if not adapters:
+        raise UsageError("adapter: expected a network with adapters, got one without; call inject_lora first")
+    first = next(iter(adapters.values()))
+    return Lora(
+        down={name: a.lora_A.detach().cpu().clone() for name, a in adapters.items()},
+        up={name: a.lora_B.detach().cpu().clone() for name, a in adapters.items()},
+        alpha=first.scale * len(first.lora_A),
+        metadata=metadata or {},
+    )
+
+
+def save_lora(path: str | Path, lora: Lora) -> None:
+    """Write an adapter aside, then rename."""
+    from safetensors.torch import save_file  # noqa: PLC0415 - writing alone needs it
+
+    path = Path(path)
+    tensors = {f"{name}.lora_A.weight": value.contiguous() for name, value in lora.down.items()}
+    tensors |= {f"{name}.lora_B.weight": value.contiguous() for name, value in lora.up.items()}
+    tensors |= {f"{name}.diff": value.contiguous() for name, value in lora.diffs.items()}
+    record = {"rank": lora.rank, "alpha": lora.alpha} | lora.metadata
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(tensors, part, metadata={"format": "pt", METADATA_KEY: json.dumps(record)})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_lora(path: str | Path) -> Lora:
+    """Read an adapter: ours, or one that PEFT saved of the same network. Raises InputError as `open_weights` does."""
+    path = Path(path)
+    down: dict[str, Tensor] = {}
+    up: dict[str, Tensor] = {}
+    diffs: dict[str, Tensor] = {}
+    with open_weights(path) as weights:
+        for key in weights.keys:
+            name = key
+            for prefix in _PEFT_PREFIXES:
+                name = name.removeprefix(prefix)
+            for suffix, store in ((".lora_A.weight", down), (".lora_B.weight", up), (".diff", diffs)):
+                if name.endswith(suffix):
+                    store[name.removesuffix(suffix)] = weights.tensor(key)
+                    break
+            else:
+                raise InputError(f"{path}: not an adapter: unknown key {key}")
+        try:
+            record = json.loads(weights.metadata.get(METADATA_KEY, "{}"))
+        except ValueError as error:
+            raise InputError(f"{path}: its metadata are not JSON ({error})") from error
+    if down.keys() != up.keys():
+        odd = sorted(down.keys() ^ up.keys())[0]
+        raise InputError(f"{path}: not a whole adapter: {odd} has one of lora_A and lora_B alone")
+    if not down and not diffs:
+        raise InputError(f"{path}: not an adapter: it is empty")
+    rank = next((len(value) for value in down.values()), 1)
+    return Lora(down, up, float(record.pop("alpha", rank)), diffs, record)
+
+
+@torch.no_grad()
+def merge_loras(unet: nn.Module, loras: Sequence[tuple[Lora, float]]) -> None:
+    """Add adapters, each with its weight, to a network's own weights in place: it then costs nothing to use them.
+
+    Raises InputError that names the layer where an adapter is of another network; then nothing is changed.
+    """
+    changes: dict[str, Tensor] = {}
+    parameters = dict(unet.named_parameters())
+    for lora, weight in loras:
+        if not math.isfinite(weight):
+            raise UsageError(f"--lora: expected a finite weight, got {weight}")
+        deltas = {f"{name}.weight": lora.delta(name) for name in lora.down}
+        deltas |= {name: value.float() for name, value in lora.diffs.items()}
+        for name, delta in deltas.items():
+            if name not in parameters:
+                raise InputError(f"adapter: of another network: it changes {name}, which this one lacks")
+            if parameters[name].shape != delta.shape:
+                raise InputError(
+                    f"adapter: of another network: expected {name} of shape {tuple(parameters[name].shape)}, got "
+                    f"{tuple(delta.shape)}"
+                )
+            changes[name] = changes.get(name, torch.zeros_like(delta)) + weight * delta
+    for name, delta in changes.items():
+        value = parameters[name]
+        value.copy_((value.float() + delta.to(value.device)).to(value.dtype))
+
+
+def parse_lora_argument(text: str) -> tuple[Path, float]:
+    """`FILE` or `FILE:WEIGHT` of the command line."""
+    path, _, weight = text.rpartition(":")
+    if path and not Path(text).exists():
+        try:
+            return Path(path), float(weight)
+        except ValueError:
+            pass  # a colon in the name itself, as in C:\file
+    return Path(text), 1.0
+
+
+def _submodule(unet: nn.Module, name: str) -> nn.Module:
+    try:
+        return unet.get_submodule(name)
+    except AttributeError as error:
+        raise InputError(f"adapter: the network has no layer {name}") from error

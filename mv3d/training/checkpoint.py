@@ -1,0 +1,108 @@
+"""Checkpoints that are whole or not there.
+
+checkpoints/00001000/
+  weights.safetensors   the trained weights
+  ema.safetensors       their average, where one is kept
+  optimizer.pt          tensors and numbers alone: read with weights_only
+  checkpoint.json       step, and size and hash of the others; written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mv3d.errors import InputError, OutputError
+from mv3d.runs import sha256, to_json
+
+SCHEMA = 1
+_RECORD = "checkpoint.json"
+_PART = ".part-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after `step` steps."""
+
+    step: int
+    weights: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    optimizer: dict[str, Any]
+
+
+def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write aside, rename, and remove all but the last `keep`. Raises OutputError where it cannot be written."""
+    name = f"{checkpoint.step:08d}"
+    aside, target = root / f"{_PART}{name}", root / name
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save_file(_plain(checkpoint.weights), aside / "weights.safetensors")
+        if checkpoint.ema is not None:
+            save_file(_plain(checkpoint.ema), aside / "ema.safetensors")
+        torch.save(checkpoint.optimizer, aside / "optimizer.pt")
+        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(aside.iterdir())}
+        record = {"schema": SCHEMA, "step": checkpoint.step, "files": files}
+        (aside / _RECORD).write_text(to_json(record), encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(aside, target)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror}); free some space and give the same command again"
+        ) from error
+    for old in _folders(root)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def read_latest(root: Path) -> Checkpoint | None:
+    """The last whole checkpoint, or None. One that is cut off or damaged is warned of and the one before it taken."""
+    for folder in reversed(_folders(root)):
+        try:
+            return _read(folder)
+        except InputError as error:
+            warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=2)
+    return None
+
+
+def _read(folder: Path) -> Checkpoint:
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        step, files = int(record["step"]), dict(record["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: not a whole checkpoint ({error})") from error
+    if record.get("schema") != SCHEMA:
+        raise InputError(f"{folder}: expected a checkpoint of schema {SCHEMA}, got {record.get('schema')}")
+    for name, known in files.items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else 0
+        if size != known["bytes"]:
+            raise InputError(f"{path}: cut off: expected {known['bytes']} bytes, got {size}")
+        if sha256(path) != known["sha256"]:
+            raise InputError(f"{path}: damaged: its content is not what was written")
+    if not {"weights.safetensors", "optimizer.pt"} <= files.keys():
+        raise InputError(f"{folder}: not a whole checkpoint: weights or optimiser are missing")
+    return Checkpoint(
+        step,
+        load_file(folder / "weights.safetensors"),
+        load_file(folder / "ema.safetensors") if "ema.safetensors" in files else None,
+        torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
+    )
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.glob("[0-9]*") if p.is_dir()) if root.is_dir() else []
+
+
+def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -1,0 +1,110 @@
+"""Plain video clips as training samples, for adapters of camera motion (SVD, arXiv 2311.15127, section 4.3.1).
+
+A clip has no camera: its angles are zero, and its first frame is the input view.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from mv3d.errors import InputError
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
+
+
+def is_clip_folder(folder: Path) -> bool:
+    """Whether any video lies in it."""
+    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+
+
+class ClipSet:
+    """The clips of a folder; sample g is a clip and a start in it, drawn by the seed.
+
+    A sample: `images` (n, h, w, 3) uint8, cropped around the middle to the shape of the network's pictures; angles of
+    zero. Raises InputError where no clip is long enough; single ones that cannot be used are left out with a warning.
+    """
+
+    kind = "clips"
+
+    def __init__(self, folder: Path, *, frames: int, size: tuple[int, int], seed: int) -> None:
+        self._frames, self._size, self._seed = frames, size, seed
+        self._clips: list[tuple[Path, int]] = []
+        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+            try:
+                count = count_frames(path)
+            except InputError as error:
+                warnings.warn(f"left out: {error}", stacklevel=2)
+                continue
+            if count < frames:
+                warnings.warn(
+                    f"left out: {path}: expected at least {frames} frames, got {count}", stacklevel=2
+                )
+                continue
+            self._clips.append((path, count))
+        if not self._clips:
+            raise InputError(f"{folder}: expected a clip of at least {frames} frames, found none")
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """Sample number `index`: every clip once an epoch, from a random start, at the widest stride that fits up to 2."""
+        epoch, inside = divmod(index, len(self._clips))
+        order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._clips))
+        rng = np.random.default_rng([self._seed, 1, index])
+        path, count = self._clips[order[inside]]
+        stride = max(1, min(2, (count - 1) // max(self._frames - 1, 1)))
+        start = int(rng.integers(count - stride * (self._frames - 1)))
+        wanted = start + stride * np.arange(self._frames)
+        images = read_frames(path, wanted, self._size)
+        angles = torch.zeros(self._frames)
+        return {
+            "uid": path.name,
+            "images": torch.from_numpy(images),
+            "elevations_deg": angles,
+            "azimuths_deg": angles.clone(),
+        }
+
+
+def count_frames(path: Path) -> int:
+    """Frames that decode. Raises InputError where the file is no video."""
+    return sum(1 for _ in _decoded(path))
+
+
+def read_frames(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> UInt8[np.ndarray, "n h w 3"]:
+    """The frames with these rising numbers, cropped around the middle and resized to (width, height)."""
+    numbers, found = set(wanted.tolist()), []
+    for number, frame in enumerate(_decoded(path)):
+        if number in numbers:
+            found.append(_fitted(frame.to_image(), size))
+        if len(found) == len(numbers):
+            return np.stack(found)
+    raise InputError(f"{path}: expected {len(numbers)} frames, got {len(found)}")
+
+
+def _decoded(path: Path) -> Any:
+    import av  # noqa: PLC0415 - reading clips alone needs it
+
+    try:
+        with av.open(str(path)) as container:
+            yield from container.decode(video=0)
+    except (av.error.FFmpegError, IndexError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as a video ({error})") from error
+
+
+def _fitted(image: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    width, height = size
+    scale = max(width / image.width, height / image.height)
+    crop_w, crop_h = width / scale, height / scale
+    left, top = (image.width - crop_w) / 2, (image.height - crop_h) / 2
+    fitted = image.convert("RGB").resize(
+        size, Image.Resampling.LANCZOS, box=(left, top, left + crop_w, top + crop_h)
+    )
+    return np.asarray(fitted)

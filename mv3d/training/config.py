@@ -1,0 +1,190 @@
+"""What to train and how. Imports nothing heavy: the fields are the flags of `mv3d train`.
+
+Numbers are those of SVD (arXiv 2311.15127, section 4.5 and appendix D) and SV3D (arXiv 2403.12008, section 3 and
+appendices B and C). What the papers do not state, the learning rate of SV3D and of the adapters, the share of dropped
+conditions, and the curve of the lower weight near the input view, is our choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mv3d.errors import UsageError
+
+Vector = Literal["keep", "svd_mv", "sv3d_u", "sv3d_p"]
+Trained = Literal["all", "temporal", "lora"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every number of a training run. An orbit is one sample: all its frames."""
+
+    preset: str = "svd_mv"
+    """svd_mv, sv3d_u, sv3d_p, lora or tiny: where the other defaults come from."""
+    vector: Vector = "svd_mv"
+    """What the network is told of the camera. keep: what the base takes."""
+    trained: Trained = "all"
+    """all: every weight. temporal: temporal layers and camera layers. lora: adapters beside frozen weights."""
+    frames: int = 21
+    """Views of a sample; a number that divides the stored ones."""
+    steps: int = 12_000
+    """Optimiser steps."""
+    static_steps: int = 0
+    """Steps of a first stage, on --static-data and without a camera (SV3D: static orbits, then dynamic ones)."""
+    batch: int = 16
+    """Orbits of a step, over all processes."""
+    micro_batch: int = 1
+    """Orbits that one process computes at a time; the rest of the batch is accumulated. Less needs less memory."""
+    lr: float = 1e-5
+    """Learning rate after the warm-up."""
+    warmup: int = 500
+    """Steps over which the learning rate rises from zero."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit needs bitsandbytes and a GPU, and a quarter of the memory for its state."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.9999
+    """Decay of the average of the weights, which becomes the result; 0 for none."""
+    p_mean: float = 1.0
+    """Mean of ln sigma, the noise of a sample."""
+    p_std: float = 1.6
+    """Standard deviation of ln sigma."""
+    cond_mean: float = -3.0
+    """Mean of ln of the noise in the input view."""
+    cond_std: float = 0.5
+    """Standard deviation of the same."""
+    drop_image: float = 0.15
+    """Share of samples without the image embedding."""
+    drop_latent: float = 0.15
+    """Share of samples without the latent of the input view; drawn apart from the other."""
+    near_weight: float = 1.0
+    """Weight of the loss at the input view, where that of the opposite view is 1."""
+    rank: int = 16
+    """Of adapters."""
+    alpha: float = 16.0
+    """Scale of adapters: their change counts alpha / rank."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """What is computed in; weights that are trained stay fp32."""
+    gradient_checkpointing: bool = True
+    """Compute activations twice, keep few of them."""
+    compile: bool = False
+    """torch.compile the network."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """cuda is an error where there is none; auto takes it if it is there."""
+    workers: int = 2
+    """Processes that read samples, per training process."""
+    seed: int = 0
+    """Of the order, the noise and new weights."""
+    log_every: int = 10
+    """Steps between lines of log.jsonl."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept."""
+    validate_every: int = 1000
+    """Steps between sheets of views; 0 for none."""
+    validation_orbits: int = 2
+    """Orbits on a sheet."""
+    validation_steps: int = 25
+    """Sampling steps of a sheet."""
+    tensorboard: bool = False
+    """Write events for TensorBoard, too."""
+    channels: tuple[int, ...] = (64, 128, 128)
+    """Of the levels of a network that is trained from scratch; multiples of 32."""
+    autoencoder_steps: int = 2000
+    """Steps of the autoencoder that is trained first where there is no base."""
+    resolution: int | None = None
+    """Side of video clips, pixels; by default what the base was trained for."""
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "frames": 1, "steps": 1, "static_steps": 0, "batch": 1, "micro_batch": 1, "warmup": 0, "rank": 1,
+            "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 2, "validate_every": 0, "workers": 0,
+            "validation_orbits": 1, "validation_steps": 1, "autoencoder_steps": 1, "seed": 0,
+        }  # fmt: skip
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("lr", "grad_clip", "alpha", "p_std", "cond_std", "weight_decay", "near_weight"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < 0 or (value == 0 and name in ("lr", "grad_clip", "alpha")):
+                raise UsageError(f"{flag(name)}: expected a positive number, got {value}")
+        for name in ("p_mean", "cond_mean"):
+            if not math.isfinite(getattr(self, name)):
+                raise UsageError(f"{flag(name)}: expected a finite number, got {getattr(self, name)}")
+        for name in ("ema", "drop_image", "drop_latent"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(
+                    f"{flag(name)}: expected a number from 0 to less than 1, got {getattr(self, name)}"
+                )
+        if self.batch % self.micro_batch:
+            raise UsageError(
+                f"--batch: expected a multiple of --micro-batch {self.micro_batch}, got {self.batch}"
+            )
+
+    def accumulation(self, processes: int) -> int:
+        """Micro-batches of one process in a step."""
+        each = self.micro_batch * processes
+        if self.batch % each:
+            raise UsageError(
+                f"--batch: expected a multiple of {each} ({processes} processes of --micro-batch {self.micro_batch}), "
+                f"got {self.batch}"
+            )
+        return self.batch // each
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step with this number, the first being 0: a linear warm-up, then constant."""
+        return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "svd_mv": TrainConfig(),
+    "sv3d_u": TrainConfig(preset="sv3d_u", vector="sv3d_u", steps=55_000, batch=64, near_weight=0.5),
+    "sv3d_p": TrainConfig(
+        preset="sv3d_p", vector="sv3d_p", steps=50_000, static_steps=55_000, batch=64, near_weight=0.5
+    ),
+    "lora": TrainConfig(
+        preset="lora", vector="keep", trained="lora", steps=5000, batch=8, lr=1e-4, warmup=100, ema=0.0
+    ),
+    "tiny": TrainConfig(
+        preset="tiny",
+        vector="sv3d_p",
+        steps=20_000,
+        batch=8,
+        micro_batch=8,
+        lr=1e-3,
+        warmup=200,
+        ema=0.999,
+        p_mean=0.0,
+        drop_image=0.1,
+        drop_latent=0.1,
+        precision="fp32",
+        gradient_checkpointing=False,
+    ),
+}
+
+
+def preset(name: str, **changes: Any) -> TrainConfig:
+    """A preset with some of its fields changed. Raises UsageError with the nearest names for an unknown one."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=2, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"--preset: expected one of {', '.join(PRESETS)}, got {name}{hint}")
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    for key in changes:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"training: no setting {key}{hint}")
+    return dataclasses.replace(PRESETS[name], **changes)
+
+
+def flag(name: str) -> str:
+    """A field as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"

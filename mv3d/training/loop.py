@@ -1,0 +1,303 @@
+"""The training loop, from the first step to the last, on accelerate.
+
+One process or several, the losses are the same: sample numbers decide data and noise (`loss.py`, `data.py`), and
+gradients are averages over the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from mv3d.errors import InputError, MissingPartError, Mv3dError, UsageError
+from mv3d.models.conditioning import OrbitConditioning
+from mv3d.models.network import MultiViewUNet
+from mv3d.models.preconditioning import denoise
+from mv3d.training.batches import BatchMaker
+from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
+from mv3d.training.config import TrainConfig
+from mv3d.training.data import Samples, loader
+from mv3d.training.ema import Ema
+from mv3d.training.journal import Journal
+from mv3d.training.loss import frame_weights, orbit_loss
+
+CHECKPOINTS = "checkpoints"
+Validate = Callable[[nn.Module, int], None]
+_PREFIX = "unet."
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_LOAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
+
+
+class Denoise(nn.Module):
+    """`denoise` as a module, so that what shards and averages networks sees every call."""
+
+    def __init__(self, unet: MultiViewUNet, *, bf16: bool = False) -> None:
+        super().__init__()
+        self.unet, self._bf16 = unet, bf16
+
+    def forward(self, x: Tensor, sigma: Tensor, conditioning: OrbitConditioning) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
+            return denoise(self.unet, x, sigma, conditioning)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the loop leaves behind."""
+
+    weights: dict[str, Tensor]
+    """The trained weights, averaged where an average is kept; of the main process alone, empty on others."""
+    steps: int
+    resumed_from: int
+    last_loss: float
+    data_wait_share: float
+    seconds_per_step: float
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Of the device that is asked for. Raises UsageError where that is absent: nothing falls back to the CPU unasked."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: no CUDA device is there; use --device cpu, or install a CUDA build of torch"
+        )
+    # Without CUDA, the CPU is told in so many words: accelerate would look for other accelerators.
+    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+    # Precision is ours to choose per run: accelerate's is one for the life of the process.
+    return Accelerator(mixed_precision="no", cpu=on_cpu)
+
+
+def train_loop(
+    config: TrainConfig,
+    unet: MultiViewUNet,
+    samples: Samples,
+    batches: BatchMaker,
+    out: Path,
+    *,
+    accelerator: Accelerator,
+    validate: Validate | None = None,
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train `unet` where it takes gradients; go on from the last whole checkpoint in `out`, if there is one.
+
+    validate: called with the network (average in place) and the step. stop_after: leave without a word after so many
+    steps of the run, as a cut in the power would.
+    """
+    module = Denoise(unet.train(), bf16=config.precision == "bf16")
+    if config.compile:
+        unet.compile()
+    optimizer = make_optimizer(config, [p for p in module.parameters() if p.requires_grad])
+    model, optimizer = accelerator.prepare(module, optimizer)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    ema = Ema(trained, config.ema) if config.ema else None
+    start = _resume(out / CHECKPOINTS, model, optimizer.optimizer, ema)
+    journal = Journal(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
+    feed = _loader_of(samples, config, start, accelerator)
+    waits, begun, loss_value = [], time.perf_counter(), journal.last_loss
+    for step in range(start, config.steps):
+        step_begun = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate(step)
+        loss, waited = _gradients(config, model, feed, batches, accelerator)
+        norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if ema is not None:
+            ema.update(step)
+        waits.append((waited, time.perf_counter() - step_begun))
+        done = step + 1
+        saving = done % config.checkpoint_every == 0 or done == config.steps
+        if saving or done % config.log_every == 0:
+            # Before every checkpoint, too: one whose loss is no number is not worth keeping.
+            loss_value = float(accelerator.reduce(loss, reduction="mean"))
+            _refuse_nan(loss_value, done)
+            line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
+            journal.write(line)
+            if progress and accelerator.is_main_process:
+                progress(done, config.steps, line)
+        if saving:
+            _save(out / CHECKPOINTS, done, model, optimizer.optimizer, ema, config, accelerator)
+        if validate and config.validate_every and done % config.validate_every == 0:
+            with torch.no_grad(), ema.in_place() if ema else nullcontext():
+                model.eval()
+                validate(model, done)
+                model.train()
+        if stop_after is not None and done >= stop_after:
+            break
+    journal.close()
+    with ema.in_place() if ema else nullcontext():
+        weights = _weights(model)
+    steps = max(len(waits), 1)
+    elapsed = (time.perf_counter() - begun) / steps
+    # The first step waits for the readers to start: it says nothing of the rest.
+    return Trained(weights, config.steps, start, loss_value, _share(waits[1:]), elapsed)
+
+
+def _gradients(
+    config: TrainConfig,
+    model: nn.Module,
+    feed: Iterator[dict[str, Any]],
+    batches: BatchMaker,
+    accelerator: Accelerator,
+) -> tuple[Tensor, float]:
+    """Add up the gradients of one step; (its loss in this process, seconds of waiting for data)."""
+    accumulation, waited = config.accumulation(accelerator.num_processes), 0.0
+    total = torch.zeros((), device=accelerator.device)
+    for micro in range(accumulation):
+        before = time.perf_counter()
+        raw = next(feed)
+        waited += time.perf_counter() - before
+        last = micro == accumulation - 1
+        # Gradients cross between processes once a step, not once a micro-batch.
+        with _memory_advice(), nullcontext() if last else accelerator.no_sync(model):
+            target, conditioning, draws = batches.make(raw)
+            weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
+            loss = orbit_loss(model, target, conditioning, draws, weights).mean() / accumulation
+            accelerator.backward(loss)
+        total += loss.detach()
+    return total, waited
+
+
+def _line(
+    config: TrainConfig, done: int, loss: float, norm: float, waits: list[tuple[float, float]]
+) -> dict[str, Any]:
+    """What the log says after `done` steps. waits: (seconds of waiting for data, seconds) of the last steps."""
+    return {
+        "step": done,
+        "images": done * config.batch * config.frames,
+        "orbits": done * config.batch,
+        "loss": loss,
+        "lr": config.learning_rate(done - 1),
+        "grad_norm": norm,
+        "seconds_per_step": sum(seconds for _, seconds in waits) / len(waits),
+        "data_wait_share": _share(waits),
+        "memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+    }
+
+
+def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit form. Raises MissingPartError with the command that installs it."""
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw8bit":
+        try:
+            from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise MissingPartError(
+                "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
+            ) from error
+        return AdamW8bit(parameters, **settings)
+    return torch.optim.AdamW(parameters, **settings)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one.
+
+    Copies: on a CPU the state of a network is the network itself, which averages are about to leave.
+    """
+    state = get_model_state_dict(model, options=_FULL)
+    return {name.removeprefix(_PREFIX): value.detach().clone() for name, value in state.items()}
+
+
+def _save(
+    root: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None,
+    config: TrainConfig,
+    accelerator: Accelerator,
+) -> None:
+    # Gathering is the work of all processes, writing that of one.
+    weights = _weights(model)
+    averages = None
+    if ema is not None:
+        with ema.in_place():
+            averages = _weights(model)
+    state = get_optimizer_state_dict(model, optimizer, options=_FULL)
+    failure: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            write_checkpoint(root, Checkpoint(step, weights, averages, state), keep=config.keep_checkpoints)
+        except Mv3dError as error:
+            failure = [error]
+    broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise failure[0]
+
+
+def _resume(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
+    """Set everything as it was; the number of steps done."""
+    checkpoint = read_latest(root)
+    if checkpoint is None:
+        return 0
+    if (checkpoint.ema is None) != (ema is None):
+        raise InputError(f"{root}: a checkpoint with another --ema; choose another --out")
+    set_optimizer_state_dict(model, optimizer, checkpoint.optimizer, options=_LOAD)
+    if ema is not None and checkpoint.ema is not None:
+        with ema.in_place():
+            _set_weights(model, checkpoint.ema)
+    _set_weights(model, checkpoint.weights)
+    return checkpoint.step
+
+
+def _set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    set_model_state_dict(model, {_PREFIX + name: value for name, value in weights.items()}, options=_LOAD)
+
+
+class _memory_advice(nullcontext):
+    """Out of memory becomes a sentence that says which flags need less."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise Mv3dError(
+                "out of memory on the device: try --micro-batch 1, --gradient-checkpointing, --precision bf16, "
+                "--optimizer adamw8bit, --trained temporal or --preset lora, or FSDP over several devices"
+            ) from error
+
+
+def _refuse_nan(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise Mv3dError(
+            f"the loss is {loss} at step {step}: try a lower --lr or --precision fp32; the last checkpoint is kept"
+        )
+
+
+def _loader_of(
+    samples: Samples, config: TrainConfig, first: int, accelerator: Accelerator
+) -> Iterator[dict[str, Any]]:
+    return iter(
+        loader(
+            samples,
+            config,
+            first=first,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+    )
+
+
+def _share(waits: list[tuple[float, float]]) -> float:
+    total = sum(seconds for _, seconds in waits)
+    return sum(waited for waited, _ in waits) / total if total else 0.0
+
+
+def _whole(norm: Any) -> Any:
+    """Of a sharded network the norm, too, is sharded."""
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

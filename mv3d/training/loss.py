@@ -1,0 +1,107 @@
+"""The loss of a batch of orbits, and the random numbers that it takes.
+
+Every sample of a run has a number; what is drawn for it is a function of the seed and that number alone. So neither the
+count of processes, nor the micro-batch, nor an interruption changes a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mv3d.models.conditioning import OrbitConditioning
+from mv3d.models.preconditioning import loss_weight
+from mv3d.training.config import TrainConfig
+
+Denoiser = Callable[[Tensor, Tensor, OrbitConditioning], Tensor]
+PIXEL_NOISE = 1
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decides of a batch.
+
+    sigma: noise level of each orbit, ONE for all its frames: with levels of their own the network reads a noisy frame
+    off a cleaner neighbour and learns nothing (SVD, appendix D). cond_aug: noise level of the input view.
+    """
+
+    sigma: Float[Tensor, " batch"]
+    noise: Float[Tensor, "batch frames channels height width"]
+    cond_aug: Float[Tensor, " batch"]
+    cond_noise: Float[Tensor, "batch channels height width"]
+    keep_image: Bool[Tensor, " batch"]
+    keep_latent: Bool[Tensor, " batch"]
+
+    def to(self, device: torch.device | str) -> Draws:
+        """The same on another device."""
+        return Draws(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+def sample_generator(seed: int, number: int, stream: int = 0) -> torch.Generator:
+    """Of sample `number`, on the CPU; streams are independent of each other."""
+    state = np.random.SeedSequence([seed, number, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def draw(config: TrainConfig, numbers: Sequence[int], shape: tuple[int, int, int, int]) -> Draws:
+    """Of the samples with these numbers. shape: (frames, channels, height, width) of the latents."""
+    rows = []
+    for number in numbers:
+        g = sample_generator(config.seed, number)
+        normal, uniform = torch.randn(2, generator=g), torch.rand(2, generator=g)
+        noise, cond_noise = torch.randn(shape, generator=g), torch.randn(shape[1:], generator=g)
+        rows.append((normal, uniform, noise, cond_noise))
+    normal, uniform, noise, cond_noise = (torch.stack(column) for column in zip(*rows, strict=True))
+    return Draws(
+        sigma=(config.p_mean + config.p_std * normal[:, 0]).exp(),
+        noise=noise,
+        cond_aug=(config.cond_mean + config.cond_std * normal[:, 1]).exp(),
+        cond_noise=cond_noise,
+        keep_image=uniform[:, 0] >= config.drop_image,
+        keep_latent=uniform[:, 1] >= config.drop_latent,
+    )
+
+
+def with_dropout(conditioning: OrbitConditioning, draws: Draws) -> OrbitConditioning:
+    """Zeros where the image embedding or the latent is dropped, each by itself; the camera always stays (SV3D)."""
+    return replace(
+        conditioning,
+        cond_latent=conditioning.cond_latent * draws.keep_latent.view(-1, 1, 1, 1),
+        image_embedding=conditioning.image_embedding * draws.keep_image.view(-1, 1, 1),
+    )
+
+
+def frame_weights(
+    azimuths_rad: Float[Tensor, "batch frames"], near_weight: float
+) -> Float[Tensor, "batch frames"]:
+    """Weights of the frames, of mean 1: `near_weight` at the input view to 1 behind the object, as (1 - cos a)/2.
+
+    SV3D lowers the weight of frames near the input view and does not say how; the curve is ours.
+    """
+    weight = near_weight + (1 - near_weight) * (1 - azimuths_rad.cos()) / 2
+    mean = weight.mean(dim=1, keepdim=True)
+    return torch.where(mean > 0, weight / mean.clamp(min=1e-12), torch.ones_like(weight))
+
+
+def orbit_loss(
+    denoiser: Denoiser,
+    target: Float[Tensor, "batch frames channels height width"],
+    conditioning: OrbitConditioning,
+    draws: Draws,
+    weights: Float[Tensor, "batch frames"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """(1 + σ²)/σ²·‖denoised - target‖², the mean over each orbit (Karras et al. 2022, eq. 2; weight of SVD, D.2).
+
+    target: clean latents, scaled (·0.18215). denoiser: `mv3d.models.denoise` with its network. weights: of the frames.
+    """
+    noisy = target + draws.sigma.view(-1, 1, 1, 1, 1) * draws.noise
+    denoised = denoiser(noisy, draws.sigma, with_dropout(conditioning, draws))
+    error = (denoised.float() - target).square().mean(dim=(2, 3, 4))
+    if weights is not None:
+        error = error * weights
+    return loss_weight(draws.sigma) * error.mean(dim=1)

@@ -1,0 +1,138 @@
+"""What a run leaves: a model folder with its card, or an adapter."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mv3d.errors import InputError
+from mv3d.models.folder import COMPONENTS, ModelCard, write_info
+from mv3d.models.lora import Lora, merge_loras, save_lora
+from mv3d.models.network import MultiViewUNet
+from mv3d.runs import to_json, write_text
+from mv3d.training.config import TrainConfig
+from mv3d.training.parts import Parts, build_parts
+
+MODEL = "model"
+LORA = "lora.safetensors"
+_STATIC_DEG = (-5.0, 30.0)  # elevations of static orbits, in both papers
+_LICENCES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the card says of where the weights come from."""
+
+    base: str
+    revision: str
+    data: str
+    licences: dict[str, int]
+    metrics: dict[str, float]
+
+
+def write_results(
+    config: TrainConfig,
+    parts: Parts,
+    weights: dict[str, Tensor],
+    provenance: Provenance,
+    staged: Path,
+    resolution: tuple[int, int],
+) -> list[str]:
+    """Write into a staging folder; the names of what was written. weights: of `Trained`. resolution: (width, height)."""
+    if config.trained == "lora":
+        lora = as_lora(config, weights, provenance, parts)
+        save_lora(staged / LORA, lora)
+        if not parts.adapted:
+            return [LORA]
+        # An adapter of a network with another vector fits no base: the whole model goes with it.
+        plain = _rebuilt(replace(config, trained="all"), parts, provenance)
+        merge_loras(plain, [(lora, 1.0)])
+        _write_model(config, parts, plain, provenance, staged / MODEL, resolution)
+        return [LORA, MODEL]
+    unet = _rebuilt(config, parts, provenance)
+    _assign(unet, weights)
+    _write_model(config, parts, unet, provenance, staged / MODEL, resolution)
+    return [MODEL]
+
+
+def as_lora(config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, parts: Parts) -> Lora:
+    """The trained weights as an adapter with what a reader of the file has to know."""
+    down = {n.removesuffix(".lora_A"): v for n, v in weights.items() if n.endswith(".lora_A")}
+    up = {n.removesuffix(".lora_B"): v for n, v in weights.items() if n.endswith(".lora_B")}
+    record: dict[str, Any] = {
+        "base": provenance.base,
+        "revision": provenance.revision,
+        "base_licence": parts.info.licence,
+        "data": provenance.data,
+        "vector": list(parts.unet.vector.names),
+        "steps": config.steps,
+        "seed": config.seed,
+        "metrics": provenance.metrics,
+    }
+    return Lora(down, up, config.alpha, metadata=record)
+
+
+def _rebuilt(config: TrainConfig, parts: Parts, provenance: Provenance) -> MultiViewUNet:
+    """The network as it was before training: the live one may be spread over devices."""
+    return build_parts(config, parts.folder, base=provenance.base).unet
+
+
+@torch.no_grad()
+def _assign(unet: MultiViewUNet, weights: dict[str, Tensor]) -> None:
+    parameters = dict(unet.named_parameters())
+    for name, value in weights.items():
+        if name not in parameters or parameters[name].shape != value.shape:
+            raise InputError(f"training: trained weights of another network: {name} {tuple(value.shape)}")
+        parameters[name].copy_(value)
+
+
+def _write_model(
+    config: TrainConfig,
+    parts: Parts,
+    unet: MultiViewUNet,
+    provenance: Provenance,
+    folder: Path,
+    resolution: tuple[int, int],
+) -> None:
+    for name in ("vae", "image_encoder"):
+        shutil.copytree(parts.folder / name, folder / name)
+    (folder / "unet").mkdir()
+    state = {key: value.detach().float().contiguous() for key, value in unet.state_dict().items()}
+    save_file(state, folder / "unet" / COMPONENTS["unet"], metadata={"format": "pt"})
+    kept = {key: value for key, value in unet.config.items() if not key.startswith("_")}
+    write_text(folder / "unet" / "config.json", to_json({"_class_name": "MultiViewUNet"} | kept))
+    width, height = resolution
+    info = replace(
+        parts.info,
+        resolution=width,
+        height=None if height == width else height,
+        elevations_deg=_STATIC_DEG if config.vector in ("svd_mv", "sv3d_u") else parts.info.elevations_deg,
+        source_sha256="",
+        base=provenance.base,
+        revision=provenance.revision,
+    )
+    write_info(folder, info)
+    write_text(folder / "README.md", _card(config, parts, provenance).text())
+
+
+def _card(config: TrainConfig, parts: Parts, provenance: Provenance) -> ModelCard:
+    licences = sorted(provenance.licences.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} ({count})" for name, count in licences[:_LICENCES_SHOWN])
+    base = provenance.base + (f" @ {provenance.revision}" if provenance.revision else "")
+    return ModelCard(
+        title=f"{config.preset}: a multi-view generator trained with mv3d",
+        licence=parts.info.licence or "unknown",
+        licence_url=parts.info.licence_url,
+        base=base,
+        data=provenance.data + (f"; licences of the objects: {shown}" if shown else ""),
+        seed=config.seed,
+        metrics=provenance.metrics,
+        notes=f"{config.steps} steps of {config.batch} orbits of {config.frames} views."
+        + (" The base's licence holds for these weights, too." if provenance.base else ""),
+    )

@@ -1,0 +1,303 @@
+"""`mv3d train` as a function: data and a base in, a model folder or an adapter out. The same call again goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mv3d.errors import InputError, Mv3dError, OutputError, UsageError
+from mv3d.orbits.build import INDEX
+from mv3d.runs import (
+    SCHEMA,
+    is_done,
+    library_versions,
+    peak_memory_bytes,
+    publish,
+    read_record,
+    sha256,
+    staging,
+    to_json,
+    write_text,
+)
+from mv3d.training.config import TrainConfig, flag
+
+if TYPE_CHECKING:
+    from mv3d.training.results import Provenance
+    from mv3d.training.stage import Ready
+
+RECORD = "run.json"
+SETTINGS = "settings.json"
+PARTS = "parts"
+STATIC = "static"
+_FREE = (
+    "steps", "static_steps", "micro_batch", "workers", "device", "log_every", "checkpoint_every", "keep_checkpoints",
+    "validate_every", "validation_orbits", "validation_steps", "tensorboard", "compile", "gradient_checkpointing",
+)  # fmt: skip
+"""Fields that change no weight of a given step: a run may go on with others."""
+
+_OURS = ("checkpoints", PARTS, "validation")
+Progress = Callable[[str, int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    out_dir: Path
+    files: dict[str, Path]
+    """model, or lora, or both."""
+    already_done: bool
+    report: dict[str, Any]
+
+
+def stages(config: TrainConfig, *, static: bool) -> list[tuple[str, TrainConfig]]:
+    """(name, settings) of the stages of a run: SV3D_p first learns static orbits without a camera (SV3D, section 3)."""
+    last = [("", replace(config, static_steps=0))]
+    if not static or not config.static_steps:
+        return last
+    first = replace(config, vector="sv3d_u", steps=config.static_steps, static_steps=0)
+    return [(STATIC, first), *last]
+
+
+def plan(
+    config: TrainConfig, data: Path, base: str, out: Path, static_data: Path | None = None
+) -> dict[str, Any]:
+    """What `train` would do, resolved; computes and writes nothing. Raises as `train` does for wrong settings."""
+    _check_request(config, data, base, static_data)
+    listed = []
+    for name, stage in stages(config, static=static_data is not None):
+        folder = static_data if name and static_data else data
+        listed.append(
+            {
+                "stage": name or "main",
+                "data": str(folder),
+                "base": base
+                if name or static_data is None or not config.static_steps
+                else f"{out / STATIC}/model",
+                "out": str(out / name),
+                "orbits": stage.steps * stage.batch,
+                "images": stage.steps * stage.batch * stage.frames,
+                "settings": dataclasses.asdict(stage),
+            }
+        )
+    return {"stages": listed}
+
+
+def train(
+    config: TrainConfig,
+    data: str | Path,
+    base: str,
+    out: str | Path,
+    *,
+    static_data: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train and write the result into `out`; a finished run of the same request is returned as it is.
+
+    base: a model folder, a name or a hub id; empty for `tiny`, which then trains an autoencoder of its own first.
+    static_data: of SV3D_p's first stage. Interrupted, the same call goes on from the last whole checkpoint. Raises
+    UsageError for settings that make no sense, InputError for data or a base that cannot be used, OutputError where
+    `out` holds another run.
+    """
+    data, out = Path(data), Path(out)
+    first = None if static_data is None else Path(static_data)
+    _check_request(config, data, base, first)
+    result = None
+    for name, stage in stages(config, static=first is not None):
+        folder = first if name and first is not None else data
+        result = _train_stage(stage, folder, base, out / name, overwrite=overwrite, progress=progress)
+        base = str(result.files["model"]) if "model" in result.files else base
+    if result is None:
+        raise UsageError("training: expected at least one stage")
+    return result
+
+
+def _train_stage(
+    config: TrainConfig, data: Path, base: str, out: Path, *, overwrite: bool, progress: Progress | None
+) -> TrainResult:
+    # torch and the networks load here, not for a wrong setting.
+    from mv3d.models.locate import resolve  # noqa: PLC0415
+    from mv3d.training.data import open_samples  # noqa: PLC0415
+    from mv3d.training.loop import make_accelerator, train_loop  # noqa: PLC0415
+    from mv3d.training.results import Provenance  # noqa: PLC0415
+    from mv3d.training.stage import prepare  # noqa: PLC0415
+    from mv3d.training.validation import last_score  # noqa: PLC0415
+
+    begun = time.time()
+    found = resolve(base) if base else None
+    samples = open_samples(data, config, _clip_size(config, found.folder if found else None))
+    digest = data_sha256(data)
+    settings = dataclasses.asdict(config) | {"base": base}
+    if not overwrite and is_done(out / RECORD, settings=settings, input_sha256=digest):
+        return _finished(out)
+    accelerator = make_accelerator(config)
+    config.accumulation(accelerator.num_processes)
+    fresh = accelerator.is_main_process and _claim(out, config, base, digest, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    try:
+        ready = prepare(config, samples, found, out, accelerator, _told(progress, "autoencoder"))
+    except Mv3dError:
+        if fresh:
+            _give_up(out)
+        raise
+    done = train_loop(
+        config,
+        ready.parts.unet,
+        samples,
+        ready.batches,
+        out,
+        accelerator=accelerator,
+        validate=ready.validate,
+        progress=_told(progress, "train"),
+    )
+    if accelerator.is_main_process:
+        score = last_score(out)
+        metrics = {"training loss": done.last_loss} | (
+            {} if score is None else {"validation PSNR, dB": score}
+        )
+        data_name = f"{data.name}, {len(samples)} {samples.kind}"
+        licences = getattr(samples, "licences", {})
+        provenance = Provenance(base, found.revision if found else "", data_name, licences, metrics)
+        report = {
+            "processes": accelerator.num_processes,
+            "device": str(accelerator.device),
+            "resumed_from": done.resumed_from,
+            "seconds": time.time() - begun,
+            "seconds_per_step": done.seconds_per_step,
+            "data_wait_share": done.data_wait_share,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "metrics": metrics,
+        }
+        record = {
+            "command": sys.argv,
+            "settings": json.loads(json.dumps(settings)),
+            "seed": config.seed,
+            "input": str(data),
+            "input_sha256": digest,
+            "model": {"base": base, "revision": provenance.revision},
+            "report": report,
+        }
+        _publish(config, ready, done.weights, provenance, record, out)
+    accelerator.wait_for_everyone()
+    return replace(_finished(out), already_done=False)
+
+
+def _told(progress: Progress | None, stage: str) -> Callable[[int, int, dict[str, float]], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total, line: progress(stage, done, total, line)
+
+
+def _publish(
+    config: TrainConfig,
+    ready: Ready,
+    weights: dict[str, Any],
+    provenance: Provenance,
+    record: dict[str, Any],
+    out: Path,
+) -> None:
+    """Write the result and its record aside, then move them to their place."""
+    from mv3d.training.results import write_results  # noqa: PLC0415 - as above
+
+    with staging(out) as staged:
+        names = write_results(config, ready.parts, weights, provenance, staged, ready.resolution)
+        outputs = {name: sha256(staged / name) for name in names}
+        document = {"schema": SCHEMA, **record, "libraries": library_versions(), "outputs": outputs}
+        write_text(staged / RECORD, to_json(document))
+        publish(staged, out, last=RECORD)
+
+
+def data_sha256(data: Path) -> str:
+    """Of a data set: its index names the hash of every shard. Of clips: their names and sizes."""
+    if (data / INDEX).is_file():
+        return sha256(data / INDEX)
+    listed = [(p.name, p.stat().st_size) for p in sorted(data.iterdir()) if p.is_file()]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path | None) -> None:
+    for name, folder in (("--data", data), ("--static-data", static_data)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(
+                f"{name} {folder}: expected a folder of orbit shards or of video clips, got none"
+            )
+    if not base and config.preset != "tiny":
+        raise UsageError(
+            f"--base: expected a model to start from for --preset {config.preset}, got none; see mv3d models list"
+        )
+    if config.trained == "lora" and config.preset == "tiny":
+        raise UsageError("--trained lora: expected a base with weights, not --preset tiny")
+    if static_data is not None and not config.static_steps:
+        raise UsageError("--static-data: expected --static-steps above 0 for a first stage, got 0")
+    if static_data is not None and config.trained == "lora":
+        raise UsageError("--static-data: a first stage trains weights, not adapters; train two runs instead")
+    if config.preset == "tiny" and static_data is not None:
+        raise UsageError("--static-data: expected a preset with a base, got tiny; train two runs instead")
+
+
+def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
+    """(width, height) of clips."""
+    from mv3d.models.folder import read_info  # noqa: PLC0415 - as above
+
+    if config.resolution is not None or base is None:
+        side = config.resolution or 64
+        return side, side
+    info = read_info(base)
+    return info.resolution, info.height or info.resolution
+
+
+def _give_up(out: Path) -> None:
+    """Leave nothing of a run that could not begin."""
+    (out / SETTINGS).unlink(missing_ok=True)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    if not any(out.iterdir()):
+        out.rmdir()
+
+
+def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
+    """Make `out` ours, or go on with what is ours in it; whether it was not ours before."""
+    fresh = not (out / SETTINGS).exists()
+    kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
+    wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
+    if overwrite:
+        for name in _OURS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "log.jsonl").unlink(missing_ok=True)
+    elif (out / SETTINGS).exists():
+        try:
+            there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        except ValueError:
+            there = {}
+        changed = [key for key in wanted if there.get(key) != wanted[key]]
+        if changed:
+            flags = ", ".join(flag(key) for key in changed)
+            raise OutputError(
+                f"{out}: holds a run with another {flags}; choose another --out, or use --overwrite to replace it"
+            )
+    elif out.is_dir() and any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
+        raise OutputError(f"{out}: holds something else; choose another --out")
+    with staging(out):
+        pass  # whether it can be written, before an hour of work
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    write_text(out / SETTINGS, to_json(wanted))
+    return fresh
+
+
+def _finished(out: Path) -> TrainResult:
+    record = read_record(out / RECORD)
+    if record is None:
+        raise InputError(f"{out / RECORD}: expected the record of a finished run, found none")
+    files = {Path(name).stem: out / name for name in record["outputs"]}
+    return TrainResult(out, files, True, record.get("report", {}))

@@ -1,0 +1,86 @@
+"""Everything that one stage of a run needs beside its data: networks, batches, and the sheets of views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator, DistributedType
+
+from mv3d.models.locate import ResolvedModel
+from mv3d.training.autoencoder import prepare_parts
+from mv3d.training.batches import BatchMaker
+from mv3d.training.config import TrainConfig
+from mv3d.training.data import Samples
+from mv3d.training.loop import Validate
+from mv3d.training.parts import Parts, build_parts, check_data_size, load_image_encoder, load_vae
+from mv3d.training.validation import Validator, clean
+
+PARTS = "parts"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A stage that may begin."""
+
+    parts: Parts
+    batches: BatchMaker
+    validate: Validate | None
+    resolution: tuple[int, int]
+    """(width, height) of the pictures."""
+
+
+def prepare(
+    config: TrainConfig,
+    samples: Samples,
+    base: ResolvedModel | None,
+    out: Path,
+    accelerator: Accelerator,
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> Ready:
+    """Load the base's networks; without a base, train an autoencoder first and keep it in `out`.
+
+    Raises InputError where data and network do not fit.
+    """
+    if base is None:
+        if accelerator.is_main_process and not (out / PARTS).is_dir():
+            prepare_parts(config, samples, out / PARTS, device=accelerator.device, progress=progress)
+        accelerator.wait_for_everyone()
+    folder = out / PARTS if base is None else base.folder
+    # What is sharded has to be of one precision.
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    parts = build_parts(
+        config,
+        folder,
+        base=base.name if base else "",
+        revision=base.revision if base else "",
+        half_frozen=config.trained == "lora" and config.precision == "bf16" and not sharded,
+    )
+    pixels = samples.kind != "latents"
+    one = samples.sample(0)
+    if pixels:
+        height, width = (side // parts.latent_factor for side in one["images"].shape[1:3])
+    else:
+        height, width = one["latents"].shape[-2:]
+    check_data_size(parts, config, (height, width))
+    vae = load_vae(folder).to(accelerator.device) if pixels or config.validate_every else None
+    encoder = load_image_encoder(folder).to(accelerator.device) if pixels else None
+
+    def batch_maker(settings: TrainConfig) -> BatchMaker:
+        return BatchMaker(
+            settings,
+            scaling_factor=parts.scaling_factor,
+            device=accelerator.device,
+            vae=vae,
+            image_encoder=encoder,
+            input_frame=0 if samples.kind == "clips" else -1,
+        )
+
+    validate = None
+    if vae is not None and config.validate_every:
+        sheets, sampler = batch_maker(clean(config)), parts.info.sampler
+        main = accelerator.is_main_process
+        validate = Validator(config, samples, sheets, vae, sampler, out, main=main)
+    size = (width * parts.latent_factor, height * parts.latent_factor)
+    return Ready(parts, batch_maker(config), validate, size)
