@@ -184,10 +184,10 @@ def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = Fals
     """Batches of `dataset.config.batch_size` in the order of the stream, with any number of workers."""
     context = None
     if workers and sys.platform != "win32":
-        # Forking a process with threads (torch has some) can lock up; a server that has loaded this module once
+        # Forking a process with threads (torch has some) can lock up; a server that has loaded torch once
         # starts workers as fast.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["torch"])
     return DataLoader(
         dataset,
         batch_size=dataset.config.batch_size,

@@ -99,8 +99,8 @@ def test_without_colours_to_go_by_the_fit_leaves_the_hull_alone():
     views = orbit_of(bar, size=128)
     alphas = views.images[..., 3]
     hull = visual_hull(alphas, views.cameras, resolution=48, device=CPU)
-    hull = tighten(alphas, views.cameras, hull, TightenConfig(levels=((32, 40),)))
-    config = FieldConfig(levels=((32, 60),), rays=1024)
+    hull = tighten(alphas, views.cameras, hull, TightenConfig(levels=((32, 60),)))
+    config = FieldConfig(levels=((32, 60), (48, 60)), rays=2048)
     field = fit_field(views.images, views.cameras, hull, config, input_view=11, device=CPU)
     carved = carve(alphas, views.cameras, hull, field.sdf, field.grid)
     volumes = [trimesh.Trimesh(*extract_mesh(h.sdf, h.grid), process=False).volume for h in (hull, carved)]

@@ -526,7 +526,12 @@ def test_the_script_needs_nothing_of_ours():
     source = Path(backend_blender.__file__).with_name("blender_script.py").read_text()
     assert "mv3d." not in source.split('"""', 2)[2] and "import mv3d" not in source
     answer = subprocess.run(
-        [sys.executable, "-c", "import mv3d.render.backend_blender, sys; assert 'bpy' not in sys.modules"],
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            "import mv3d.render.backend_blender, sys; assert 'bpy' not in sys.modules",
+        ],
         check=False,
     )
     assert answer.returncode == 0

@@ -101,7 +101,7 @@ def loader(
     if config.workers and sys.platform != "win32":
         # Forking a process with threads (torch has some) can lock up.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["torch"])
     return DataLoader(
         _ByNumber(samples),
         batch_sampler=_Schedule(config, first, rank, processes),  # type: ignore[arg-type]
