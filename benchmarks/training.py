@@ -71,13 +71,13 @@ def latent_shards(folder: Path, orbits: int, side: int) -> Path:
 
 def plain_loop(config: TrainConfig, network: NetworkConfig, data: Path, device: torch.device) -> float:
     """Seconds a step of a loop as the fine-tuning scripts of SVD have it."""
-    from diffusers import UNetSpatioTemporalConditionModel
+    from diffusers import UNetSpatioTemporalConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from diffusers.training_utils import EMAModel
 
     settings = network.diffusers_config()
     for ours in ("vector_names", "vector_widths", "mid_transformer_layers"):
         del settings[ours]
-    unet = UNetSpatioTemporalConditionModel(**settings).to(device).train()
+    unet = UNetSpatioTemporalConditionModel(**settings).to(device).train()  # pyright: ignore[reportArgumentType]
     optimizer = torch.optim.AdamW(unet.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     ema = EMAModel(unet.parameters(), decay=config.ema)
     dataset = OrbitSet(data, OrbitSetConfig(frames=config.frames, batch_size=config.micro_batch))

@@ -80,19 +80,19 @@ class Renderer(Protocol):
 def _embree() -> Renderer:
     from mv3d.render.embree import EmbreeRenderer  # noqa: PLC0415 - only where it is chosen
 
-    return EmbreeRenderer()
+    return EmbreeRenderer()  # pyright: ignore[reportReturnType]
 
 
 def _pytorch3d() -> Renderer:
     from mv3d.render.backend_pytorch3d import Pytorch3dRenderer  # noqa: PLC0415
 
-    return Pytorch3dRenderer()
+    return Pytorch3dRenderer()  # pyright: ignore[reportReturnType]
 
 
 def _blender() -> Renderer:
     from mv3d.render.backend_blender import BlenderRenderer  # noqa: PLC0415
 
-    return BlenderRenderer()
+    return BlenderRenderer()  # pyright: ignore[reportReturnType]
 
 
 BACKENDS: dict[str, Callable[[], Renderer]] = {

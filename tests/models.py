@@ -64,8 +64,8 @@ def join(*models: Model) -> Model:
     return Model(
         np.concatenate([model.vertices for model in models]),
         np.concatenate([model.faces + start for model, start in zip(models, starts, strict=False)]),
-        np.concatenate([model.normals for model in models]),
-        None if any(part is None for part in uv) else np.concatenate(uv),
+        np.concatenate([model.normals for model in models]),  # pyright: ignore[reportCallIssue]
+        None if any(part is None for part in uv) else np.concatenate(uv),  # pyright: ignore[reportCallIssue]
         None,
         np.concatenate([model.face_material + count for model, count in zip(models, counts, strict=False)]),
         tuple(material for model in models for material in model.materials),

@@ -29,7 +29,7 @@ def test_triangle_comes_into_the_world_frame(tmp_path):
         model = load_model(triangle().write(tmp_path / name))
         # glTF (x, y, z) is the world's (z, x, y): front (+Z) on +X, up (+Y) on +Z.
         np.testing.assert_allclose(model.vertices, TRIANGLE[:, [2, 0, 1]])
-        np.testing.assert_allclose(model.normals, [[1, 0, 0]] * 3)
+        np.testing.assert_allclose(model.normals, [[1, 0, 0]] * 3)  # pyright: ignore[reportCallIssue]
         assert model.materials[0].metallic == 1.0  # as glTF says of a missing factor
 
 
@@ -182,7 +182,7 @@ def test_texture_transform_and_second_coordinates(tmp_path):
     model = load_model(document.write(tmp_path / "a.glb"))
     # offset · rotation · scale, the rotation as in the extension's own matrix.
     u, v = (second * [2, 4]).T
-    np.testing.assert_allclose(model.uv, np.stack([v + 0.1, -u + 0.2], 1), atol=1e-6)
+    np.testing.assert_allclose(model.uv, np.stack([v + 0.1, -u + 0.2], 1), atol=1e-6)  # pyright: ignore[reportCallIssue]
 
 
 def test_specular_glossiness_becomes_metallic_roughness(tmp_path):

@@ -225,7 +225,7 @@ def test_both_sides_are_shown_unless_culled():
     np.testing.assert_allclose(linear(shown.rgba[0])[24, 24], 0.5, atol=0.01)  # lit from its own side
     culling = RenderSettings(backfaces="cull", outputs=("rgba", "depth"))
     culled = render(facing_quad(), from_behind, settings=culling)
-    assert culled.rgba[..., 3].max() == 0 and np.isinf(culled.depth).all()
+    assert culled.rgba[..., 3].max() == 0 and np.isinf(culled.depth).all()  # pyright: ignore[reportCallIssue]
     assert render(facing_quad(), front(48), settings=culling).rgba[0, 24, 24, 3] == 1
     two_sided = facing_quad(Material(metallic=0.0, double_sided=True))
     assert render(two_sided, from_behind, settings=culling).rgba[0, 24, 24, 3] == 1
@@ -438,7 +438,7 @@ def test_samples_lie_in_the_pixel_and_are_spread(samples):
 
 def test_camera_inside_and_object_out_of_sight():
     inside = render(sphere_model(1.0), front(32, radius=0.2))
-    assert (inside.rgba[..., 3] == 1).all() and np.isfinite(inside.depth).all()
+    assert (inside.rgba[..., 3] == 1).all() and np.isfinite(inside.depth).all()  # pyright: ignore[reportCallIssue]
     away = Model(sphere_model(0.1).vertices + np.array([0, 30, 0]), sphere_model(0.1).faces)
     assert render(away, front(32)).rgba.max() == 0
 
@@ -474,7 +474,7 @@ def test_white_default_material_is_not_metal():
 
 def test_normals_turned_round_shade_the_side_that_is_seen():
     turned = cube_model(0.4)
-    turned = Model(turned.vertices, turned.faces, -turned.normals, materials=turned.materials)
+    turned = Model(turned.vertices, turned.faces, -turned.normals, materials=turned.materials)  # pyright: ignore[reportOptionalOperand]
     cameras, light = front(48, azimuth_deg=30, elevation_deg=30), spot((1, 0.2, 0.5), 20, 0.2)
     np.testing.assert_array_equal(
         render(turned, cameras, light).rgba, render(cube_model(0.4), cameras, light).rgba

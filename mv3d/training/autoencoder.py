@@ -73,7 +73,7 @@ def prepare_parts(
     if not isinstance(vae, AutoencoderKL) or not isinstance(encoder, CLIPVisionModelWithProjection):
         raise TypeError("expected an AutoencoderKL and a CLIP image encoder")
     vae_config["scaling_factor"] = fit_autoencoder(
-        vae.to(device),
+        vae.to(device),  # pyright: ignore[reportArgumentType]
         samples,
         steps=config.autoencoder_steps,
         seed=config.seed,
@@ -110,7 +110,7 @@ def fit_autoencoder(
         images = _frames(samples, step, generator).to(device)
         posterior = vae.encode(images, return_dict=False)[0]
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        restored = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]
+        restored = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
         error = (restored - images).square().mean() + 0.1 * (restored - images).abs().mean()
         loss = error + _KL * posterior.kl().mean() / posterior.mean[0].numel()
         optimizer.zero_grad()

@@ -95,7 +95,7 @@ def _decoded(path: Path) -> Any:
     try:
         with av.open(str(path)) as container:
             yield from container.decode(video=0)
-    except (av.error.FFmpegError, IndexError, OSError) as error:
+    except (av.error.FFmpegError, IndexError, OSError) as error:  # pyright: ignore[reportAttributeAccessIssue]
         raise InputError(f"{path}: cannot be read as a video ({error})") from error
 
 

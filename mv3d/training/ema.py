@@ -20,7 +20,7 @@ class Ema:
     def update(self, step: int) -> None:
         """After the step with this number, the first being 0. Early steps count for more: the start is forgotten."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1 - decay)
+        torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -125,7 +125,7 @@ def train_loop(
         saving = done % config.checkpoint_every == 0 or done == config.steps
         if saving or done % config.log_every == 0:
             # Before every checkpoint, too: one whose loss is no number is not worth keeping.
-            loss_value = float(accelerator.reduce(loss, reduction="mean"))
+            loss_value = float(accelerator.reduce(loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
             _refuse_nan(loss_value, done)
             line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
             journal.write(line)
@@ -211,7 +211,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     Copies: on a CPU the state of a network is the network itself, which averages are about to leave.
     """
     state = get_model_state_dict(model, options=_FULL)
-    return {name.removeprefix(_PREFIX): value.detach().clone() for name, value in state.items()}
+    return {name.removeprefix(_PREFIX): value.detach().clone() for name, value in state.items()}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _save(
