@@ -6,6 +6,7 @@ The names below load their modules when first used: `import mv3d` loads neither 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from mv3d.training.run import train as train
 
 __version__ = "0.1.0"
+
+# In a checkout the rooms lie beside this folder, not in it. A child process that starts at the checkout's root (a
+# worker of Ray, a spawned reader) meets this file first, installed or not, and must find them all the same.
+if not (Path(__file__).parent / "render").is_dir():
+    __path__.append(str(Path(__file__).parent.parent))
 
 _HOMES = {
     "Cameras": "mv3d.render.cameras",
