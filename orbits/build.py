@@ -128,11 +128,11 @@ class _Store:
     @property
     def finished(self) -> bool:
         """All shards are there, and the index says so."""
-        return self._next == self.shards and (self._read_index() or {}).get("finished") is True
+        return self._next == self.shards and (read_index(self._out) or {}).get("finished") is True
 
     def claim(self, *, overwrite: bool) -> None:
         """Refuse another data set, tidy up after a killed run, and find what is finished."""
-        index = self._read_index()
+        index = read_index(self._out)
         mine = self._identity
         if overwrite:
             self._remove_all()
@@ -192,7 +192,7 @@ class _Store:
         shutil.rmtree(self._aside)
 
     def index(self) -> dict[str, Any]:
-        return self._read_index() or {}
+        return read_index(self._out) or {}
 
     def _undone(self) -> list[int]:
         there = {int(path.stem) for path in self._aside.glob("*.object")}
@@ -262,32 +262,7 @@ class _Store:
         }
 
     def _write_index(self, *, finished: bool) -> None:
-        mine = self._identity
-        samples = [sample for record in self._kept for sample in record["samples"]]
-        rejects = [reject for record in self._kept for reject in record["rejects"]]
-        document = {
-            "schema": SCHEMA,
-            **mine,
-            "identity_sha256": sha256_of_json(mine),
-            "finished": finished,
-            "samples": len(samples),
-            "rejected": dict(sorted(Counter(reject["reason"] for reject in rejects).items())),
-            "licences": dict(sorted(Counter(sample["licence"] for sample in samples).items())),
-            "shards": [
-                {
-                    "name": record["shard"],
-                    "samples": len(record["samples"]),
-                    "bytes": record["bytes"],
-                    "sha256": record["sha256"],
-                }
-                for record in self._kept
-                if record["samples"]
-            ],
-        }
-        write_pieces(self._out / INDEX, [to_json(document).encode()], scratch=self._aside)
-
-    def _read_index(self) -> dict[str, Any] | None:
-        return read_index(self._out)
+        write_index(self._out, self._identity, self._kept, finished=finished, scratch=self._aside)
 
     def _remove_all(self) -> None:
         (self._out / INDEX).unlink(missing_ok=True)
@@ -304,6 +279,39 @@ class _Store:
 
     def _object_path(self, position: int) -> Path:
         return self._aside / f"{position:08d}.object"
+
+
+def write_index(
+    out_dir: Path,
+    identity_: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    finished: bool,
+    scratch: Path,
+) -> None:
+    """Write index.json of the shards whose records these are."""
+    samples = [sample for record in records for sample in record["samples"]]
+    rejects = [reject for record in records for reject in record["rejects"]]
+    document = {
+        "schema": SCHEMA,
+        **identity_,
+        "identity_sha256": sha256_of_json(identity_),
+        "finished": finished,
+        "samples": len(samples),
+        "rejected": dict(sorted(Counter(reject["reason"] for reject in rejects).items())),
+        "licences": dict(sorted(Counter(sample["licence"] for sample in samples).items())),
+        "shards": [
+            {
+                "name": record["shard"],
+                "samples": len(record["samples"]),
+                "bytes": record["bytes"],
+                "sha256": record["sha256"],
+            }
+            for record in records
+            if record["samples"]
+        ],
+    }
+    write_pieces(out_dir / INDEX, [to_json(document).encode()], scratch=scratch)
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:

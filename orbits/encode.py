@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,14 +25,13 @@ from jaxtyping import Float, UInt8
 
 from mv3d import __version__
 from mv3d.errors import InputError, MissingPartError, OutputError, UsageError
-from mv3d.orbits.build import INDEX, PIXELS, BuildResult, Progress, read_index
+from mv3d.orbits.build import INDEX, PIXELS, BuildResult, Progress, read_index, write_index
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.jobs import decode_frame, object_rng
 from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.reading import BACKGROUNDS, LATENTS, WHITE, composite, random_color
 from mv3d.orbits.sample import Outcome, Reject, Sample
 from mv3d.orbits.shards import Shard, is_whole, read_shard_record, tar_fragment, write_pieces, write_shard
-from mv3d.runs import SCHEMA, to_json
 
 if TYPE_CHECKING:
     import torch
@@ -323,28 +321,7 @@ class _LatentStore:
 
     def _write_index(self, *, finished: bool) -> None:
         records = [self._records[name] for name in self._names if name in self._records]
-        samples = [sample for record in records for sample in record["samples"]]
-        rejects = [reject for record in records for reject in record["rejects"]]
-        document = {
-            "schema": SCHEMA,
-            **self._identity,
-            "identity_sha256": sha256_of_json(self._identity),
-            "finished": finished,
-            "samples": len(samples),
-            "rejected": dict(sorted(Counter(reject["reason"] for reject in rejects).items())),
-            "licences": dict(sorted(Counter(sample["licence"] for sample in samples).items())),
-            "shards": [
-                {
-                    "name": record["shard"],
-                    "samples": len(record["samples"]),
-                    "bytes": record["bytes"],
-                    "sha256": record["sha256"],
-                }
-                for record in records
-                if record["samples"]
-            ],
-        }
-        write_pieces(self._out / INDEX, [to_json(document).encode()], scratch=self._aside)
+        write_index(self._out, self._identity, records, finished=finished, scratch=self._aside)
 
 
 def _identity(index: dict[str, Any], vae: Path, image_encoder: Path, config: EncodeConfig) -> dict[str, Any]:

@@ -18,10 +18,8 @@ from mv3d.recon.hull import common_box, march_lowest, silhouette_distance, view_
 from mv3d.render.cameras import Cameras, orbit_cameras
 
 CANDIDATES_DEG = (-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0, 55.0)
-_COARSE, _FINE = (
-    (64, 32),
-    (128, 48),
-)  # pixels and grid samples along a side: to find the valley, and its floor
+# Pixels and grid samples along a side: to find the valley, and its floor.
+_COARSE, _FINE = (64, 32), (128, 48)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mv3d.recon.hull import silhouette_distance
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, sample_bilinear
+from mv3d.render.topology import vertex_links
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def fit_outlines(
     """
     config = config or OutlineConfig()
     distances = [silhouette_distance(alpha) for alpha in alphas]
-    links = _links(len(vertices), faces)
+    links = vertex_links(len(vertices), faces)
+    links.data[:] = 1.0  # an edge is an edge, however many faces share it
     for _ in range(config.rounds):
         wish, weight = _wishes(vertices, faces, distances, cameras, config)
         offset = config.damping * _spread(wish, weight, links, config.stiffness)
@@ -104,14 +106,6 @@ def _on_rim(
     front[faces[toward].ravel()] = True
     back[faces[~toward].ravel()] = True
     return front & back
-
-
-def _links(count: int, faces: Int[np.ndarray, "f 3"]) -> sparse.csr_matrix:
-    start, end = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
-    one_way = sparse.coo_matrix((np.ones(len(start)), (start, end)), (count, count)).tocsr()
-    both = one_way + one_way.T
-    both.data[:] = 1.0
-    return both
 
 
 def _spread(

@@ -11,7 +11,7 @@ from mv3d.errors import InputError
 from mv3d.recon.grid import Grid
 from mv3d.recon.morphology import labelled
 from mv3d.render.mesh import face_normals
-from mv3d.render.topology import is_closed
+from mv3d.render.topology import is_closed, vertex_links
 
 
 def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> Float[np.ndarray, "x y z"]:
@@ -53,9 +53,7 @@ def smooth(
 ) -> Float[np.ndarray, "v 3"]:
     """Take out the crumples that are finer than what views can tell, without shrinking: Taubin's low-pass filter
     (SIGGRAPH 1995), alternately a step toward the neighbours' mean and a slightly larger one away from it."""
-    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-    links = sparse.coo_matrix((np.ones(len(start)), (start, end)), (len(vertices), len(vertices))).tocsr()
-    links = links + links.T
+    links = vertex_links(len(vertices), faces)
     mean = sparse.diags(1 / np.maximum(np.asarray(links.sum(1)).ravel(), 1)) @ links
     moved = vertices.astype(np.float64)
     for step in (0.5, -0.53) * rounds:

@@ -20,6 +20,7 @@ from mv3d.recon.morphology import distance_to_false, nearest_true
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, render_view, sample_bilinear
+from mv3d.render.topology import vertex_links
 
 PADDING = 8  # texels between charts
 
@@ -298,13 +299,10 @@ def _fill_by_diffusion(
     if not known.any():
         return np.full_like(color, 0.5)
     count = len(color)
-    start, end = faces.reshape(-1), np.roll(faces, -1, 1).reshape(-1)
-    ones = np.ones(len(start))
-    links = sparse.coo_matrix((ones, (start, end)), (count, count)).tocsr()
-    links = links + links.T
+    links = vertex_links(count, faces)
     degree = np.asarray(links.sum(1)).ravel()
     # A whisper of the mean keeps components without any known vertex solvable.
-    laplacian = sparse.diags(degree + 1e-4) - links
+    laplacian = (sparse.diags(degree + 1e-4) - links).tocsr()
     unknown = np.flatnonzero(~known)
     mean = color[known].mean(0)
     system = laplacian[unknown][:, unknown]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -21,18 +22,24 @@ class Hits:
     bary: Float[np.ndarray, "r 3"]
 
 
+def embree_scene(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> tuple[Any, Any]:
+    """Embree's scene of some triangles, and the object that keeps its buffers alive as long as the scene is used."""
+    from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
+    from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
+
+    scene = rtcore_scene.EmbreeScene()  # pyright: ignore[reportAttributeAccessIssue]
+    # The constructor attaches the mesh to the scene.
+    mesh = TriangleMesh(
+        scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
+    )
+    return scene, mesh
+
+
 class RayScene:
     """A mesh in Embree's acceleration structure. Build once, ask often."""
 
     def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
-        from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
-        from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
-
-        self._scene = rtcore_scene.EmbreeScene()  # pyright: ignore[reportAttributeAccessIssue]
-        # The constructor attaches the mesh to the scene; the object keeps the buffers alive.
-        self._mesh = TriangleMesh(
-            self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
-        )
+        self._scene, self._mesh = embree_scene(vertices, faces)
 
     def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits:
         """First hit of each ray; directions must be unit vectors."""

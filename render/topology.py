@@ -56,6 +56,14 @@ def is_closed(faces: Int[np.ndarray, "f 3"]) -> bool:
     return bool((np.diff(forward) > 0).all() and np.array_equal(forward, backward))
 
 
+def vertex_links(vertices: int, faces: Int[np.ndarray, "f 3"]) -> sparse.csr_matrix:
+    """Symmetric (v, v): how many directed edges of faces join two vertices, in either direction; two on a closed
+    mesh."""
+    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
+    one_way = sparse.coo_matrix((np.ones(len(start)), (start, end)), (vertices, vertices)).tocsr()
+    return one_way + one_way.T
+
+
 def shell_labels(vertices: int, faces: Int[np.ndarray, "f 3"]) -> tuple[int, Int[np.ndarray, " v"]]:
     """Number of connected components that have faces, and each vertex's component."""
     start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)

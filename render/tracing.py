@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from mv3d.render.raycast import embree_scene
+
 
 @dataclass(frozen=True, eq=False)
 class Crossings:
@@ -31,14 +33,7 @@ class Tracer:
     """Triangles in Embree's acceleration structure. Directions need not be unit vectors."""
 
     def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
-        from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
-        from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
-
-        self._scene = rtcore_scene.EmbreeScene()  # pyright: ignore[reportAttributeAccessIssue]
-        # The constructor attaches the mesh to the scene; the object keeps the buffers alive.
-        self._mesh = TriangleMesh(
-            self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
-        )
+        self._scene, self._mesh = embree_scene(vertices, faces)
 
     def first(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Crossings:
         """The nearest crossing of each ray."""
