@@ -24,13 +24,20 @@ def embed_image(
     encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch 1 context"]:
     """CLIP's embedding of images in [0, 1], float32: resized to the encoder's side, bicubic with blur, as SVD does."""
+    embeds = encoder(pixel_values=clip_input(encoder, image).to(encoder.dtype)).image_embeds
+    return embeds.to(torch.float32)[:, None]
+
+
+def clip_input(
+    encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch 3 height width"]
+) -> Float[Tensor, "batch 3 side side"]:
+    """Images in [0, 1] as the encoder reads them, float32."""
     side: Any = encoder.config.image_size
     small = resize(
         image.to(torch.float32), (side, side), interpolation="bicubic", align_corners=True, antialias=True
     )
     mean, std = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (_CLIP_MEAN, _CLIP_STD))
-    embeds = encoder(pixel_values=((small - mean) / std).to(encoder.dtype)).image_embeds
-    return embeds.to(torch.float32)[:, None]
+    return (small - mean) / std
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""The frozen parts of a model that has no base: a small autoencoder, trained here, and a random image encoder.
+"""The frozen parts of a model that has no base: a small autoencoder and a small image encoder, both trained here.
 
-An image encoder with random weights still gives every picture a direction of its own; what the picture shows comes
-through the latent of the input view.
+The image encoder learns to tell a thumbnail of the picture and the camera's elevation: what the network can use of it
+without reading the latent of the input view, which says all the rest.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from jaxtyping import Float
 from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from transformers import CLIPVisionModelWithProjection
 
 from mv3d.errors import InputError
 from mv3d.models.components import build_image_encoder, build_vae
+from mv3d.models.encode import clip_input
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
 from mv3d.orbits.dataset import normalized
 from mv3d.runs import to_json
@@ -26,13 +30,10 @@ from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
 
-FACTOR = 4
 _VAE: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
-    "block_out_channels": [32, 64, 64],
     "layers_per_block": 1,
     "norm_num_groups": 8,
-    "latent_channels": 4,
     "mid_block_add_attention": False,
 }
 _ENCODER: dict[str, Any] = {
@@ -45,7 +46,11 @@ _ENCODER: dict[str, Any] = {
     "projection_dim": 128,
     "hidden_act": "gelu",
 }
-_LR, _KL, _FRAMES_PER_STEP, _STREAM = 2e-3, 1e-6, 16, 3
+_LR, _KL, _STREAM = 2e-3, 1e-6, 3
+_ORBITS_PER_STEP, _FRAMES_PER_ORBIT = 4, 4
+_CROP = 64  # pixels: a convolution learns from parts of pictures as well, and sees more of them in the time
+_THUMBNAIL = 8  # pixels
+_ENCODER_LR, _ENCODER_STREAM = 1e-3, 4
 
 
 def prepare_parts(
@@ -55,8 +60,8 @@ def prepare_parts(
     *,
     device: torch.device | str,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> None:
-    """Train and write `vae/`, `image_encoder/` and `mv3d.json` into `folder`, aside first."""
+) -> float:
+    """Train and write `vae/`, `image_encoder/` and `mv3d.json` into `folder`, aside first. Returns `restored_psnr`."""
     if samples.kind == "latents":
         raise InputError(
             "--data: cached latents need the model that made them; give its folder as --base, or give rendered shards"
@@ -68,7 +73,7 @@ def prepare_parts(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        vae, vae_config = build_vae(dict(_VAE))
+        vae, vae_config = build_vae(vae_settings(config))
         encoder, encoder_config = build_image_encoder({"model_type": "clip_vision_model"} | _ENCODER)
     if not isinstance(vae, AutoencoderKL) or not isinstance(encoder, CLIPVisionModelWithProjection):
         raise TypeError("expected an AutoencoderKL and a CLIP image encoder")
@@ -79,15 +84,29 @@ def prepare_parts(
         seed=config.seed,
         progress=progress,
     )
+    error = restored_psnr(vae, samples, step=config.autoencoder_steps, seed=config.seed)
+    fit_image_encoder(encoder.to(device), samples, steps=config.autoencoder_steps, seed=config.seed)
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    for name, module, written in (("vae", vae.cpu(), vae_config), ("image_encoder", encoder, encoder_config)):
+    for name, module, written in (
+        ("vae", vae.cpu(), vae_config),
+        ("image_encoder", encoder.cpu(), encoder_config),
+    ):
         (aside / name).mkdir(parents=True)
         state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
         save_file(state, aside / name / COMPONENTS[name], metadata={"format": "pt"})
         (aside / name / "config.json").write_text(to_json(written), encoding="utf-8")
     write_info(aside, ModelInfo("tiny", config.frames, int(size[0]), licence="unknown"))
     os.replace(aside, folder)
+    return error
+
+
+def vae_settings(config: TrainConfig) -> dict[str, Any]:
+    """The autoencoder's config.json."""
+    return _VAE | {
+        "block_out_channels": list(config.autoencoder_channels),
+        "latent_channels": config.latent_channels,
+    }
 
 
 def fit_autoencoder(
@@ -107,7 +126,7 @@ def fit_autoencoder(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         generator = sample_generator(seed, step, _STREAM)
-        images = _frames(samples, step, generator).to(device)
+        images = _cropped(_labelled(samples, step, generator)[0], generator).to(device)
         posterior = vae.encode(images, return_dict=False)[0]
         noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
         restored = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
@@ -123,15 +142,80 @@ def fit_autoencoder(
     with torch.no_grad():
         generator = sample_generator(seed, steps, _STREAM)
         means = [
-            vae.encode(_frames(samples, i, generator).to(device), return_dict=False)[0].mean
-            for i in range(min(len(samples), 8))
+            vae.encode(_labelled(samples, i, generator)[0].to(device), return_dict=False)[0].mean
+            for i in range(8)
         ]
     vae.eval()
     return float(1 / torch.cat(means).std().clamp(min=1e-6))
 
 
-def _frames(samples: Samples, number: int, generator: torch.Generator) -> torch.Tensor:
-    """Some frames of a sample, (n, 3, h, w) float32 in [-1, 1]."""
-    images = samples.sample(number)["images"]
-    picked = torch.randperm(len(images), generator=generator)[:_FRAMES_PER_STEP]
-    return normalized(images[picked])
+@torch.no_grad()
+def restored_psnr(vae: AutoencoderKL, samples: Samples, *, step: int, seed: int) -> float:
+    """dB over all pixels of some pictures of the data, encoded and decoded without noise. step: one not trained on."""
+    generator, device = sample_generator(seed, step, _STREAM), next(vae.parameters()).device
+    errors = []
+    for number in range(step, step + 8):
+        images = _labelled(samples, number, generator)[0].to(device)
+        restored = vae.decode(vae.encode(images, return_dict=False)[0].mean, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
+        errors.append(((restored.clamp(-1, 1) - images) / 2).square().mean())
+    return float(-10 * torch.stack(errors).mean().clamp(min=1e-10).log10())
+
+
+def fit_image_encoder(
+    encoder: CLIPVisionModelWithProjection, samples: Samples, *, steps: int, seed: int
+) -> None:
+    """Train in place: from the embedding, one linear layer has to tell an 8 × 8 thumbnail and the elevation.
+
+    Embeddings have unit deviation at the end, as the network's other inputs do.
+    """
+    device = next(encoder.parameters()).device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = torch.nn.Linear(encoder.config.projection_dim, 3 * _THUMBNAIL**2 + 1).to(device)
+    optimizer = torch.optim.AdamW([*encoder.train().parameters(), *head.parameters()], lr=_ENCODER_LR)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _ENCODER_LR, total_steps=steps, pct_start=0.1)
+    for step in range(steps):
+        images, elevations_deg = _labelled(samples, step, sample_generator(seed, step, _ENCODER_STREAM))
+        images, elevations_deg = images.to(device) / 2 + 0.5, elevations_deg.to(device)
+        told = head(encoder(pixel_values=clip_input(encoder, images)).image_embeds)
+        thumbnail = adaptive_avg_pool2d(images, _THUMBNAIL).flatten(1)
+        loss = (told[:, :-1] - thumbnail).square().mean()
+        loss = loss + 0.1 * (told[:, -1] - elevations_deg / 30).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    encoder.eval()
+    with torch.no_grad():
+        generator = sample_generator(seed, steps, _ENCODER_STREAM)
+        seen = torch.cat([_labelled(samples, i, generator)[0] for i in range(8)]).to(device) / 2 + 0.5
+        deviation = encoder(pixel_values=clip_input(encoder, seen)).image_embeds.std()
+        encoder.visual_projection.weight /= deviation.clamp(min=1e-6)
+
+
+def _labelled(
+    samples: Samples, step: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, " n"]]:
+    """(frames in [-1, 1], their elevations in degrees): a few of each of a few samples."""
+    images, elevations_deg = [], []
+    for number in range(step * _ORBITS_PER_STEP, (step + 1) * _ORBITS_PER_STEP):
+        sample = samples.sample(number)
+        picked = torch.randperm(len(sample["images"]), generator=generator)[:_FRAMES_PER_ORBIT]
+        images.append(normalized(sample["images"][picked]))
+        elevations_deg.append(sample["elevations_deg"][picked])
+    return torch.cat(images), torch.cat(elevations_deg)
+
+
+def _cropped(images: Float[Tensor, "n 3 h w"], generator: torch.Generator) -> Float[Tensor, "n 3 side side"]:
+    """One random square of every picture; pictures no larger than it as they are."""
+    height, width = images.shape[-2:]
+    side = min(height, width, _CROP)
+    tops = torch.randint(height - side + 1, (len(images),), generator=generator).tolist()
+    lefts = torch.randint(width - side + 1, (len(images),), generator=generator).tolist()
+    return torch.stack(
+        [
+            image[:, top : top + side, left : left + side]
+            for image, top, left in zip(images, tops, lefts, strict=True)
+        ]
+    )

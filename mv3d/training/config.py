@@ -24,7 +24,7 @@ class TrainConfig:
     """Every number of a training run. An orbit is one sample: all its frames."""
 
     preset: str = "svd_mv"
-    """svd_mv, sv3d_u, sv3d_p, lora or tiny: where the other defaults come from."""
+    """svd_mv, sv3d_u, sv3d_p, lora, tiny or autoencoder: where the other defaults come from."""
     vector: Vector = "svd_mv"
     """What the network is told of the camera. keep: what the base takes."""
     trained: Trained = "all"
@@ -99,6 +99,10 @@ class TrainConfig:
     """Of the levels of a network that is trained from scratch; multiples of 32."""
     autoencoder_steps: int = 2000
     """Steps of the autoencoder that is trained first where there is no base."""
+    autoencoder_channels: tuple[int, ...] = (32, 64, 64)
+    """Of its levels; multiples of 8. Each one but the last halves the side of the latents."""
+    latent_channels: int = 4
+    """Of its latents."""
     resolution: int | None = None
     """Side of video clips, pixels; by default what the base was trained for."""
 
@@ -106,7 +110,7 @@ class TrainConfig:
         at_least = {
             "frames": 1, "steps": 1, "static_steps": 0, "batch": 1, "micro_batch": 1, "warmup": 0, "rank": 1,
             "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 2, "validate_every": 0, "workers": 0,
-            "validation_orbits": 1, "validation_steps": 1, "autoencoder_steps": 1, "seed": 0,
+            "validation_orbits": 1, "validation_steps": 1, "autoencoder_steps": 1, "latent_channels": 1, "seed": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -123,6 +127,10 @@ class TrainConfig:
                 raise UsageError(
                     f"{flag(name)}: expected a number from 0 to less than 1, got {getattr(self, name)}"
                 )
+        if not self.autoencoder_channels or any(c < 8 or c % 8 for c in self.autoencoder_channels):
+            raise UsageError(
+                f"--autoencoder-channels: expected multiples of 8, got {' '.join(map(str, self.autoencoder_channels))}"
+            )
         if self.batch % self.micro_batch:
             raise UsageError(
                 f"--batch: expected a multiple of --micro-batch {self.micro_batch}, got {self.batch}"
@@ -167,6 +175,8 @@ PRESETS: dict[str, TrainConfig] = {
         precision="fp32",
         gradient_checkpointing=False,
     ),
+    # What comes before `tiny` where its latents are to be cached: the frozen parts alone.
+    "autoencoder": TrainConfig(preset="autoencoder", frames=7, precision="fp32", ema=0.0, validate_every=0),
 }
 
 

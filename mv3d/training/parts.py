@@ -122,6 +122,7 @@ def _new_network(config: TrainConfig, folder: Path, sample_size: int) -> MultiVi
     if config.vector == "keep":
         raise UsageError("--vector: expected svd_mv, sv3d_u or sv3d_p for a network from scratch, got keep")
     levels = len(config.channels)
+    latent_channels = int(read_config(folder / "vae").get("latent_channels", 4))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return NetworkConfig(
@@ -131,6 +132,8 @@ def _new_network(config: TrainConfig, folder: Path, sample_size: int) -> MultiVi
             heads=tuple(max(1, channels // _CHANNELS_PER_HEAD) for channels in config.channels),
             layers_per_block=1,
             transformer_depth=(1,) * levels,
+            in_channels=2 * latent_channels,
+            out_channels=latent_channels,
             context_dim=int(read_config(folder / "image_encoder").get("projection_dim", 0)),
             num_frames=config.frames,
             sample_size=sample_size,

@@ -30,12 +30,16 @@ from mv3d.runs import (
 from mv3d.training.config import TrainConfig, flag
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from mv3d.training.data import Samples
     from mv3d.training.results import Provenance
     from mv3d.training.stage import Ready
 
 RECORD = "run.json"
 SETTINGS = "settings.json"
 PARTS = "parts"
+MODEL = "model"
 STATIC = "static"
 _FREE = (
     "steps", "static_steps", "micro_batch", "workers", "device", "log_every", "checkpoint_every", "keep_checkpoints",
@@ -143,6 +147,8 @@ def _train_stage(
     config.accumulation(accelerator.num_processes)
     fresh = accelerator.is_main_process and _claim(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
+    if config.preset == "autoencoder":
+        return _train_parts(config, samples, out, settings, data, accelerator, progress)
     try:
         ready = prepare(config, samples, found, out, accelerator, _told(progress, "autoencoder"))
     except Mv3dError:
@@ -191,6 +197,42 @@ def _train_stage(
     return replace(_finished(out), already_done=False)
 
 
+def _train_parts(
+    config: TrainConfig,
+    samples: Samples,
+    out: Path,
+    settings: dict[str, Any],
+    data: Path,
+    accelerator: Accelerator,
+    progress: Progress | None,
+) -> TrainResult:
+    """The frozen parts alone, as a model folder without a network: a base for `tiny`, and what encodes its data."""
+    from mv3d.training.autoencoder import prepare_parts  # noqa: PLC0415 - as above
+
+    begun = time.time()
+    if accelerator.is_main_process:
+        with staging(out) as staged:
+            tell = _told(progress, "autoencoder")
+            error = prepare_parts(config, samples, staged / MODEL, device=accelerator.device, progress=tell)
+            report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
+            report |= {"metrics": {"restored PSNR, dB": error}}
+            document = {
+                "schema": SCHEMA,
+                "command": sys.argv,
+                "settings": json.loads(json.dumps(settings)),
+                "seed": config.seed,
+                "input": str(data),
+                "input_sha256": data_sha256(data),
+                "report": report,
+                "libraries": library_versions(),
+                "outputs": {MODEL: sha256(staged / MODEL)},
+            }
+            write_text(staged / RECORD, to_json(document))
+            publish(staged, out, last=RECORD)
+    accelerator.wait_for_everyone()
+    return replace(_finished(out), already_done=False)
+
+
 def _told(progress: Progress | None, stage: str) -> Callable[[int, int, dict[str, float]], None] | None:
     if progress is None:
         return None
@@ -230,18 +272,22 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
             raise InputError(
                 f"{name} {folder}: expected a folder of orbit shards or of video clips, got none"
             )
-    if not base and config.preset != "tiny":
+    if base and config.preset == "autoencoder":
+        raise UsageError(f"--base: expected none for --preset autoencoder, got {base}")
+    if not base and config.preset not in ("tiny", "autoencoder"):
         raise UsageError(
             f"--base: expected a model to start from for --preset {config.preset}, got none; see mv3d models list"
         )
-    if config.trained == "lora" and config.preset == "tiny":
-        raise UsageError("--trained lora: expected a base with weights, not --preset tiny")
+    if config.trained == "lora" and config.preset in ("tiny", "autoencoder"):
+        raise UsageError(f"--trained lora: expected a base with weights, not --preset {config.preset}")
     if static_data is not None and not config.static_steps:
         raise UsageError("--static-data: expected --static-steps above 0 for a first stage, got 0")
     if static_data is not None and config.trained == "lora":
         raise UsageError("--static-data: a first stage trains weights, not adapters; train two runs instead")
-    if config.preset == "tiny" and static_data is not None:
-        raise UsageError("--static-data: expected a preset with a base, got tiny; train two runs instead")
+    if config.preset in ("tiny", "autoencoder") and static_data is not None:
+        raise UsageError(
+            f"--static-data: expected a preset with a base, got {config.preset}; train two runs instead"
+        )
 
 
 def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
