@@ -11,7 +11,7 @@ import multiprocessing
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class OrbitSetConfig:
     """Frames a sample; a number that divides the stored ones."""
     backgrounds: tuple[Background, ...] = BACKGROUNDS
     """Each orbit comes once an epoch on each of these: white, and a random colour."""
+    mirror: bool = False
+    """Show every other orbit, by chance, in a mirror. Pixels only: a latent cannot be turned over."""
     batch_size: int = 1
     """Samples of a batch, of one rank."""
     seed: int = 0
@@ -92,6 +94,8 @@ class OrbitSet(IterableDataset):
             raise UsageError(
                 f"{folder}: expected a number of frames that divides its {views}, got {self.config.frames}"
             )
+        if self.config.mirror and self.store.latents:
+            raise UsageError(f"{folder}: expected pixels for mirrored orbits, got latents; use mirror=False")
         if len(self) == 0:
             raise InputError(
                 f"{folder}: expected at least {self.config.world_size} samples for as many ranks, "
@@ -120,6 +124,7 @@ class OrbitSet(IterableDataset):
             "samples": len(self.store.places),
             "world_size": self.config.world_size,
             "backgrounds": list(self.config.backgrounds),
+            "mirror": self.config.mirror,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -156,7 +161,10 @@ class OrbitSet(IterableDataset):
             place = self.store.places[ticket // len(self.config.backgrounds)]
             background = self.config.backgrounds[ticket % len(self.config.backgrounds)]
             try:
-                return _tensors(self._read(place, background, rng), index)
+                read = self._read(place, background, rng)
+                if self.config.mirror and rng.random() < 0.5:
+                    read = mirrored(read)
+                return _tensors(read, index)
             except InputError as error:
                 with self._skipped.get_lock():
                     self._skipped.value += 1
@@ -201,6 +209,19 @@ def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = Fals
 def normalized(images: torch.Tensor) -> torch.Tensor:
     """(…, h, w, 4) uint8 → (…, 3, h, w) float32 in [-1, 1], on the device of the images."""
     return images[..., :3].movedim(-1, -3).contiguous().float().mul_(2 / 255).sub_(1)
+
+
+def mirrored(sample: OrbitSample) -> OrbitSample:
+    """The orbit of the mirrored object: pictures turned over, azimuths negated, in the order of azimuths again."""
+    assert sample.images is not None
+    order = np.r_[np.arange(len(sample.images) - 1)[::-1], len(sample.images) - 1]
+    return replace(
+        sample,
+        images=np.ascontiguousarray(sample.images[order, :, ::-1]),
+        elevations_deg=sample.elevations_deg[order],
+        azimuths_deg=(-sample.azimuths_deg[order]) % 360.0,
+        frames=sample.frames[order],
+    )
 
 
 def _tensors(sample: OrbitSample, index: int) -> dict[str, Any]:

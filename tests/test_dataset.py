@@ -16,12 +16,13 @@ from mv3d.errors import InputError, OutputError, UsageError
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
-from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, normalized, orbit_loader
+from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, mirrored, normalized, orbit_loader
 from mv3d.orbits.encode import EncodeConfig, clip_pixels, encode_shards
 from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects
 from mv3d.orbits.jobs import decode_frame
-from mv3d.orbits.reading import OrbitStore, chosen_frames, composite, npy_view, relative_azimuths
+from mv3d.orbits.reading import OrbitSample, OrbitStore, chosen_frames, composite, npy_view, relative_azimuths
 from mv3d.orbits.shards import Shard
+from mv3d.render.cameras import Orbit
 
 COUNT = 12
 CONFIG = OrbitConfig(views=COUNT, size=32, environments=("uniform",), shard_size=4)
@@ -136,6 +137,51 @@ def test_a_pixel_sample_is_what_was_stored(shards):
         colors.add(tuple(background))
     assert len(dataset) == 20 and len(starts) > 5
     assert (255, 255, 255) in colors and len(colors) == 11
+
+
+def test_a_mirrored_orbit_is_the_orbit_of_the_mirrored_object():
+    """A point of the object, projected by each frame's camera: turned over with the pictures, it lies on the projection
+    of the mirrored point by the mirrored orbit's cameras."""
+    azimuths = np.array([40.0, 130.0, 250.0, 0.0])
+    elevations = np.array([5.0, 15.0, -10.0, 20.0])
+    side, point = 64, np.array([0.2, 0.11, 0.15])
+
+    def place(point_world, elevation_deg, azimuth_deg):
+        c2w = Orbit((elevation_deg,), (azimuth_deg,)).cameras(side, side).c2w[0]
+        x, y, z = (point_world - c2w[:3, 3]) @ c2w[:3, :3]
+        return int(side / 2 + side * x / -z), int(side / 2 - side * y / -z)
+
+    images = np.zeros((4, side, side, 4), np.uint8)
+    for image, elevation_deg, azimuth_deg in zip(images, elevations, azimuths, strict=True):
+        column, row = place(point, elevation_deg, azimuth_deg)
+        image[row, column] = 255
+    sample = OrbitSample("o", images, None, None, elevations, azimuths, np.arange(4), np.zeros(3, np.uint8))
+    turned = mirrored(sample)
+    assert turned.azimuths_deg.tolist() == [110.0, 230.0, 320.0, 0.0]
+    assert turned.frames.tolist() == [2, 1, 0, 3]
+    assert turned.images is not None
+    for image, elevation_deg, azimuth_deg in zip(
+        turned.images, turned.elevations_deg, turned.azimuths_deg, strict=True
+    ):
+        column, row = place(point * [1, -1, 1], elevation_deg, azimuth_deg)
+        lit_row, lit_column = np.argwhere(image[..., 3])[0]
+        assert abs(lit_row - row) <= 1
+        assert abs(lit_column - column) <= 1
+
+
+def test_half_of_a_mirrored_set_is_turned_over_and_each_sample_always_the_same(shards):
+    plain = OrbitSet(shards, OrbitSetConfig(frames=4, backgrounds=("white",)))
+    both = OrbitSet(shards, OrbitSetConfig(frames=4, backgrounds=("white",), mirror=True))
+    turned = [
+        not torch.equal(plain.sample(index)["images"], both.sample(index)["images"]) for index in range(40)
+    ]
+    assert 8 < sum(turned) < 32
+    torch.testing.assert_close(both.sample(7)["images"], both.sample(7)["images"])
+
+
+def test_latents_cannot_be_mirrored(latents):
+    with pytest.raises(UsageError, match="mirror"):
+        OrbitSet(latents, OrbitSetConfig(frames=4, mirror=True))
 
 
 def test_an_epoch_shows_every_orbit_on_both_backgrounds(shards):

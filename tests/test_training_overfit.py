@@ -34,7 +34,7 @@ def test_eight_orbits_are_learned_by_heart(tmp_path):
         lr=2e-3,
         ema=0.99,
         channels=(64, 64),
-        autoencoder_steps=400,
+        encoder_steps=400,
         drop_image=0.0,
         drop_latent=0.0,
         checkpoint_every=100,

@@ -95,7 +95,7 @@ def quick(name: str = "sv3d_p", **changes: Any) -> TrainConfig:
     usual = {
         "frames": FRAMES, "steps": 4, "static_steps": 0, "batch": 4, "micro_batch": 2, "lr": 1e-3, "warmup": 1,
         "precision": "fp32", "device": "cpu", "workers": 0, "log_every": 1, "checkpoint_every": 2,
-        "validate_every": 0, "validation_steps": 2, "gradient_checkpointing": False, "autoencoder_steps": 2,
+        "validate_every": 0, "validation_steps": 2, "gradient_checkpointing": False, "encoder_steps": 2,
         "channels": (32, 32),
     }  # fmt: skip
     return preset(name, **(usual | changes))

@@ -154,9 +154,7 @@ class _Lines:
         self._last = now
         rate = (now - self._begun) / max(done - self._first, 1)
         numbers = ", ".join(
-            f"{name} {line[name]:.4g}"
-            for name in ("loss", "autoencoder_loss", "data_wait_share")
-            if name in line
+            f"{name} {line[name]:.4g}" for name in ("loss", "encoder_loss", "data_wait_share") if name in line
         )
         left = f", about {rate * (total - done) / 60:.0f} min left" if done > self._first else ""
         note(f"{stage} {done}/{total}: {numbers}{left}")

@@ -15,8 +15,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mv3d.errors import InputError
 from mv3d.models.network import SVD, MultiViewUNet
+from mv3d.models.patches import PatchAutoencoder
 
-Autoencoder = AutoencoderKL | AutoencoderKLTemporalDecoder
+Autoencoder = AutoencoderKL | AutoencoderKLTemporalDecoder | PatchAutoencoder
 VAE_SD: dict[str, Any] = {
     "_class_name": "AutoencoderKLTemporalDecoder",
     "block_out_channels": [128, 256, 512, 512],
@@ -63,16 +64,28 @@ def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
 
 def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
     """The autoencoder of a config.json; and the config to write."""
-    classes = {"AutoencoderKL": AutoencoderKL, "AutoencoderKLTemporalDecoder": AutoencoderKLTemporalDecoder}
+    classes = {
+        "AutoencoderKL": AutoencoderKL,
+        "AutoencoderKLTemporalDecoder": AutoencoderKLTemporalDecoder,
+        "PatchAutoencoder": PatchAutoencoder,
+    }
     kind = config.get("_class_name")
     if kind not in classes:
         raise InputError(f"vae/config.json: expected one of {', '.join(classes)}, got {kind}")
     given = _known(config, classes[kind], "vae")
     levels = len(given.get("block_out_channels", ()))
-    given.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
+    if kind != "PatchAutoencoder":
+        given.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
     if kind == "AutoencoderKL":
         given.setdefault("up_block_types", ["UpDecoderBlock2D"] * levels)
     return _made(classes[kind], "vae", given), _written(kind, given)
+
+
+def latent_factor(config: dict[str, Any]) -> int:
+    """Pixels along a side of one latent, by an autoencoder's config.json."""
+    if config.get("_class_name") == "PatchAutoencoder":
+        return int(config.get("patch_size", 16))
+    return 2 ** (len(config.get("block_out_channels", (0,))) - 1)
 
 
 def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProjection, dict[str, Any]]:

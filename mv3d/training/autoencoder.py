@@ -1,4 +1,4 @@
-"""The frozen parts of a model that has no base: a small autoencoder and a small image encoder, both trained here.
+"""The frozen parts of a model that has no base: an autoencoder of patches and a small image encoder, both made here.
 
 The image encoder learns to tell a thumbnail of the picture and the camera's elevation: what the network can use of it
 without reading the latent of the input view, which says all the rest.
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,18 +23,13 @@ from mv3d.errors import InputError
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.encode import clip_input
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
+from mv3d.models.patches import PatchAutoencoder
 from mv3d.orbits.dataset import normalized
 from mv3d.runs import to_json
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
 
-_VAE: dict[str, Any] = {
-    "_class_name": "AutoencoderKL",
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
-    "mid_block_add_attention": False,
-}
 _ENCODER: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -46,11 +40,10 @@ _ENCODER: dict[str, Any] = {
     "projection_dim": 128,
     "hidden_act": "gelu",
 }
-_LR, _KL, _STREAM = 2e-3, 1e-6, 3
+_SAMPLES = 256  # orbits whose patches are looked at
 _ORBITS_PER_STEP, _FRAMES_PER_ORBIT = 4, 4
-_CROP = 64  # pixels: a convolution learns from parts of pictures as well, and sees more of them in the time
 _THUMBNAIL = 8  # pixels
-_ENCODER_LR, _ENCODER_STREAM = 1e-3, 4
+_LR, _STREAM = 1e-3, 3
 
 
 def prepare_parts(
@@ -73,23 +66,25 @@ def prepare_parts(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        vae, vae_config = build_vae(vae_settings(config))
         encoder, encoder_config = build_image_encoder({"model_type": "clip_vision_model"} | _ENCODER)
-    if not isinstance(vae, AutoencoderKL) or not isinstance(encoder, CLIPVisionModelWithProjection):
-        raise TypeError("expected an AutoencoderKL and a CLIP image encoder")
-    vae_config["scaling_factor"] = fit_autoencoder(
-        vae.to(device),  # pyright: ignore[reportArgumentType]
-        samples,
-        steps=config.autoencoder_steps,
-        seed=config.seed,
-        progress=progress,
+    vae, vae_config = build_vae(
+        {
+            "_class_name": "PatchAutoencoder",
+            "patch_size": config.patch,
+            "latent_channels": config.latent_channels,
+            "scaling_factor": 1.0,
+        }
     )
-    error = restored_psnr(vae, samples, step=config.autoencoder_steps, seed=config.seed)
-    fit_image_encoder(encoder.to(device), samples, steps=config.autoencoder_steps, seed=config.seed)
+    assert isinstance(vae, PatchAutoencoder)
+    vae.fit(pictures(samples, range(_SAMPLES // _ORBITS_PER_STEP), config.seed))
+    error = restored_psnr(vae, pictures(samples, range(1000, 1008), config.seed))
+    fit_image_encoder(
+        encoder.to(device), samples, steps=config.encoder_steps, seed=config.seed, progress=progress
+    )
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     for name, module, written in (
-        ("vae", vae.cpu(), vae_config),
+        ("vae", vae, vae_config),
         ("image_encoder", encoder.cpu(), encoder_config),
     ):
         (aside / name).mkdir(parents=True)
@@ -101,68 +96,25 @@ def prepare_parts(
     return error
 
 
-def vae_settings(config: TrainConfig) -> dict[str, Any]:
-    """The autoencoder's config.json."""
-    return _VAE | {
-        "block_out_channels": list(config.autoencoder_channels),
-        "latent_channels": config.latent_channels,
-    }
+@torch.no_grad()
+def restored_psnr(vae: PatchAutoencoder, images: Float[Tensor, "n 3 h w"]) -> float:
+    """dB over all pixels of pictures in [-1, 1], encoded and decoded."""
+    restored = vae.decode(vae.encode(images)[0].mode())[0].clamp(-1, 1)
+    return float(-10 * ((restored - images) / 2).square().mean().clamp(min=1e-10).log10())
 
 
-def fit_autoencoder(
-    vae: AutoencoderKL,
+def pictures(samples: Samples, steps: range, seed: int) -> Float[Tensor, "n 3 h w"]:
+    """Frames in [-1, 1] of some samples."""
+    return torch.cat([_labelled(samples, step, sample_generator(seed, step, _STREAM))[0] for step in steps])
+
+
+def fit_image_encoder(
+    encoder: CLIPVisionModelWithProjection,
     samples: Samples,
     *,
     steps: int,
     seed: int,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> float:
-    """Train on frames of the samples, in place. Returns the factor that gives latents of unit deviation.
-
-    Loss: squared and absolute error, and a little Kullback-Leibler divergence (Rombach et al. 2022, section 3.1).
-    """
-    device = next(vae.parameters()).device
-    optimizer = torch.optim.AdamW(vae.train().parameters(), lr=_LR, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
-        generator = sample_generator(seed, step, _STREAM)
-        images = _cropped(_labelled(samples, step, generator)[0], generator).to(device)
-        posterior = vae.encode(images, return_dict=False)[0]
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
-        restored = vae.decode(posterior.mean + posterior.std * noise, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
-        error = (restored - images).square().mean() + 0.1 * (restored - images).abs().mean()
-        loss = error + _KL * posterior.kl().mean() / posterior.mean[0].numel()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if progress:
-            progress(step + 1, steps, {"autoencoder_loss": float(loss.detach())})
-    with torch.no_grad():
-        generator = sample_generator(seed, steps, _STREAM)
-        means = [
-            vae.encode(_labelled(samples, i, generator)[0].to(device), return_dict=False)[0].mean
-            for i in range(8)
-        ]
-    vae.eval()
-    return float(1 / torch.cat(means).std().clamp(min=1e-6))
-
-
-@torch.no_grad()
-def restored_psnr(vae: AutoencoderKL, samples: Samples, *, step: int, seed: int) -> float:
-    """dB over all pixels of some pictures of the data, encoded and decoded without noise. step: one not trained on."""
-    generator, device = sample_generator(seed, step, _STREAM), next(vae.parameters()).device
-    errors = []
-    for number in range(step, step + 8):
-        images = _labelled(samples, number, generator)[0].to(device)
-        restored = vae.decode(vae.encode(images, return_dict=False)[0].mean, return_dict=False)[0]  # pyright: ignore[reportArgumentType]
-        errors.append(((restored.clamp(-1, 1) - images) / 2).square().mean())
-    return float(-10 * torch.stack(errors).mean().clamp(min=1e-10).log10())
-
-
-def fit_image_encoder(
-    encoder: CLIPVisionModelWithProjection, samples: Samples, *, steps: int, seed: int
 ) -> None:
     """Train in place: from the embedding, one linear layer has to tell an 8 × 8 thumbnail and the elevation.
 
@@ -172,10 +124,10 @@ def fit_image_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = torch.nn.Linear(encoder.config.projection_dim, 3 * _THUMBNAIL**2 + 1).to(device)
-    optimizer = torch.optim.AdamW([*encoder.train().parameters(), *head.parameters()], lr=_ENCODER_LR)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _ENCODER_LR, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW([*encoder.train().parameters(), *head.parameters()], lr=_LR)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps, pct_start=0.1)
     for step in range(steps):
-        images, elevations_deg = _labelled(samples, step, sample_generator(seed, step, _ENCODER_STREAM))
+        images, elevations_deg = _labelled(samples, step, sample_generator(seed, step, _STREAM))
         images, elevations_deg = images.to(device) / 2 + 0.5, elevations_deg.to(device)
         told = head(encoder(pixel_values=clip_input(encoder, images)).image_embeds)
         thumbnail = adaptive_avg_pool2d(images, _THUMBNAIL).flatten(1)
@@ -186,10 +138,11 @@ def fit_image_encoder(
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        if progress:
+            progress(step + 1, steps, {"encoder_loss": float(loss.detach())})
     encoder.eval()
     with torch.no_grad():
-        generator = sample_generator(seed, steps, _ENCODER_STREAM)
-        seen = torch.cat([_labelled(samples, i, generator)[0] for i in range(8)]).to(device) / 2 + 0.5
+        seen = pictures(samples, range(8), seed).to(device) / 2 + 0.5
         deviation = encoder(pixel_values=clip_input(encoder, seen)).image_embeds.std()
         encoder.visual_projection.weight /= deviation.clamp(min=1e-6)
 
@@ -205,17 +158,3 @@ def _labelled(
         images.append(normalized(sample["images"][picked]))
         elevations_deg.append(sample["elevations_deg"][picked])
     return torch.cat(images), torch.cat(elevations_deg)
-
-
-def _cropped(images: Float[Tensor, "n 3 h w"], generator: torch.Generator) -> Float[Tensor, "n 3 side side"]:
-    """One random square of every picture; pictures no larger than it as they are."""
-    height, width = images.shape[-2:]
-    side = min(height, width, _CROP)
-    tops = torch.randint(height - side + 1, (len(images),), generator=generator).tolist()
-    lefts = torch.randint(width - side + 1, (len(images),), generator=generator).tolist()
-    return torch.stack(
-        [
-            image[:, top : top + side, left : left + side]
-            for image, top, left in zip(images, tops, lefts, strict=True)
-        ]
-    )

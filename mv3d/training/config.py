@@ -95,14 +95,18 @@ class TrainConfig:
     """Sampling steps of a sheet."""
     tensorboard: bool = False
     """Write events for TensorBoard, too."""
-    channels: tuple[int, ...] = (64, 128, 128)
+    channels: tuple[int, ...] = (128, 192)
     """Of the levels of a network that is trained from scratch; multiples of 32."""
-    autoencoder_steps: int = 2000
-    """Steps of the autoencoder that is trained first where there is no base."""
-    autoencoder_channels: tuple[int, ...] = (32, 64, 64)
-    """Of its levels; multiples of 8. Each one but the last halves the side of the latents."""
-    latent_channels: int = 4
-    """Of its latents."""
+    patch: int = 16
+    """Side of what one latent stands for, pixels, where there is no base."""
+    latent_channels: int = 48
+    """Numbers of one latent, where there is no base."""
+    encoder_steps: int = 500
+    """Steps of the image encoder that is trained first where there is no base."""
+    backgrounds: tuple[Literal["white", "color"], ...] = ("white", "color")
+    """What orbits are shown on: white, a random colour, or each in turn."""
+    mirror: bool = False
+    """Show every other orbit, by chance, in a mirror: twice the data. Of pixels; cached latents cannot be turned over."""
     resolution: int | None = None
     """Side of video clips, pixels; by default what the base was trained for."""
 
@@ -110,7 +114,7 @@ class TrainConfig:
         at_least = {
             "frames": 1, "steps": 1, "static_steps": 0, "batch": 1, "micro_batch": 1, "warmup": 0, "rank": 1,
             "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 2, "validate_every": 0, "workers": 0,
-            "validation_orbits": 1, "validation_steps": 1, "autoencoder_steps": 1, "latent_channels": 1, "seed": 0,
+            "validation_orbits": 1, "validation_steps": 1, "encoder_steps": 1, "patch": 1, "latent_channels": 1, "seed": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -127,10 +131,6 @@ class TrainConfig:
                 raise UsageError(
                     f"{flag(name)}: expected a number from 0 to less than 1, got {getattr(self, name)}"
                 )
-        if not self.autoencoder_channels or any(c < 8 or c % 8 for c in self.autoencoder_channels):
-            raise UsageError(
-                f"--autoencoder-channels: expected multiples of 8, got {' '.join(map(str, self.autoencoder_channels))}"
-            )
         if self.batch % self.micro_batch:
             raise UsageError(
                 f"--batch: expected a multiple of --micro-batch {self.micro_batch}, got {self.batch}"
@@ -174,9 +174,13 @@ PRESETS: dict[str, TrainConfig] = {
         drop_latent=0.1,
         precision="fp32",
         gradient_checkpointing=False,
+        backgrounds=("white",),
+        mirror=True,
     ),
     # What comes before `tiny` where its latents are to be cached: the frozen parts alone.
-    "autoencoder": TrainConfig(preset="autoencoder", frames=7, precision="fp32", ema=0.0, validate_every=0),
+    "autoencoder": TrainConfig(
+        preset="autoencoder", frames=7, backgrounds=("white",), mirror=True, ema=0.0, validate_every=0
+    ),
 }
 
 

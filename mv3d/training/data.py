@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader, Dataset
 
 from mv3d.errors import InputError
-from mv3d.orbits.build import INDEX
+from mv3d.orbits.build import INDEX, PIXELS, read_index
 from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
 from mv3d.training.clips import ClipSet, is_clip_folder
 from mv3d.training.config import TrainConfig
@@ -36,7 +36,12 @@ class OrbitSamples:
     """Orbit shards, pixels or latents."""
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
-        self._set = OrbitSet(folder, OrbitSetConfig(frames=config.frames, seed=config.seed))
+        index = read_index(folder) or {}
+        mirror = config.mirror and index.get("kind") == PIXELS
+        settings = OrbitSetConfig(
+            frames=config.frames, backgrounds=config.backgrounds, mirror=mirror, seed=config.seed
+        )
+        self._set = OrbitSet(folder, settings)
         self.kind = "latents" if self._set.store.latents else "pixels"
         self.sample = self._set.sample
 

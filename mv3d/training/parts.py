@@ -11,7 +11,13 @@ from transformers import CLIPVisionModelWithProjection
 
 from mv3d.errors import InputError, UsageError
 from mv3d.models.adapt import with_vector
-from mv3d.models.components import Autoencoder, build_image_encoder, build_vae, materialise_buffers
+from mv3d.models.components import (
+    Autoencoder,
+    build_image_encoder,
+    build_vae,
+    latent_factor,
+    materialise_buffers,
+)
 from mv3d.models.folder import ModelInfo, SamplerDefaults, read_config, read_info, weights_path
 from mv3d.models.loading import load_unet
 from mv3d.models.lora import camera_modules, inject_lora, temporal_attention_modules
@@ -66,9 +72,9 @@ def build_parts(
     """
     info = read_info(folder)
     vae = read_config(folder / "vae")
-    levels = len(vae.get("block_out_channels", ()))
+    factor = latent_factor(vae)
     if config.preset == "tiny":
-        unet, adapted = _new_network(config, folder, info.resolution // 2 ** (levels - 1)), False
+        unet, adapted = _new_network(config, folder, info.resolution // factor), False
         sampler = SamplerDefaults(steps=25, sampler="dpmpp_2m", sigma_max=80.0, guidance_max=1.0)
         info = replace(info, kind="tiny", sampler=sampler)
     else:
@@ -88,7 +94,7 @@ def build_parts(
                 parameter.data = parameter.data.to(torch.bfloat16)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return Parts(unet, info, folder, float(vae.get("scaling_factor", 0.18215)), 2 ** (levels - 1), adapted)
+    return Parts(unet, info, folder, float(vae.get("scaling_factor", 0.18215)), factor, adapted)
 
 
 def choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:

@@ -150,7 +150,7 @@ def _train_stage(
     if config.preset == "autoencoder":
         return _train_parts(config, samples, out, settings, data, accelerator, progress)
     try:
-        ready = prepare(config, samples, found, out, accelerator, _told(progress, "autoencoder"))
+        ready = prepare(config, samples, found, out, accelerator, _told(progress, "image encoder"))
     except Mv3dError:
         if fresh:
             _give_up(out)
@@ -212,7 +212,7 @@ def _train_parts(
     begun = time.time()
     if accelerator.is_main_process:
         with staging(out) as staged:
-            tell = _told(progress, "autoencoder")
+            tell = _told(progress, "image encoder")
             error = prepare_parts(config, samples, staged / MODEL, device=accelerator.device, progress=tell)
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": error}}
