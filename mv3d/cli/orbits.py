@@ -121,6 +121,28 @@ class InfoCommand:
     """Print one JSON object."""
 
 
+@dataclass(frozen=True)
+class JoinCommand:
+    """Several finished data sets of one kind and size as one, without another copy of their shards where the disk allows."""
+
+    shards: tyro.conf.Positional[tuple[Path, ...]]
+    """Two folders or more of `mv3d orbits render`, or of `mv3d orbits encode`."""
+    out: Path
+    """The folder to write, a new or an empty one."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def join(command: JoinCommand) -> int:
+    """Run `mv3d orbits join`; the exit code."""
+    from mv3d.orbits.join import join_shards
+
+    result = join_shards(command.shards, command.out)
+    document = {"out": str(result.out_dir), **result.index}
+    print_result([str(result.out_dir)], document, as_json=command.json)
+    return 0
+
+
 def render(command: RenderCommand) -> int:
     """Run `mv3d orbits render`; the exit code: 0 also where objects were rejected, 1 where all were."""
     from mv3d.orbits.build import REJECTS, build_shards
@@ -228,6 +250,7 @@ COMMANDS: dict[str, Command] = {
     "guard": (GuardCommand, guard_list, "objects kept for evaluation -> hashes that keep them out"),
     "render": (RenderCommand, render, "a list or a folder -> shards of rendered orbits"),
     "encode": (EncodeCommand, encode, "shards -> latents and embeddings beside them"),
+    "join": (JoinCommand, join, "several data sets as one"),
     "info": (InfoCommand, info, "counts, licences, sizes, contact sheets"),
 }
 

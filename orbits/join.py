@@ -1,0 +1,138 @@
+"""Several data sets as one: of several machines, lights, trajectories or sources of objects."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mv3d import __version__
+from mv3d.errors import InputError, OutputError
+from mv3d.orbits.attribution import TABLE, write_attribution
+from mv3d.orbits.build import INDEX, REJECTS, BuildResult, read_index, write_index
+from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.locking import folder_lock
+from mv3d.orbits.shards import is_whole, read_shard_record
+from mv3d.runs import to_json, write_text
+
+_ALIKE = ("views", "size", "fov_deg")
+"""What samples of one batch must have in common."""
+
+
+def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResult:
+    """One folder of all the shards of finished data sets of one kind: hard links where the disk allows, copies else.
+
+    A sample that has the uid of an earlier one stays: it is another orbit of the same object. Raises InputError for
+    folders that are no finished data sets or do not fit each other, OutputError where `out_dir` is not empty or cannot
+    be written.
+    """
+    folders, out = [Path(source) for source in sources], Path(out_dir)
+    if len(folders) < 2:
+        raise InputError(f"orbits join: expected at least 2 data sets, got {len(folders)}")
+    indices = [_finished(folder) for folder in folders]
+    _check_alike(folders, indices)
+    if out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out}: expected a new or an empty folder; choose another --out")
+    with folder_lock(out):
+        aside = out / ".join.part"
+        try:
+            aside.mkdir()
+            _fill(aside, folders, indices)
+            # The index goes last: without it a folder is no data set.
+            for path in sorted(aside.iterdir(), key=lambda p: p.name == INDEX):
+                os.replace(path, out / path.name)
+        except OSError as error:
+            raise OutputError(
+                f"{out}: cannot be written ({error.strerror}); free some space or choose another --out"
+            ) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return BuildResult(out, read_index(out) or {})
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    index = read_index(folder)
+    if index is None:
+        raise InputError(f"{folder}: expected shards of mv3d orbits render or encode, found no such index")
+    if not index["finished"]:
+        raise InputError(f"{folder}: not finished yet; run its mv3d orbits command again first")
+    return index
+
+
+def _check_alike(folders: list[Path], indices: list[dict[str, Any]]) -> None:
+    first = indices[0]
+    for folder, index in zip(folders, indices, strict=True):
+        pairs = [("kind", first["kind"], index["kind"])]
+        for key in _ALIKE:
+            pairs.append((key, first.get("config", {}).get(key), index.get("config", {}).get(key)))
+        for key in ("vae_sha256", "image_encoder_sha256"):
+            pairs.append((key, first.get(key), index.get(key)))
+        for key, expected, got in pairs:
+            if expected != got:
+                raise InputError(f"{folder}: expected {key} {expected} as in {folders[0]}, got {got}")
+
+
+def _fill(aside: Path, folders: list[Path], indices: list[dict[str, Any]]) -> None:
+    records: list[dict[str, Any]] = []
+    items: dict[str, CatalogueItem] = {}
+    rejects: list[str] = []
+    for folder, index in zip(folders, indices, strict=True):
+        for shard in index["shards"]:
+            name = f"shard-{len(records):06d}"
+            source = folder / shard["name"]
+            record = read_shard_record(source.with_suffix(".json"))
+            if record is None or not is_whole(source, record):
+                raise InputError(f"{source}: missing or cut off; render it again first")
+            _link(source, aside / f"{name}.tar")
+            records.append(record | {"shard": f"{name}.tar"})
+            write_text(aside / f"{name}.json", to_json(records[-1]))
+        if (folder / REJECTS).exists():
+            rejects += (folder / REJECTS).read_text(encoding="utf-8").splitlines()
+        items |= {item.uid: item for item in _attributed(folder)}
+    write_text(aside / REJECTS, "".join(f"{line}\n" for line in rejects))
+    write_attribution(aside, items.values())
+    first = indices[0]
+    identity = {
+        "kind": first["kind"],
+        "mv3d": __version__,
+        "config": first.get("config", {}),
+        "objects": sum(index["objects"] for index in indices),
+        "joined": [index["identity_sha256"] for index in indices],
+    } | {key: first[key] for key in ("vae_sha256", "image_encoder_sha256") if key in first}
+    write_index(aside, identity, records, finished=True, scratch=aside)
+    # Rejects of objects whose shard held nothing else are not in any record.
+    document = json.loads((aside / INDEX).read_text(encoding="utf-8"))
+    total = Counter[str]()
+    for index in indices:
+        total.update(index["rejected"])
+    document["rejected"] = dict(sorted(total.items()))
+    write_text(aside / INDEX, to_json(document))
+
+
+def _attributed(folder: Path) -> list[CatalogueItem]:
+    path = folder / TABLE
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            CatalogueItem(
+                row["uid"],
+                title=row["title"],
+                author=row["author"],
+                licence=row["licence"],
+                source=row["source"],
+            )
+            for row in csv.DictReader(stream)
+        ]
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
