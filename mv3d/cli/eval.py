@@ -1,0 +1,276 @@
+"""`mv3d eval`: views or a mesh against ground truth, and views against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from mv3d.cli.groups import Command, run_group
+from mv3d.cli.output import note, print_result
+from mv3d.errors import UsageError
+
+_ROW = ("psnr", "ssim", "mse", "mask_iou", "lpips", "clip_s")
+_TITLES = {
+    "psnr": "PSNR dB",
+    "ssim": "SSIM",
+    "mse": "MSE",
+    "mask_iou": "mask IoU",
+    "lpips": "LPIPS",
+    "clip_s": "CLIP-S",
+}
+
+
+@dataclass(frozen=True)
+class ViewsCommand:
+    """Compare views with ground truth: PSNR, SSIM, MSE and mask IoU of each view, on white."""
+
+    pred: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PRED")]
+    """A views folder, or a folder of pictures."""
+    gt: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GT")]
+    """The same with the same names, or a mesh, which is then seen by PRED's cameras."""
+    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Bring both sides to this size first. Default: both must have one size."""
+    gt_side: Annotated[float | None, tyro.conf.arg(metavar="LENGTH")] = None
+    """Of a mesh as GT: centre it and make its largest side this long. Default: as the file has it."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Draw the measures against the azimuth."""
+    lpips: Literal["auto", "yes", "no"] = "auto"
+    """auto: where its published weights are on this machine. yes: or end with exit code 3."""
+    lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
+    """AlexNet's published weights; a folder may hold alex.pth of the lpips package beside them."""
+    clip_s: Literal["auto", "yes", "no"] = "auto"
+    """auto: where the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
+    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
+    """Default: openai/clip-vit-large-patch14."""
+    device: str = "cpu"
+    """Of LPIPS and CLIP-S: cpu, cuda or cuda:N."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class MeshCommand:
+    """Compare a mesh with the true one: Chamfer distance, F-score, normals, volume, and renders from novel views."""
+
+    pred: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PRED")]
+    """A mesh file, or a folder with mesh.glb."""
+    gt: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GT")]
+    """The true mesh."""
+    protocol: Literal["mv3d", "syncdreamer", "sv3d", "spar3d", "meshformer", "grm"] = "mv3d"
+    """All settings at once, as a publication has them; docs/evaluation.md says what each leaves open."""
+    align: Annotated[str, tyro.conf.arg(metavar="STEP,…")] = ""
+    """Over the protocol's: none, or some of scale, azimuth-search, rotation-search, icp, icp-scale, in order."""
+    samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Over the protocol's: points of each surface."""
+    thresholds: Annotated[str, tyro.conf.arg(metavar="LENGTH,…")] = ""
+    """Over the protocol's: of the F-score, in the protocol's unit."""
+    iou_resolution: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Over the protocol's: samples of the solids along the longest side."""
+    renders: bool = True
+    """Compare pictures from novel views, too."""
+    seed: int = 0
+    """Of all sampling."""
+    lpips: Literal["auto", "yes", "no"] = "auto"
+    """Of the pictures; as in mv3d eval views."""
+    lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
+    """As in mv3d eval views."""
+    clip_s: Literal["auto", "yes", "no"] = "auto"
+    """As in mv3d eval views."""
+    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
+    """As in mv3d eval views."""
+    device: str = "cpu"
+    """Of LPIPS and CLIP-S: cpu, cuda or cuda:N."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class ConsistencyCommand:
+    """Judge posed views without ground truth: do their silhouettes fit one object, does one half foretell the other?"""
+
+    views: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIEWS")]
+    """What mv3d recon reads: a views folder, a transforms.json, an orbit video."""
+    halves: Literal["both", "one", "none"] = "both"
+    """Reconstruct from every other view and look from the rest: both ways round, one way, or not at all."""
+    quality: Literal["draft", "standard", "high"] = "draft"
+    """Of that reconstruction."""
+    elevation: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
+    """Of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
+    fov: float = 33.8
+    """Horizontal field of view of an orbit without cameras, degrees."""
+    azimuth_sign: Literal[1, -1] = 1
+    """Of an orbit without cameras: 1 where azimuth grows counter-clockwise seen from above."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    seed: int = 0
+    """Of the fit's random rays."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def eval_views(command: ViewsCommand) -> int:
+    """Run `mv3d eval views`; the exit code."""
+    from mv3d.evaluation import evaluate_views, save_azimuth_chart
+
+    found = _perceptual(command)
+    document = evaluate_views(
+        command.pred,
+        command.gt,
+        size=command.size,
+        gt_side=command.gt_side,
+        extra=found.metrics,
+        missing=found.missing,
+    )
+    if command.plot is not None:
+        if "by_azimuth" not in document:
+            raise UsageError(
+                "--plot: the azimuths are not known; give a views folder with an orbit on one side"
+            )
+        document["plot"] = str(save_azimuth_chart(document["by_azimuth"], command.plot))
+    document = {"pred": str(command.pred), "gt": str(command.gt), **document, "weights": found.about}
+    for text in document["notes"]:
+        note(f"note: {text}")
+    _tell_missing(document["missing"])
+    print_result(_view_lines(document), document, as_json=command.json)
+    return 0
+
+
+def eval_mesh(command: MeshCommand) -> int:
+    """Run `mv3d eval mesh`; the exit code."""
+    from mv3d.evaluation import evaluate_mesh, protocol
+
+    settings: dict[str, Any] = {"seed": command.seed}
+    if command.align:
+        settings["align"] = tuple(part.strip() for part in command.align.split(",") if part.strip())
+    if command.samples is not None:
+        settings["samples"] = command.samples
+    if command.thresholds:
+        settings["thresholds"] = _lengths(command.thresholds)
+    if command.iou_resolution is not None:
+        settings["iou_resolution"] = command.iou_resolution
+    if not command.renders:
+        settings["render_azimuths"] = 0
+    chosen = replace(protocol(command.protocol), **settings)
+    found = _perceptual(command) if command.renders else None
+    document = evaluate_mesh(
+        command.pred,
+        command.gt,
+        chosen,
+        extra=found.metrics if found else None,
+        missing=found.missing if found else None,
+    )
+    document = {
+        "pred": str(command.pred),
+        "gt": str(command.gt),
+        **document,
+        "weights": found.about if found else {},
+    }
+    _tell_missing(document["missing"])
+    print_result(_mesh_lines(document), document, as_json=command.json)
+    return 0
+
+
+def eval_consistency(command: ConsistencyCommand) -> int:
+    """Run `mv3d eval consistency`; the exit code."""
+    from mv3d.recon.readers import load_views  # torch loads here, not for --help
+
+    views = load_views(
+        command.views,
+        elevation_deg=command.elevation,
+        fov_deg=command.fov,
+        azimuth_sign=command.azimuth_sign,
+    )
+    from mv3d.evaluation import evaluate_consistency
+
+    document = evaluate_consistency(
+        views, halves=command.halves, quality=command.quality, device=command.device, seed=command.seed
+    )
+    document = {"views_folder": str(command.views), **document}
+    lines = [
+        f"silhouette recall {document['silhouette_recall_mean']:.4f} (least {min(document['silhouette_recall']):.4f})"
+    ]
+    if "reprojection" in document:
+        lines.append(f"reprojection      {_row(document['reprojection']['mean'])}")
+    print_result(lines, document, as_json=command.json)
+    return 0
+
+
+def _perceptual(command: ViewsCommand | MeshCommand) -> Any:
+    from mv3d.evaluation import perceptual_metrics
+
+    return perceptual_metrics(
+        lpips=command.lpips,
+        clip_s=command.clip_s,
+        lpips_weights=command.lpips_weights,
+        clip_model=command.clip_model,
+        device=command.device,
+    )
+
+
+def _tell_missing(missing: dict[str, str]) -> None:
+    for name, reason in missing.items():
+        note(reason if reason.startswith(f"{name}:") else f"{name}: {reason}")
+
+
+def _lengths(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError(f"--thresholds: expected lengths with commas between them, got {text}") from error
+
+
+def _row(values: dict[str, Any]) -> str:
+    parts = {"psnr": ".2f", "mse": ".5f"}
+    return "  ".join(f"{_TITLES[key]} {values[key]:{parts.get(key, '.4f')}}" for key in _ROW if key in values)
+
+
+def _view_lines(document: dict[str, Any]) -> list[str]:
+    width = max(len(row["name"]) for row in document["views"])
+    lines = []
+    for row in document["views"]:
+        angle = f"  az {row['azimuth_deg']:6.1f}" if "azimuth_deg" in row else ""
+        lines.append(f"{row['name']:{width}}{angle}  {_row(row)}{'  input' if row.get('input') else ''}")
+    lines.append(f"mean of {document['count']}: {_row(document['mean'])}")
+    if "mean_without_input" in document:
+        lines.append(f"without the input view: {_row(document['mean_without_input'])}")
+    return lines
+
+
+def _mesh_lines(document: dict[str, Any]) -> list[str]:
+    metrics = document["metrics"]
+    lines = [
+        f"protocol            {document['protocol']['name']}, alignment {','.join(document['alignment']['steps'])}",
+        f"Chamfer             {metrics['chamfer']:.5f} (pred to gt {metrics['accuracy']:.5f}, gt to pred "
+        f"{metrics['completeness']:.5f}; squared {metrics['chamfer_squared']:.3e})",
+        "F-score             "
+        + "  ".join(f"@{key} {value:.4f}" for key, value in metrics["f_score"].items()),
+        f"normal consistency  {metrics['normal_consistency']:.4f}",
+    ]
+    if "iou" in metrics:
+        lines.append(f"volume IoU          {metrics['iou']:.4f}")
+    if "renders" in document:
+        lines.append(f"novel views         {_row(document['renders']['mean'])}")
+    return lines
+
+
+COMMANDS: dict[str, Command] = {
+    "views": (
+        ViewsCommand,
+        eval_views,
+        "views against ground truth: PSNR, SSIM, MSE, mask IoU, LPIPS, CLIP-S",
+    ),
+    "mesh": (
+        MeshCommand,
+        eval_mesh,
+        "a mesh against the true one: Chamfer, F-score, normals, IoU, novel views",
+    ),
+    "consistency": (ConsistencyCommand, eval_consistency, "views against each other, without ground truth"),
+}
+
+
+def eval(arguments: list[str]) -> int:
+    """Run one of the commands above; the exit code. Named as its verb."""
+    return run_group("eval", "Metrics, with their protocol written down.", COMMANDS, arguments)

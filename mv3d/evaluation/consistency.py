@@ -1,0 +1,90 @@
+"""`mv3d eval consistency`: how well views agree with each other, where there is no ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mv3d.errors import InputError, UsageError
+from mv3d.evaluation.gallery import gallery_of_views
+from mv3d.evaluation.pictures import CONVENTION
+from mv3d.evaluation.silhouettes import silhouette_recall
+from mv3d.evaluation.view_metrics import compare_galleries
+from mv3d.recon.views import Views
+
+Halves = Literal["both", "one", "none"]
+_FEWEST = 6
+
+
+def evaluate_consistency(
+    views: Views | str | Path,
+    *,
+    halves: Halves = "both",
+    quality: Literal["draft", "standard", "high"] = "draft",
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judge posed views by themselves; a document that JSON can hold.
+
+    `silhouette_recall`: the share of each silhouette that the hull of all silhouettes covers, seen by the known
+    cameras; `silhouette_recall_mean`. Rendered views reach 1, SV3D's about 0.99.
+    `reprojection`: the even views (0, 2, …) are reconstructed (`mv3d recon` of that quality) and rendered where the odd
+    ones are, compared with them as in `evaluate_views`; then the other way round (halves "both"). `mean` over all
+    those views. A view whose neighbours tell another story is far off here, however good it looks.
+
+    views: Views, or what `load_views` reads. Raises InputError for views that cannot be used or of which no
+    reconstruction can be made.
+    """
+    if not isinstance(views, Views):
+        from mv3d.recon.readers import load_views  # noqa: PLC0415 - loads torch
+
+        views = load_views(views)
+    if not np.isfinite(views.images).all():
+        raise InputError("views: expected finite values, got NaN or infinity")
+    if halves not in ("both", "one", "none"):
+        raise UsageError(f"--halves: expected both, one or none, got {halves}")
+    recall = silhouette_recall(views.images[..., 3], views.cameras)
+    document: dict[str, Any] = {
+        "count": len(views),
+        "size": [views.cameras.width, views.cameras.height],
+        "silhouette_recall_mean": float(recall.mean()),
+        "silhouette_recall": [float(value) for value in recall],
+    }
+    if halves == "none":
+        return document
+    if len(views) < _FEWEST:
+        raise InputError(
+            f"views: expected at least {_FEWEST} to split into halves, got {len(views)}; use --halves none"
+        )
+    even, odd = list(range(0, len(views), 2)), list(range(1, len(views), 2))
+    splits = [(even, odd), (odd, even)][: 2 if halves == "both" else 1]
+    rows = [row for known, held in splits for row in _reproject(views, known, held, quality, device, seed)]
+    rows.sort(key=lambda row: row["name"])
+    keys = ("psnr", "ssim", "ssim_padded", "mse", "mask_iou")
+    document["reprojection"] = {
+        "convention": CONVENTION,
+        "quality": quality,
+        "mean": {key: float(np.mean([row[key] for row in rows])) for key in keys},
+        "views": rows,
+    }
+    return document
+
+
+def _reproject(
+    views: Views, known: list[int], held: list[int], quality: str, device: str, seed: int
+) -> list[dict[str, Any]]:
+    from mv3d.recon.config import ReconConfig  # noqa: PLC0415
+    from mv3d.recon.stages import Clock, solve_geometry, texture_solid  # noqa: PLC0415 - loads torch
+    from mv3d.render.raycast import render_views  # noqa: PLC0415
+
+    config = ReconConfig(quality=quality, device=device, seed=seed).resolved()  # type: ignore[arg-type]
+    given, left, clock = views.subset(known), views.subset(held), Clock()
+    mesh = texture_solid(config, given, solve_geometry(config, given, clock), clock).mesh
+    again = render_views(mesh, left.cameras, supersample=2)
+    names = tuple(f"{index:03d}" for index in held)
+    seen = gallery_of_views(left, names)
+    made = replace(seen, images=again, masks=again[..., 3], masks_from="alpha")
+    return compare_galleries(made, replace(seen, masks=left.images[..., 3]))["views"]

@@ -1,0 +1,136 @@
+"""`mv3d eval mesh`: a mesh against the true one, by surface, by volume, and by how it looks from views no one has seen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mv3d.errors import InputError
+from mv3d.evaluation.alignment import align
+from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
+from mv3d.evaluation.gallery import gallery_of_views
+from mv3d.evaluation.perceptual import PairMetric
+from mv3d.evaluation.protocols import MeshProtocol
+from mv3d.evaluation.surfaces import (
+    checked_mesh,
+    fitting_cameras,
+    largest_side,
+    moved,
+    nearly_closed,
+    normalizing,
+    sample_surface,
+)
+from mv3d.evaluation.view_metrics import compare_galleries
+from mv3d.recon.views import Views
+from mv3d.render.cameras import Orbit
+from mv3d.render.mesh import Mesh
+
+_SUPERSAMPLE = 2
+
+
+def evaluate_mesh(
+    pred: Mesh | str | Path,
+    gt: Mesh | str | Path,
+    protocol: MeshProtocol | None = None,
+    *,
+    extra: dict[str, PairMetric] | None = None,
+    missing: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Compare two meshes in the world frame (Z up); a document that JSON can hold.
+
+    extra, missing: more metrics of the pictures, as in `evaluate_views`.
+
+    The document: `protocol` (all settings), `alignment` (the steps with what they found, the 4x4 matrix from pred to
+    gt in the files' units), `unit` (gt's largest side in the file and in the figures), `metrics` (chamfer and its
+    parts, f_score by threshold, normal_consistency, iou where both meshes are closed), `renders` (mean and views of
+    `evaluate_views`), `missing`.
+
+    Raises InputError for meshes that are missing, damaged or without a surface, UsageError for settings out of range.
+    """
+    protocol = protocol or MeshProtocol()
+    a = checked_mesh(_mesh(pred), _label(pred, "pred"))
+    b = checked_mesh(_mesh(gt), _label(gt, "gt"))
+    rng = np.random.default_rng(protocol.seed)
+    file_side = largest_side(b)
+    # One unit for both: this changes lengths, not how the meshes lie to each other.
+    unit = np.eye(4) if protocol.side is None else normalizing(b, protocol.side)
+    a, b = moved(a, unit), moved(b, unit)
+    found = align(a, b, protocol.align, rng)
+    a = moved(a, found.matrix)
+    sides = [sample_surface(mesh, protocol.samples, rng, outer=protocol.outer) for mesh in (a, b)]
+    if protocol.voxel is not None:
+        sides = [thinned(samples, protocol.voxel) for samples in sides]
+    metrics: dict[str, Any] = surface_distances(sides[0], sides[1], protocol.thresholds)
+    missing = dict(missing or {})
+    opened = [name for name, mesh in (("pred", a), ("gt", b)) if not nearly_closed(mesh)]
+    if opened:
+        missing["iou"] = (
+            f"{' and '.join(opened)} not closed (edges without a second face): no inside to compare"
+        )
+    else:
+        metrics["iou"] = volume_iou(a, b, resolution=protocol.iou_resolution)
+    in_files = np.linalg.inv(unit) @ found.matrix @ unit
+    document: dict[str, Any] = {
+        "protocol": asdict(protocol),
+        "alignment": {
+            "steps": list(protocol.align),
+            "found": found.record,
+            "matrix": in_files.tolist(),
+        },
+        "unit": {"gt_side_in_file": file_side, "gt_side_here": largest_side(b)},
+        "points": {"pred": len(sides[0]), "gt": len(sides[1])},
+        "metrics": metrics,
+    }
+    if protocol.render_azimuths:
+        document["renders"] = compare_renders(a, b, protocol, extra=extra, missing=missing)
+        missing = document["renders"].pop("missing")
+    return document | {"missing": missing}
+
+
+def compare_renders(
+    pred: Mesh,
+    gt: Mesh,
+    protocol: MeshProtocol,
+    *,
+    extra: dict[str, PairMetric] | None = None,
+    missing: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Unlit pictures of both meshes by the same cameras, around gt, at the nearest distance from which all of gt shows:
+    the document of `evaluate_views`."""
+    from mv3d.render.raycast import render_views  # noqa: PLC0415 - a native library
+
+    count, heights = protocol.render_azimuths, protocol.render_elevations_deg
+    azimuths = np.tile((np.arange(count) + 0.5) * 360.0 / count, len(heights))
+    elevations = np.repeat(heights, count)
+    centring = normalizing(gt, 1.0)
+    pred, gt = moved(pred, centring), moved(gt, centring)
+    cameras, radius = fitting_cameras(gt, elevations, azimuths, protocol.render_size)
+    orbit = Orbit(tuple(elevations.tolist()), tuple(azimuths.tolist()), radius)
+    galleries = []
+    for mesh in (pred, gt):
+        images = render_views(mesh, cameras, supersample=_SUPERSAMPLE)
+        gallery = gallery_of_views(Views(images, cameras, orbit))
+        galleries.append(replace(gallery, masks=images[..., 3], masks_from="alpha"))
+    document = compare_galleries(galleries[0], galleries[1], extra=extra, missing=missing)
+    return document | {"radius": radius}
+
+
+def _mesh(source: Mesh | str | Path) -> Mesh:
+    if isinstance(source, Mesh):
+        return source
+    from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
+
+    path = Path(source)
+    if path.is_dir():
+        inside = path / "mesh.glb"
+        if not inside.is_file():
+            raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")
+        path = inside
+    return load_mesh(path)
+
+
+def _label(source: Mesh | str | Path, fallback: str) -> str:
+    return fallback if isinstance(source, Mesh) else str(source)

@@ -1,0 +1,232 @@
+"""LPIPS and CLIP-S with their published weights, or an account of what is missing. Never a stand-in.
+
+LPIPS: Zhang et al., CVPR 2018 (arXiv 1801.03924), version 0.1 on AlexNet, as SV3D and its successors report it. The
+network is small enough to stand here, so neither torchvision nor the `lpips` package's code is needed; the weights are
+taken from files whose sha256 is known: torchvision's AlexNet, and the linear layers that the `lpips` package carries.
+
+CLIP-S: cosine of the CLIP image embeddings of two pictures (SVD, arXiv 2311.15127, §4.5).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from mv3d.errors import InputError, MissingPartError
+from mv3d.runs import sha256
+
+Wish = Literal["auto", "yes", "no"]
+"""auto: where its weights are on this machine. yes: or MissingPartError. no: not at all."""
+PairMetric = Callable[[Float[np.ndarray, "n h w 3"], Float[np.ndarray, "n h w 3"]], Float[np.ndarray, " n"]]
+"""(pred, gt), both (n, h, w, 3) float32 in [0, 1] on white → (n,)."""
+
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+ALEXNET_URL = f"https://download.pytorch.org/models/{ALEXNET_FILE}"
+LINEAR_FILE = "alex.pth"
+CLIP_MODEL = "openai/clip-vit-large-patch14"
+# torchvision puts the first eight digits of the sha256 into the name.
+_ALEXNET_SHA256 = "7be5be79"
+_LINEAR_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
+_LPIPS_HOW = f"curl -LO {ALEXNET_URL} and pip install --no-deps lpips (for its linear layers), then --lpips-weights {ALEXNET_FILE}"
+# (out, kernel, stride, padding), and whether a 3x3 maximum of stride 2 comes before (Krizhevsky 2014, one tower).
+_ALEXNET = (
+    (64, 11, 4, 2, False),
+    (192, 5, 1, 2, True),
+    (384, 3, 1, 1, True),
+    (256, 3, 1, 1, False),
+    (256, 3, 1, 1, False),
+)
+_ALEXNET_KEYS = (0, 3, 6, 8, 10)
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """metrics: by name, ready to use. missing: name → why and how to get it. about: name → which weights."""
+
+    metrics: dict[str, PairMetric] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    about: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def perceptual_metrics(
+    *,
+    lpips: Wish = "auto",
+    clip_s: Wish = "auto",
+    lpips_weights: Path | None = None,
+    clip_model: str | None = None,
+    device: str = "cpu",
+) -> Perceptual:
+    """What of LPIPS and CLIP-S can be had here.
+
+    lpips_weights: AlexNet's file, or a folder with it and LINEAR_FILE; by default torch's hub cache is looked into.
+    clip_model: a folder or a hub id of a CLIP model; by default CLIP_MODEL where the hub's cache has it (`yes` may
+    fetch it). Naming either is a wish for it.
+
+    Raises MissingPartError for a metric with `yes` that cannot be had, InputError for a file that is not what it
+    should be.
+    """
+    lpips = "yes" if lpips_weights is not None else lpips
+    clip_s = "yes" if clip_model is not None else clip_s
+    found = Perceptual()
+    makers: tuple[tuple[str, Wish, Callable[[], tuple[PairMetric, dict[str, str]]]], ...] = (
+        ("lpips", lpips, lambda: load_lpips(lpips_weights, device=device)),
+        (
+            "clip_s",
+            clip_s,
+            lambda: load_clip_s(clip_model or CLIP_MODEL, fetch=clip_s == "yes", device=device),
+        ),
+    )
+    for name, wish, make in makers:
+        if wish == "no":
+            continue
+        try:
+            found.metrics[name], found.about[name] = make()
+        except MissingPartError as error:
+            if wish == "yes":
+                raise
+            found.missing[name] = str(error)
+    return found
+
+
+def load_lpips(weights: Path | None = None, *, device: str = "cpu") -> tuple[PairMetric, dict[str, str]]:
+    """LPIPS 0.1 (AlexNet), lower is more alike, and which files it is made of.
+
+    Raises MissingPartError where a file is not there, InputError where one is not the published file.
+    """
+    trunk_file, linear_file = _lpips_files(weights)
+    for file, digest in ((trunk_file, _ALEXNET_SHA256), (linear_file, _LINEAR_SHA256)):
+        if not (actual := sha256(file)).startswith(digest):
+            raise InputError(
+                f"{file}: expected sha256 {digest}…, got {actual[:8]}…; LPIPS takes its published weights only"
+            )
+    import torch  # noqa: PLC0415 - loads only where LPIPS can be had
+
+    # Both files are known by their hash; weights_only keeps their pickle from running code all the same.
+    trunk = torch.load(trunk_file, map_location="cpu", weights_only=True)
+    linear = torch.load(linear_file, map_location="cpu", weights_only=True)
+    about = {"net": "alex", "version": "0.1", "trunk": trunk_file.name, "linear_sha256": _LINEAR_SHA256[:16]}
+    return lpips_metric(trunk, linear, device=device), about
+
+
+def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str = "cpu") -> PairMetric:
+    """LPIPS of state dicts: torchvision's AlexNet (features.0.weight, …), the linear layers (lin0.model.1.weight, …).
+
+    Equation 1 of the paper: at each of five layers, features are normalised over the channels, their squared
+    differences weighted by channel, averaged over the picture, and summed over the layers.
+    """
+    import torch  # noqa: PLC0415
+    import torch.nn.functional as F  # noqa: PLC0415
+
+    weights = [
+        tuple(trunk[f"features.{key}.{part}"].float().to(device) for part in ("weight", "bias"))
+        for key in _ALEXNET_KEYS
+    ]
+    heads = [linear[f"lin{layer}.model.1.weight"].float().to(device) for layer in range(len(_ALEXNET))]
+    shift, scale = (torch.tensor(v, device=device)[None, :, None, None] for v in (_SHIFT, _SCALE))
+
+    def features(picture: Any) -> list[Any]:
+        x, found = (2 * picture - 1 - shift) / scale, []
+        for (_, _, stride, padding, pooled), (weight, bias) in zip(_ALEXNET, weights, strict=True):
+            x = F.max_pool2d(x, 3, 2) if pooled else x
+            x = F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
+            found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+    def metric(
+        pred: Float[np.ndarray, "n h w 3"], gt: Float[np.ndarray, "n h w 3"]
+    ) -> Float[np.ndarray, " n"]:
+        if min(pred.shape[1:3]) < 63:
+            raise InputError(
+                f"lpips: expected pictures of at least 63x63, got {pred.shape[2]}x{pred.shape[1]}"
+            )
+        values = []
+        with torch.no_grad():
+            for a, b in zip(pred, gt, strict=True):
+                pair = [
+                    torch.from_numpy(p.astype(np.float32)).permute(2, 0, 1)[None].to(device) for p in (a, b)
+                ]
+                layers = zip(features(pair[0]), features(pair[1]), heads, strict=True)
+                values.append(sum(float(F.conv2d((x - y) ** 2, head).mean()) for x, y, head in layers))
+        return np.array(values)
+
+    return metric
+
+
+def load_clip_s(
+    model: str = CLIP_MODEL, *, fetch: bool = False, device: str = "cpu"
+) -> tuple[PairMetric, dict[str, str]]:
+    """Cosine of CLIP image embeddings, higher is more alike, and which model it is.
+
+    model: a folder or a hub id. fetch: whether the hub may be asked; otherwise only its cache is.
+    Pictures are brought to the model's size with an antialiased bicubic filter. Raises MissingPartError where the
+    model cannot be had.
+    """
+    import torch  # noqa: PLC0415
+    import torch.nn.functional as F  # noqa: PLC0415
+    from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - slow to import
+
+    try:
+        network, report = CLIPVisionModelWithProjection.from_pretrained(
+            model, local_files_only=not fetch, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        raise MissingPartError(
+            f"clip_s: the weights of {model} are not on this machine; with a connection run: hf download {model} "
+            "config.json model.safetensors"
+        ) from error
+    if report["missing_keys"]:  # transformers would fill them with random numbers
+        raise InputError(
+            f"clip_s: {model} lacks weights of a CLIP vision model, {sorted(report['missing_keys'])[0]} for one"
+        )
+    network = network.to(device).eval()  # pyright: ignore[reportArgumentType]
+    side = int(network.config.image_size)
+    mean, std = (torch.tensor(v, device=device)[None, :, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
+
+    def embed(picture: np.ndarray) -> Any:
+        x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None].to(device)
+        x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        return F.normalize(network(pixel_values=(x - mean) / std).image_embeds, dim=-1)
+
+    def metric(
+        pred: Float[np.ndarray, "n h w 3"], gt: Float[np.ndarray, "n h w 3"]
+    ) -> Float[np.ndarray, " n"]:
+        with torch.no_grad():
+            return np.array([float((embed(a) * embed(b)).sum()) for a, b in zip(pred, gt, strict=True)])
+
+    return metric, {"model": model}
+
+
+def _lpips_files(weights: Path | None) -> tuple[Path, Path]:
+    if weights is not None and not weights.exists():
+        raise MissingPartError(f"lpips: {weights} does not exist; get it by: {_LPIPS_HOW}")
+    folder = weights if weights is not None and weights.is_dir() else None
+    if folder is not None:
+        trunk = folder / ALEXNET_FILE
+    elif weights is not None:
+        trunk = weights
+    else:
+        import torch  # noqa: PLC0415 - knows where its hub's cache is
+
+        trunk = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
+    if not trunk.is_file():
+        raise MissingPartError(f"lpips: AlexNet's weights are not on this machine; get them by: {_LPIPS_HOW}")
+    beside = (folder or trunk.parent) / LINEAR_FILE
+    if beside.is_file():
+        return trunk, beside
+    package = importlib.util.find_spec("lpips")  # does not run it
+    carried = (
+        Path(package.origin).parent / "weights" / "v0.1" / LINEAR_FILE if package and package.origin else None
+    )
+    if carried is None or not carried.is_file():
+        raise MissingPartError(
+            "lpips: its linear layers are not on this machine; run: pip install --no-deps lpips"
+        )
+    return trunk, carried

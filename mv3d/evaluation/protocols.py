@@ -1,0 +1,119 @@
+"""How meshes are compared: our protocol, and the published ones as far as their papers and code tell.
+
+Figures of different protocols do not compare. Each record of ours carries the whole protocol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mv3d.errors import UsageError
+from mv3d.evaluation.alignment import STEPS
+
+
+@dataclass(frozen=True)
+class MeshProtocol:
+    """Settings of `evaluate_mesh`."""
+
+    name: str = "mv3d"
+    source: str = "mv3d"
+    align: tuple[str, ...] = ("none",)
+    """Steps of `alignment.align`, in order."""
+    side: float | None = 1.0
+    """All lengths are in a unit in which gt's largest side is this long; None: as in gt's file."""
+    samples: int = 100_000
+    """Points of each surface."""
+    outer: bool = True
+    """Only of the surface that can be seen from outside."""
+    voxel: float | None = None
+    """The samples are thinned to one in a cube of this side."""
+    thresholds: tuple[float, ...] = (0.01, 0.02, 0.05)
+    """Of the F-score."""
+    iou_resolution: int = 128
+    """Samples of the solids along the longest side."""
+    render_elevations_deg: tuple[float, ...] = (-10.0, 35.0)
+    """Of the novel views."""
+    render_azimuths: int = 8
+    """Views at each elevation, from 22.5 degrees on; 0 leaves the pictures out."""
+    render_size: int = 256
+    """Side of the novel views, pixels."""
+    seed: int = 0
+    """Of all sampling."""
+    remark: str = ""
+    """Where it departs from the publication, or what that leaves open."""
+
+    def __post_init__(self) -> None:
+        for step in self.align:
+            if step not in STEPS:
+                raise UsageError(f"--align: expected some of {', '.join(STEPS)}, got {step}")
+        if not 100 <= self.samples <= 10_000_000:
+            raise UsageError(f"--samples: expected 100 to 10000000, got {self.samples}")
+        if not self.thresholds or any(not t > 0 for t in self.thresholds):
+            raise UsageError(
+                f"--thresholds: expected lengths above 0, got {','.join(f'{t:g}' for t in self.thresholds) or 'none'}"
+            )
+        if not 8 <= self.iou_resolution <= 512:
+            raise UsageError(f"--iou-resolution: expected 8 to 512, got {self.iou_resolution}")
+        if not 0 <= self.render_azimuths <= 360:
+            raise UsageError(f"--render-azimuths: expected 0 to 360, got {self.render_azimuths}")
+        if not 32 <= self.render_size <= 4096:
+            raise UsageError(f"--render-size: expected 32 to 4096, got {self.render_size}")
+        if self.side is not None and not self.side > 0:
+            raise UsageError(f"side: expected a length above 0, got {self.side:g}")
+
+
+PROTOCOLS: dict[str, MeshProtocol] = {
+    "mv3d": MeshProtocol(
+        remark="The cameras are known, so pred stands in gt's frame already and nothing is aligned.",
+    ),
+    "syncdreamer": MeshProtocol(
+        name="syncdreamer",
+        source="SyncDreamer, arXiv 2309.03453, eval_mesh.py (also Wonder3D, HarmonyView, Hi3D, MVDiffusion++)",
+        voxel=0.01,
+        iou_resolution=64,
+        remark="There, points are 16 depth maps of 256x256 and the inside is mesh2sdf's; here, samples by area of the outer "
+        "surface and ray parity.",
+    ),
+    "sv3d": MeshProtocol(
+        name="sv3d",
+        source="SV3D, arXiv 2403.12008, tables 5 and 6",
+        remark="The paper gives neither alignment nor sampling, and renders on its own dynamic orbit; here, as in mv3d.",
+    ),
+    "spar3d": MeshProtocol(
+        name="spar3d",
+        source="SPAR3D, arXiv 2501.04689, table 1 (also Stable Fast 3D)",
+        align=("scale", "rotation-search", "icp"),
+        side=2.0,
+        outer=False,
+        thresholds=(0.1, 0.2, 0.5),
+        remark="The length of the normalised side is not stated; 2 (the cube from -1 to 1) is our reading. Its objects have "
+        "boxes and cylinders removed.",
+    ),
+    "meshformer": MeshProtocol(
+        name="meshformer",
+        source="MeshFormer, arXiv 2408.10198, table 1 and supplement (also MeshLRM)",
+        align=("scale", "rotation-search", "icp-scale"),
+        outer=False,
+        thresholds=(0.05,),
+        render_elevations_deg=(-20.0, 0.0, 30.0),
+        render_size=320,
+        remark="There, the start with the best inlier ratio is kept, and 24 views are rendered by BlenderProc, at "
+        "poses that are not stated; here, the start with the least Chamfer distance, and 24 unlit views.",
+    ),
+    "grm": MeshProtocol(
+        name="grm",
+        source="GRM, arXiv 2403.14621, supplement, table 3",
+        align=("icp",),
+        side=None,
+        outer=False,
+        thresholds=(0.01, 0.025),
+        remark="Lengths are those of the GSO files; pred must be in their scale.",
+    ),
+}
+
+
+def protocol(name: str) -> MeshProtocol:
+    """By name. Raises UsageError with the known ones."""
+    if name not in PROTOCOLS:
+        raise UsageError(f"--protocol: expected one of {', '.join(PROTOCOLS)}, got {name}")
+    return PROTOCOLS[name]

@@ -1,0 +1,156 @@
+"""`mv3d eval views`: pictures against ground truth, view by view, and how the error grows towards the back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mv3d.errors import InputError
+from mv3d.evaluation.gallery import (
+    MESH_SUFFIXES,
+    Gallery,
+    gallery_of_views,
+    matched,
+    pose_difference_deg,
+    read_gallery,
+    read_mesh_gallery,
+    resized,
+)
+from mv3d.evaluation.perceptual import PairMetric
+from mv3d.evaluation.pictures import CONVENTION, compare, mask_iou, on_white
+from mv3d.recon.views import Views
+
+_SAME_POSE_DEG = 1.0
+
+
+def evaluate_views(
+    pred: Views | Gallery | str | Path,
+    gt: Views | Gallery | str | Path,
+    *,
+    size: int | None = None,
+    gt_side: float | None = None,
+    extra: dict[str, PairMetric] | None = None,
+    missing: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Compare views with ground truth; a document that JSON can hold.
+
+    pred, gt: Views, or paths of views folders or of folders of equally named pictures; gt also a path of a mesh, seen
+    by the cameras of pred (`gt_side`: its largest side, centred; None leaves it as the file has it).
+    size: bring both to size x size pixels first. extra: more metrics by name (`mv3d.evaluation.perceptual`); missing:
+    names of metrics that could not be had, and how to get them; passed on.
+
+    The document: `convention`, `count`, `size`, `mean` (keys psnr in dB, ssim, mse, mask_iou, …),
+    `mean_without_input` where the input view is known, `views` (name, azimuth_deg, elevation_deg, input, and the
+    metrics), `by_azimuth` (the same by the angle from the input view, 0 to 360), `worst`, `masks`, `notes`, `missing`.
+
+    Raises InputError for what is missing, damaged or does not fit together.
+    """
+    left = _gallery(pred)
+    if not isinstance(gt, (Views, Gallery)) and Path(gt).suffix.lower() in MESH_SUFFIXES:
+        right = read_mesh_gallery(Path(gt), left, side=gt_side)
+    else:
+        right = _gallery(gt)
+    if size is not None:
+        left, right = resized(left, size), resized(right, size)
+    right = matched(left, right, _label(pred, "pred"), _label(gt, "gt"))
+    return compare_galleries(left, right, extra=extra, missing=missing)
+
+
+def compare_galleries(
+    pred: Gallery,
+    gt: Gallery,
+    *,
+    extra: dict[str, PairMetric] | None = None,
+    missing: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The document of `evaluate_views` for galleries of the same names in the same order."""
+    missing = dict(missing or {})
+    rows: list[dict[str, Any]] = []
+    known = pred if pred.orbit is not None else gt
+    input_view = pred.input_view if pred.input_view is not None else gt.input_view
+    with_masks = pred.masks is not None and gt.masks is not None
+    if not with_masks:
+        side = pred if pred.masks is None else gt
+        missing["mask_iou"] = f"no masks ({side.masks_from}); give RGBA pictures"
+    for index, name in enumerate(pred.names):
+        row: dict[str, Any] = {"name": name}
+        if known.orbit is not None:
+            row["azimuth_deg"] = known.orbit.azimuths_deg[index]
+            row["elevation_deg"] = known.orbit.elevations_deg[index]
+        if input_view is not None:
+            row["input"] = index == input_view
+        try:
+            row.update(compare(pred.images[index], gt.images[index]))
+        except InputError as error:
+            raise InputError(f"view {name}: {error}") from error
+        del row["mask_iou"]
+        if pred.masks is not None and gt.masks is not None:
+            row["mask_iou"] = mask_iou(pred.masks[index], gt.masks[index])
+        rows.append(row)
+    for key, metric in (extra or {}).items():
+        values = metric(on_white(pred.images), on_white(gt.images))
+        for row, value in zip(rows, values, strict=True):
+            row[key] = float(value)
+    keys = [key for key in rows[0] if key not in ("name", "azimuth_deg", "elevation_deg", "input")]
+    document: dict[str, Any] = {
+        "convention": CONVENTION,
+        "count": len(rows),
+        "size": [pred.width, pred.height],
+        "mean": _mean(rows, keys),
+    }
+    others = [row for row in rows if not row.get("input")]
+    if input_view is not None and others:
+        document["mean_without_input"] = _mean(others, keys)
+    document["views"] = rows
+    if known.orbit is not None:
+        document["by_azimuth"] = azimuth_curve(rows, keys, start_deg=_start(known, input_view))
+    worst = min(rows, key=lambda row: row["psnr"])
+    document["worst"] = {key: worst[key] for key in ("name", "azimuth_deg", "psnr", "ssim") if key in worst}
+    document["masks"] = {"pred": pred.masks_from, "gt": gt.masks_from}
+    document["notes"] = _notes(pred, gt)
+    document["missing"] = missing
+    return document
+
+
+def azimuth_curve(
+    rows: list[dict[str, Any]], keys: list[str], *, start_deg: float = 0.0
+) -> list[dict[str, Any]]:
+    """The rows by azimuth from `start_deg` on, counter-clockwise, 0 to 360; equal azimuths as their mean."""
+    groups: dict[float, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(round((row["azimuth_deg"] - start_deg) % 360.0, 3) % 360.0, []).append(row)
+    return [
+        {"azimuth_deg": angle, "views": len(groups[angle]), **_mean(groups[angle], keys)}
+        for angle in sorted(groups)
+    ]
+
+
+def _mean(rows: list[dict[str, Any]], keys: list[str]) -> dict[str, float]:
+    return {key: float(np.mean([row[key] for row in rows])) for key in keys}
+
+
+def _start(gallery: Gallery, input_view: int | None) -> float:
+    if gallery.orbit is None or input_view is None:
+        return 0.0
+    return gallery.orbit.azimuths_deg[input_view]
+
+
+def _notes(pred: Gallery, gt: Gallery) -> list[str]:
+    notes = []
+    if pred.cameras is not None and gt.cameras is not None:
+        angle = pose_difference_deg(pred.cameras, gt.cameras)
+        if angle > _SAME_POSE_DEG:
+            notes.append(f"the stored poses of pred and gt differ by up to {angle:.1f} degrees")
+    return notes
+
+
+def _gallery(source: Views | Gallery | str | Path) -> Gallery:
+    if isinstance(source, Gallery):
+        return source
+    return gallery_of_views(source) if isinstance(source, Views) else read_gallery(source)
+
+
+def _label(source: Views | Gallery | str | Path, fallback: str) -> str:
+    return fallback if isinstance(source, (Views, Gallery)) else str(source)
