@@ -12,7 +12,7 @@ from mv3d.orbits.procedural.looks import Look
 from mv3d.orbits.procedural.parts import box, ellipsoid, extrude, plank, sheet
 from mv3d.orbits.procedural.pieces import Piece
 from mv3d.orbits.procedural.rounds import cylinder, lathe, rod, tube
-from mv3d.orbits.procedural.solids import Solid, bow, moved, scaled, turned, warped
+from mv3d.orbits.procedural.solids import Solid, bow, moved, planar, scaled, turned, warped
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,9 +287,10 @@ def _seat(rng: np.random.Generator, plan: Plan) -> list[Piece]:
     if kind == "slab":
         return [Piece("seat", moved(box(size, plan.thick * between(rng, 0.1, 0.4)), (0, 0, z)), plan.seat)]
     if kind == "round":
-        radius = min(plan.depth, plan.width) / 2 * 1.04
+        radius = min(plan.depth, plan.width) / 2 * 1.12
         disc = moved(cylinder(radius, plan.thick, 36, bevel=plan.thick * 0.35), (0, 0, plan.under))
-        return [Piece("seat", scaled(disc, (plan.depth / 2 / radius, plan.width / 2 / radius, 1)), plan.seat)]
+        disc = scaled(planar(disc, "x", "y"), (plan.depth / 2 / radius, plan.width / 2 / radius, 1))
+        return [Piece("seat", disc, plan.seat)]
     if kind == "outline":
         t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         power = between(rng, 0.3, 0.8)
@@ -311,6 +312,7 @@ def _seat(rng: np.random.Generator, plan: Plan) -> list[Piece]:
         ]
     board = 0.018
     soft = ellipsoid((plan.depth / 2, plan.width / 2, plan.thick * 0.62), roundness=(0.45, 0.3), segments=28)
+    soft = planar(soft, "x", "y")
     return [
         Piece("seat_board", moved(box((*size[:2], board), 0.004), (0, 0, plan.under + board / 2)), plan.frame),
         Piece("cushion", moved(soft, (0, 0, plan.under + board + plan.thick * 0.4)), plan.seat),
@@ -407,7 +409,7 @@ def _padded_back(rng: np.random.Generator, plan: Plan) -> list[Piece]:
     thick = between(rng, 0.025, 0.06)
     half = (plan.back - low) / 2
     pad = ellipsoid((thick, plan.width / 2 * between(rng, 0.9, 1.05), half), roundness=(between(rng, 0.25, 0.7),) * 2, segments=28)
-    pieces = [Piece("pad", moved(pad, (0, 0, low + half)), soft)]
+    pieces = [Piece("pad", moved(planar(pad, "y", "z"), (0, 0, low + half)), soft)]
     if low > 0.05 * plan.back or chance(rng, 0.3):
         pieces += [Piece("posts", moved(piece.solid, (-thick * 0.4, 0, 0)), piece.look) for piece in _posts(plan, plan.back * 0.85)]
     return pieces
@@ -453,7 +455,7 @@ def _arms(rng: np.random.Generator, plan: Plan) -> list[Piece]:
     front = plan.depth / 2 * between(rng, 0.4, 0.95)
     pieces = []
     for side in (y, -y):
-        if chance(rng, 1.0) and plan.round_bars:
+        if plan.round_bars:
             path = _rounded_path([(rear, height), (front, height), (front - 0.02, plan.height - plan.thick * 0.5)], 0.06)
             solid = tube([(px, side, pz) for px, pz in path], plan.bar * 0.85, 10)
             pieces.append(Piece("arms", solid, plan.frame.along_v()))

@@ -111,6 +111,13 @@ def warped(solid: Solid, warp: Warp) -> Solid:
     return replace(solid, vertices=warp(solid.vertices), normals=_unit(normals))
 
 
+def planar(solid: Solid, u: Axis, v: Axis) -> Solid:
+    """Texture coordinates seen along one axis: for flat things whose u would run round a pole."""
+    places = ["xyz".index(u), "xyz".index(v)]
+    uv = solid.vertices[:, places]
+    return replace(solid, uv=uv - uv.min(0), closes_u=0.0)
+
+
 def joined(solids: Iterable[Solid]) -> Solid:
     """Several solids as one value; texture coordinates that close are kept only where all close alike."""
     solids = list(solids)
