@@ -8,7 +8,18 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mv3d.orbits.procedural import chairs, furniture, vessels
+from mv3d.orbits.procedural import (
+    buildings,
+    chairs,
+    composites,
+    furniture,
+    plants,
+    tools,
+    toys,
+    vehicles,
+    vessels,
+    wear,
+)
 from mv3d.orbits.procedural.pieces import Piece
 
 Maker = Callable[[np.random.Generator], list[Piece]]
@@ -42,5 +53,37 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "pot": Family(vessels.pot, 2),
         "teapot": Family(vessels.teapot, 2),
         "jar": Family(vessels.jar, 2),
+        "car": Family(vehicles.car, 4),
+        "truck": Family(vehicles.truck, 2),
+        "train": Family(vehicles.train, 2),
+        "boat": Family(vehicles.boat, 2),
+        "plane": Family(vehicles.plane, 2),
+        "hammer": Family(tools.hammer, 1),
+        "screwdriver": Family(tools.screwdriver, 0.7),
+        "wrench": Family(tools.wrench, 0.7),
+        "saw": Family(tools.saw, 0.7),
+        "axe": Family(tools.axe, 0.7),
+        "brush": Family(tools.brush, 0.8),
+        "bear": Family(toys.bear, 2.5),
+        "figure": Family(toys.figure, 3),
+        "animal": Family(toys.animal, 3.5),
+        "robot": Family(toys.robot, 2),
+        "blocks": Family(toys.blocks, 1.5),
+        "top": Family(toys.top, 1.5),
+        "house": Family(buildings.house, 2.5),
+        "tower": Family(buildings.tower, 1.5),
+        "church": Family(buildings.church, 1),
+        "castle": Family(buildings.castle, 1),
+        "tree": Family(plants.tree, 1.5),
+        "cactus": Family(plants.cactus, 1),
+        "flower": Family(plants.flower, 1.5),
+        "mushroom": Family(plants.mushroom, 1),
+        "shoe": Family(wear.shoe, 3),
+        "bag": Family(wear.bag, 2),
+        "hat": Family(wear.hat, 1),
+        "gift": Family(wear.gift, 1.5),
+        "composite": Family(composites.composite, 8),
+        "sculpture": Family(composites.sculpture, 2),
+        "stack": Family(composites.stack, 3),
     }
 )

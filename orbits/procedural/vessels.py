@@ -231,7 +231,7 @@ def jar(rng: np.random.Generator) -> list[Piece]:
     radius, high = between(rng, 0.25, 0.45), between(rng, 0.5, 1.0)
     belly = radius * between(rng, 0.9, 1.2)
     outer = _curve(rng, [(radius * 0.95, 0), (belly, high * 0.5), (radius * between(rng, 0.8, 1), high)])
-    body = lathe([(0, 0), *outer, (0, high)], pick(rng, (36, 36, 8, 6)))
+    body = lathe([(0, 0), *outer, (0, high)], 36)
     if chance(rng, 0.25):
         body = warped(body, twist(between(rng, 20, 60), high))
     if chance(rng, 0.2):
