@@ -37,7 +37,15 @@ def _hip(long: float, wide: float, high: float, ridge: float) -> Solid:
 
 
 def _windows(
-    rng: np.random.Generator, x: float, y: float, rows: list[float], size: tuple[float, float], pane: Look, frame: Look, *, door: bool
+    rng: np.random.Generator,
+    x: float,
+    y: float,
+    rows: list[float],
+    size: tuple[float, float],
+    pane: Look,
+    frame: Look,
+    *,
+    door: bool,
 ) -> list[Piece]:
     """Windows on all four walls of a box of half sides x, y at the heights `rows`, and a door in front."""
     wide, high = size
@@ -53,7 +61,9 @@ def _windows(
                         continue
                     centre = (s * half, place, z) if axis == 0 else (place, s * half, z)
                     thin = [0.018, wide, high] if axis == 0 else [wide, 0.018, high]
-                    rim = [0.012, wide * 1.25, high * 1.18] if axis == 0 else [wide * 1.25, 0.012, high * 1.18]
+                    rim = (
+                        [0.012, wide * 1.25, high * 1.18] if axis == 0 else [wide * 1.25, 0.012, high * 1.18]
+                    )
                     pieces.append(Piece("window_frames", moved(box(rim), centre), frame))
                     pieces.append(Piece("windows", moved(box(thin), centre), pane))
                     if bars:
@@ -66,10 +76,14 @@ def _door(rng: np.random.Generator, x: float, wide: float, high: float) -> list[
     wood = looks.wood(rng) if chance(rng, 0.5) else looks.paint(rng)
     pieces = [
         Piece("door", moved(box((0.03, wide, high), 0.004), (x, 0, high / 2)), wood),
-        Piece("knob", moved(cylinder(0.012, 0.02, 12), (x + 0.018, wide * 0.35, high * 0.48)), looks.metal(rng)),
+        Piece(
+            "knob", moved(cylinder(0.012, 0.02, 12), (x + 0.018, wide * 0.35, high * 0.48)), looks.metal(rng)
+        ),
     ]
     if chance(rng, 0.6):
-        pieces.append(Piece("steps", moved(box((0.1, wide * 1.6, 0.03), 0.004), (x + 0.04, 0, 0.015)), looks.wall(rng)))
+        pieces.append(
+            Piece("steps", moved(box((0.1, wide * 1.6, 0.03), 0.004), (x + 0.04, 0, 0.015)), looks.wall(rng))
+        )
     return pieces
 
 
@@ -90,30 +104,70 @@ def house(rng: np.random.Generator) -> list[Piece]:
             roof = turned(roof, "z", 90)
         pieces.append(Piece("roof", moved(roof, (0, 0, high - 0.003)), tiles))
     elif kind == "hip":
-        pieces.append(Piece("roof", moved(_hip(long + 0.12, wide + 0.12, top, pick(rng, (0.0, long * 0.4))), (0, 0, high - 0.003)), tiles))
+        pieces.append(
+            Piece(
+                "roof",
+                moved(
+                    _hip(long + 0.12, wide + 0.12, top, pick(rng, (0.0, long * 0.4))), (0, 0, high - 0.003)
+                ),
+                tiles,
+            )
+        )
     else:
         top = 0.05
-        pieces.append(Piece("roof", moved(box((long + 0.06, wide + 0.06, 0.05), 0.008), (0, 0, high + 0.02)), tiles))
+        pieces.append(
+            Piece("roof", moved(box((long + 0.06, wide + 0.06, 0.05), 0.008), (0, 0, high + 0.02)), tiles)
+        )
     rows = [each * (k + 0.55) for k in range(storeys)]
     size = (between(rng, 0.09, 0.14), between(rng, 0.1, 0.15))
     pieces += _windows(rng, long / 2, wide / 2, rows, size, pane, frame, door=True)
     pieces += _door(rng, long / 2, 0.13, 0.2)
     if kind != "flat" and chance(rng, 0.7):
         stack = (between(rng, -0.2, 0.2) * long, wide * pick(rng, (0.22, -0.22)))
-        pieces.append(Piece("chimney", moved(box((0.08, 0.08, top)), (*stack, high + top * 0.6)), looks.wall(rng)))
-        pieces.append(Piece("chimney_top", moved(box((0.1, 0.1, 0.02), 0.004), (*stack, high + top * 1.1)), tiles))
+        pieces.append(
+            Piece("chimney", moved(box((0.08, 0.08, top)), (*stack, high + top * 0.6)), looks.wall(rng))
+        )
+        pieces.append(
+            Piece("chimney_top", moved(box((0.1, 0.1, 0.02), 0.004), (*stack, high + top * 1.1)), tiles)
+        )
     if chance(rng, 0.3):
         deep, low = between(rng, 0.2, 0.35), each * 0.95
         wing = (between(rng, -0.1, 0.1), wide / 2 + deep / 2, 0)
-        pieces.append(Piece("wing", moved(box((long * 0.6, deep, low)), (wing[0], wing[1], low / 2)), looks.wall(rng) if chance(rng, 0.3) else wall))
-        pieces.append(Piece("wing_roof", moved(_gable(long * 0.6, deep, top * 0.6, 0.03), (wing[0], wing[1], low - 0.003)), tiles))
-        pieces.append(Piece("gate", moved(box((0.02, deep * 0.65, low * 0.7), 0.003), (wing[0] + long * 0.3, wing[1], low * 0.35)), looks.wood(rng)))
+        pieces.append(
+            Piece(
+                "wing",
+                moved(box((long * 0.6, deep, low)), (wing[0], wing[1], low / 2)),
+                looks.wall(rng) if chance(rng, 0.3) else wall,
+            )
+        )
+        pieces.append(
+            Piece(
+                "wing_roof",
+                moved(_gable(long * 0.6, deep, top * 0.6, 0.03), (wing[0], wing[1], low - 0.003)),
+                tiles,
+            )
+        )
+        pieces.append(
+            Piece(
+                "gate",
+                moved(
+                    box((0.02, deep * 0.65, low * 0.7), 0.003), (wing[0] + long * 0.3, wing[1], low * 0.35)
+                ),
+                looks.wood(rng),
+            )
+        )
     if chance(rng, 0.3):
         for y in (0.14, -0.14):
-            pieces.append(Piece("porch_posts", moved(cylinder(0.014, each * 0.9, 12), (long / 2 + 0.14, y, 0)), frame))
-        pieces.append(Piece("porch", moved(box((0.2, 0.36, 0.025), 0.004), (long / 2 + 0.09, 0, each * 0.9)), tiles))
+            pieces.append(
+                Piece("porch_posts", moved(cylinder(0.014, each * 0.9, 12), (long / 2 + 0.14, y, 0)), frame)
+            )
+        pieces.append(
+            Piece("porch", moved(box((0.2, 0.36, 0.025), 0.004), (long / 2 + 0.09, 0, each * 0.9)), tiles)
+        )
     if chance(rng, 0.25):
-        pieces.append(Piece("base", moved(box((long + 0.3, wide + 0.3, 0.03), 0.008), (0, 0, -0.013)), looks.leaf(rng)))
+        pieces.append(
+            Piece("base", moved(box((long + 0.3, wide + 0.3, 0.03), 0.008), (0, 0, -0.013)), looks.leaf(rng))
+        )
     return pieces
 
 
@@ -131,34 +185,59 @@ def tower(rng: np.random.Generator) -> list[Piece]:
             floors = max(2, int(high / 0.075))
             for k in range(floors):
                 level = z + (k + 0.5) * high / floors
-                pieces.append(Piece("windows", moved(box((wide + 0.012, wide * 0.84, 0.036)), (0, 0, level)), pane))
-                pieces.append(Piece("windows", moved(box((wide * 0.84, wide + 0.012, 0.036)), (0, 0, level)), pane))
+                pieces.append(
+                    Piece("windows", moved(box((wide + 0.012, wide * 0.84, 0.036)), (0, 0, level)), pane)
+                )
+                pieces.append(
+                    Piece("windows", moved(box((wide * 0.84, wide + 0.012, 0.036)), (0, 0, level)), pane)
+                )
             z += high
             wide *= between(rng, 0.6, 0.85)
         pieces.append(Piece("roof", moved(box((wide, wide, 0.03), 0.005), (0, 0, z + 0.01)), frame))
-        pieces.append(Piece("mast", moved(cylinder(0.012, between(rng, 0.1, 0.3), 10, top=0.003), (0, 0, z)), frame))
-        return pieces + _door(rng, float(pieces[0].solid.high[0]), 0.1, 0.09)
+        pieces.append(
+            Piece("mast", moved(cylinder(0.012, between(rng, 0.1, 0.3), 10, top=0.003), (0, 0, z)), frame)
+        )
+        return [*pieces, *_door(rng, float(pieces[0].solid.high[0]), 0.1, 0.09)]
     low, up, high = between(rng, 0.18, 0.26), between(rng, 0.12, 0.18), between(rng, 0.7, 1.1)
-    stripes = looks.of("stripes", looks.patterns.stripes(rng, 128, ((0.92, 0.9, 0.86), looks.strong(rng))), roughness=0.7, tile=0.6)
+    stripes = looks.of(
+        "stripes",
+        looks.patterns.stripes(rng, 128, ((0.92, 0.9, 0.86), looks.strong(rng))),
+        roughness=0.7,
+        tile=0.6,
+    )
     pieces = [Piece("walls", cylinder(low, high, 36, top=up), stripes if kind == "lighthouse" else wall)]
     for k in range(count(rng, 2, 4)):
         z = high * (0.25 + 0.2 * k)
         radius = low + (up - low) * z / high
         angle = between(rng, -60, 60)
-        pieces.append(Piece("windows", turned(moved(box((0.05, 0.06, 0.09), 0.004), (radius - 0.015, 0, z)), "z", angle), pane))
+        pieces.append(
+            Piece(
+                "windows",
+                turned(moved(box((0.05, 0.06, 0.09), 0.004), (radius - 0.015, 0, z)), "z", angle),
+                pane,
+            )
+        )
     pieces += _door(rng, low - 0.005, 0.1, 0.17)
     tiles = looks.roof(rng)
     if kind == "lighthouse":
         rail = looks.metal(rng)
         pieces.append(Piece("gallery", moved(cylinder(up * 1.5, 0.03, 32), (0, 0, high - 0.01)), rail))
         pieces.append(Piece("lantern", moved(cylinder(up * 0.75, 0.16, 24), (0, 0, high)), pane))
-        pieces.append(Piece("roof", moved(cylinder(up * 0.95, 0.13, 28, top=0.005), (0, 0, high + 0.155)), tiles))
+        pieces.append(
+            Piece("roof", moved(cylinder(up * 0.95, 0.13, 28, top=0.005), (0, 0, high + 0.155)), tiles)
+        )
         for k in range(12):
             a = 2 * np.pi * k / 12
             x, y = up * 1.42 * np.cos(a), up * 1.42 * np.sin(a)
             pieces.append(Piece("rails", moved(cylinder(0.006, 0.07, 8), (x, y, high)), rail))
         return pieces
-    pieces.append(Piece("roof", moved(cylinder(up * 1.35, between(rng, 0.2, 0.45), 32, top=0.005), (0, 0, high - 0.005)), tiles))
+    pieces.append(
+        Piece(
+            "roof",
+            moved(cylinder(up * 1.35, between(rng, 0.2, 0.45), 32, top=0.005), (0, 0, high - 0.005)),
+            tiles,
+        )
+    )
     if kind == "windmill":
         wood, cloth = looks.wood(rng), looks.fabric(rng)
         hub = (up + 0.09, 0.0, high * 0.93)
@@ -179,21 +258,34 @@ def church(rng: np.random.Generator) -> list[Piece]:
     front = long / 2 + side * 0.4
     pieces = [
         Piece("nave", moved(box((long, wide, high)), (0, 0, high / 2)), wall),
-        Piece("roof", moved(_gable(long, wide, wide * between(rng, 0.5, 0.8), 0.02), (0, 0, high - 0.003)), tiles),
+        Piece(
+            "roof",
+            moved(_gable(long, wide, wide * between(rng, 0.5, 0.8), 0.02), (0, 0, high - 0.003)),
+            tiles,
+        ),
         Piece("tower", moved(box((side, side, tall)), (front, 0, tall / 2)), wall),
         Piece("tower_edge", moved(box((side * 1.12, side * 1.12, 0.03), 0.006), (front, 0, tall)), frame),
     ]
     if chance(rng, 0.7):
-        pieces.append(Piece("spire", moved(_hip(side * 1.05, side * 1.05, spire, 0.0), (front, 0, tall + 0.012)), tiles))
+        pieces.append(
+            Piece("spire", moved(_hip(side * 1.05, side * 1.05, spire, 0.0), (front, 0, tall + 0.012)), tiles)
+        )
         top = tall + spire
     else:
-        pieces.append(Piece("spire", moved(cylinder(side * 0.5, spire, 28, top=0.004), (front, 0, tall + 0.012)), tiles))
+        pieces.append(
+            Piece("spire", moved(cylinder(side * 0.5, spire, 28, top=0.004), (front, 0, tall + 0.012)), tiles)
+        )
         top = tall + spire
     metal = looks.metal(rng)
     pieces.append(Piece("cross", moved(box((0.014, 0.014, 0.13)), (front, 0, top + 0.05)), metal))
     pieces.append(Piece("cross", moved(box((0.014, 0.07, 0.014)), (front, 0, top + 0.07)), metal))
     arch_t = np.linspace(0, np.pi, 12)
-    arch = np.concatenate([np.stack([0.035 * np.cos(arch_t), 0.06 + 0.05 * np.sin(arch_t)], 1), [(-0.035, -0.06), (0.035, -0.06)]])
+    arch = np.concatenate(
+        [
+            np.stack([0.035 * np.cos(arch_t), 0.06 + 0.05 * np.sin(arch_t)], 1),
+            [(-0.035, -0.06), (0.035, -0.06)],
+        ]
+    )
     upright = turned(extrude(arch, 0.02), "x", 90)
     for x in np.linspace(-long * 0.38, long * 0.3, count(rng, 3, 5)):
         for s in (1, -1):
@@ -221,31 +313,77 @@ def castle(rng: np.random.Generator) -> list[Piece]:
             tall = high * between(rng, 1.25, 1.7)
             place = (sx * half, sy * half)
             pieces.append(Piece("towers", moved(cylinder(radius, tall, 28), (*place, 0)), towers))
-            pieces.append(Piece("towers", moved(cylinder(radius * 1.15, 0.05, 28), (*place, tall - 0.04)), towers))
+            pieces.append(
+                Piece("towers", moved(cylinder(radius * 1.15, 0.05, 28), (*place, tall - 0.04)), towers)
+            )
             if roofs:
                 cone = between(rng, 0.16, 0.3)
-                pieces.append(Piece("roofs", moved(cylinder(radius * 1.25, cone, 28, top=0.004), (*place, tall + 0.008)), tiles))
-                pieces.append(Piece("poles", moved(cylinder(0.006, 0.12, 8), (*place, tall + cone - 0.02)), pole))
-                pieces.append(Piece("flags", moved(box((0.09, 0.006, 0.05)), (place[0] + 0.045, place[1], tall + cone + 0.07)), flag))
+                pieces.append(
+                    Piece(
+                        "roofs",
+                        moved(cylinder(radius * 1.25, cone, 28, top=0.004), (*place, tall + 0.008)),
+                        tiles,
+                    )
+                )
+                pieces.append(
+                    Piece("poles", moved(cylinder(0.006, 0.12, 8), (*place, tall + cone - 0.02)), pole)
+                )
+                pieces.append(
+                    Piece(
+                        "flags",
+                        moved(box((0.09, 0.006, 0.05)), (place[0] + 0.045, place[1], tall + cone + 0.07)),
+                        flag,
+                    )
+                )
             else:
                 for k in range(8):
                     a = 2 * np.pi * k / 8
-                    pieces.append(Piece("battlements", moved(turned(merlon, "z", 45 * k), (place[0] + radius * np.cos(a), place[1] + radius * np.sin(a), tall + 0.025)), towers))
+                    pieces.append(
+                        Piece(
+                            "battlements",
+                            moved(
+                                turned(merlon, "z", 45 * k),
+                                (place[0] + radius * np.cos(a), place[1] + radius * np.sin(a), tall + 0.025),
+                            ),
+                            towers,
+                        )
+                    )
     for axis in (0, 1):
         for s in (1, -1):
             size = (0.06, 2 * half, high) if axis == 0 else (2 * half, 0.06, high)
             centre = (s * half, 0, high / 2) if axis == 0 else (0, s * half, high / 2)
             pieces.append(Piece("walls", moved(box(size), centre), wall))
             for t in np.linspace(-half * 0.7, half * 0.7, 7):
-                place = (s * half, float(t), high + 0.015) if axis == 0 else (float(t), s * half, high + 0.015)
+                place = (
+                    (s * half, float(t), high + 0.015) if axis == 0 else (float(t), s * half, high + 0.015)
+                )
                 pieces.append(Piece("battlements", moved(merlon, place), wall))
     keep, tall = half * between(rng, 0.6, 0.95), high * between(rng, 1.5, 2.2)
     pieces.append(Piece("keep", moved(box((keep, keep, tall)), (-half * 0.15, 0, tall / 2)), wall))
     if chance(rng, 0.6):
-        pieces.append(Piece("keep_roof", moved(_hip(keep * 1.1, keep * 1.1, keep * 0.7, 0.0), (-half * 0.15, 0, tall - 0.003)), tiles))
+        pieces.append(
+            Piece(
+                "keep_roof",
+                moved(_hip(keep * 1.1, keep * 1.1, keep * 0.7, 0.0), (-half * 0.15, 0, tall - 0.003)),
+                tiles,
+            )
+        )
     for z in (tall * 0.75, tall * 0.9):
         for s in (1, -1):
-            pieces.append(Piece("windows", moved(box((keep + 0.012, 0.035, 0.06)), (-half * 0.15, s * keep * 0.25, z - 0.03)), pane))
+            pieces.append(
+                Piece(
+                    "windows",
+                    moved(box((keep + 0.012, 0.035, 0.06)), (-half * 0.15, s * keep * 0.25, z - 0.03)),
+                    pane,
+                )
+            )
     pieces.append(Piece("ground", moved(box((2 * half, 2 * half, 0.03)), (0, 0, 0.015)), looks.leaf(rng)))
     pieces.append(Piece("gatehouse", moved(box((0.12, 0.24, high * 1.2)), (half, 0, high * 0.6)), towers))
-    return pieces + [Piece("gate", moved(box((0.02, 0.13, high * 0.65), 0.004), (half + 0.06, 0, high * 0.325)), looks.wood(rng))]
+    pieces.append(
+        Piece(
+            "gate",
+            moved(box((0.02, 0.13, high * 0.65), 0.004), (half + 0.06, 0, high * 0.325)),
+            looks.wood(rng),
+        )
+    )
+    return pieces

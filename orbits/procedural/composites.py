@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mv3d.orbits.procedural import looks
@@ -10,7 +12,7 @@ from mv3d.orbits.procedural.parts import box, ellipsoid, extrude
 from mv3d.orbits.procedural.pieces import Piece
 from mv3d.orbits.procedural.plants import bumps
 from mv3d.orbits.procedural.rounds import lathe, tube
-from mv3d.orbits.procedural.solids import Solid, moved, rotation, scaled, taper, turned, twist, warped
+from mv3d.orbits.procedural.solids import Solid, moved, scaled, taper, turned, twist, warped
 
 
 def composite(rng: np.random.Generator) -> list[Piece]:
@@ -28,9 +30,9 @@ def composite(rng: np.random.Generator) -> list[Piece]:
             solid = moved(solid, (spot - solid.vertices.mean(0) * 0.5).tolist())
         pieces.append(Piece(f"part_{k}", solid, pick(rng, palette)))
         if chance(rng, 0.25):  # a ring of copies
-            number = count(rng, 3, 8)
+            number = min(count(rng, 3, 8), 6_000 // len(solid.faces))
             for j in range(1, number):
-                pieces.append(Piece(f"part_{k}", turned(solid, "z", 360 * j / number), pieces[-1].look))
+                pieces.append(replace(pieces[-1], solid=turned(solid, "z", 360 * j / number)))
     return pieces
 
 
@@ -65,15 +67,28 @@ def _primitive(rng: np.random.Generator) -> Solid:
     elif kind == "tube":
         t = np.linspace(0, 1, 40)
         turns = between(rng, 0.3, 2.5)
-        path = np.stack([np.cos(2 * np.pi * turns * t), np.sin(2 * np.pi * turns * t), 2 * t - 1], 1) * [0.75, 0.75, 0.85]
+        path = np.stack([np.cos(2 * np.pi * turns * t), np.sin(2 * np.pi * turns * t), 2 * t - 1], 1) * [
+            0.75,
+            0.75,
+            0.85,
+        ]
         return tube(path, between(rng, 0.1, 0.25) * (1 + between(rng, -0.5, 0.8) * t), 14, round_ends=True)
     elif kind == "box":
-        solid = box((between(rng, 0.8, 2), between(rng, 0.8, 2), 2), between(rng, 0.02, 0.3))
-        return solid
+        return box((between(rng, 0.8, 2), between(rng, 0.8, 2), 2), between(rng, 0.02, 0.3))
     else:
         t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
         wave, high = count(rng, 2, 5), between(rng, 0.0, 0.4)
-        path = np.stack([np.cos(t) * (1 + 0.2 * np.cos(wave * t)), np.sin(t) * (1 + 0.2 * np.cos(wave * t)), high * np.sin(wave * t)], 1) * 0.75
+        path = (
+            np.stack(
+                [
+                    np.cos(t) * (1 + 0.2 * np.cos(wave * t)),
+                    np.sin(t) * (1 + 0.2 * np.cos(wave * t)),
+                    high * np.sin(wave * t),
+                ],
+                1,
+            )
+            * 0.75
+        )
         return tube(path, between(rng, 0.1, 0.25), 14, closed=True)
     if chance(rng, 0.4):
         solid = warped(solid, taper(between(rng, -0.6, 0.6), 1.0))
@@ -88,8 +103,8 @@ def stack(rng: np.random.Generator) -> list[Piece]:
     pieces = []
     for k in range(count(rng, 2, 6)):
         solid = scaled(_primitive(rng), (size, size, size * between(rng, 0.4, 1.0)))
-        matrix = rotation("z", between(rng, 0, 360))
-        solid = moved(Solid(solid.vertices @ matrix.T, solid.faces, solid.normals @ matrix.T, solid.uv, solid.closes_u), (0, 0, z - float(solid.low[2]) * 0.97))
+        solid = turned(solid, "z", between(rng, 0, 360))
+        solid = moved(solid, (0, 0, z - float(solid.low[2]) * 0.97))
         pieces.append(Piece(f"part_{k}", solid, looks.anything(rng)))
         z = float(solid.high[2]) - 0.03 * size
         size *= between(rng, 0.6, 0.95)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from mv3d.errors import OutputError, UsageError
-from mv3d.orbits.attribution import write_attribution
 from mv3d.orbits.catalogue import SOURCES, CatalogueItem
 from mv3d.orbits.procedural.families import FAMILIES
 from mv3d.orbits.procedural.pieces import Piece, finished, glb_of, model_of
@@ -89,7 +88,8 @@ def write_objects(
     families: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[CatalogueItem]:
-    """Write objects as GLB files into an empty or new folder, with SOURCES.csv, ATTRIBUTION.md and attribution.csv.
+    """Write objects as GLB files into an empty or new folder, with SOURCES.csv, which says whose
+    they are.
 
     Raises UsageError for a number or a seed out of range or an unknown family, OutputError where the folder holds
     something or cannot be written; nothing is left there then.
@@ -101,7 +101,9 @@ def write_objects(
     chosen = drawn_families(number, seed, families)
     out_dir = Path(out_dir)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise OutputError(f"{out_dir}: expected an empty or a new folder, found something; choose another --out")
+        raise OutputError(
+            f"{out_dir}: expected an empty or a new folder, found something; choose another --out"
+        )
     items: list[CatalogueItem] = []
     with staging(out_dir) as folder:
         for family, object_seed in chosen:
@@ -126,9 +128,10 @@ def write_objects(
             if progress:
                 progress(len(items), number, 0)
         write_text(folder / SOURCES, _sources(items))
-        write_attribution(folder, items)
         publish(folder, out_dir, last=SOURCES)
-    return [CatalogueItem(**{**item.__dict__, "path": out_dir / item.path.name}) for item in items if item.path]
+    return [
+        CatalogueItem(**{**item.__dict__, "path": out_dir / item.path.name}) for item in items if item.path
+    ]
 
 
 def family_counts(items: Sequence[CatalogueItem]) -> dict[str, int]:
@@ -141,11 +144,24 @@ def _sources(items: Sequence[CatalogueItem]) -> str:
     """SOURCES.csv as `mv3d.orbits.catalogue` reads it beside the files of a folder."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("name", "file", "source_repo", "path", "commit", "licence", "author", "sha256", "faces", "category"))
+    writer.writerow(
+        ("name", "file", "source_repo", "path", "commit", "licence", "author", "sha256", "faces", "category")
+    )
     for item in items:
         assert item.path is not None
         writer.writerow(
-            (item.uid, item.path.name, SOURCE, "", "", item.licence, item.author, item.sha256, item.faces, item.category)
+            (
+                item.uid,
+                item.path.name,
+                SOURCE,
+                "",
+                "",
+                item.licence,
+                item.author,
+                item.sha256,
+                item.faces,
+                item.category,
+            )
         )
     return buffer.getvalue()
 

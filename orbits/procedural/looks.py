@@ -129,7 +129,9 @@ def fabric(rng: np.random.Generator, tint: Colour | None = None) -> Look:
     """Cloth: woven, striped, checked, dotted, or leather."""
     tint = colour(rng) if tint is None else tint
     other = contrast(rng, tint)
-    kind = pick(rng, ("weave", "plain", "stripes", "checks", "dots", "leather", "mottled"), (3, 2, 2, 1.5, 1, 2, 1))
+    kind = pick(
+        rng, ("weave", "plain", "stripes", "checks", "dots", "leather", "mottled"), (3, 2, 2, 1.5, 1, 2, 1)
+    )
     tile = between(rng, 0.15, 0.4)
     if kind == "weave":
         picture = patterns.weave(rng, _SIZE, tint, shade(tint, between(rng, 0.6, 1.2)))
@@ -142,26 +144,31 @@ def fabric(rng: np.random.Generator, tint: Colour | None = None) -> Look:
     elif kind == "dots":
         picture = patterns.dots(rng, _SIZE, tint, other)
     elif kind == "leather":
-        tint = pick(rng, ((0.45, 0.25, 0.14), (0.22, 0.14, 0.10), (0.65, 0.42, 0.24), (0.13, 0.13, 0.14), tint))
+        tint = pick(
+            rng, ((0.45, 0.25, 0.14), (0.22, 0.14, 0.10), (0.65, 0.42, 0.24), (0.13, 0.13, 0.14), tint)
+        )
         return of("leather", patterns.stone(rng, _SIZE, tint, shade(tint, 0.75)), roughness=0.5, tile=0.25)
     else:
         picture = patterns.speckle(rng, _SIZE, tint, other)
     return of(f"{kind}_fabric", picture, roughness=between(rng, 0.8, 1.0), tile=tile)
 
 
-def ceramic(rng: np.random.Generator) -> Look:
+def ceramic(rng: np.random.Generator) -> Look:  # noqa: PLR0911 - one kind after another
     """Glazed or raw earthenware: one colour, speckled, banded or fading."""
     tint = colour(rng)
     other = contrast(rng, tint)
-    kind = pick(rng, ("plain", "speckle", "bands", "fade", "terracotta", "marble", "sign", "dots"), (3, 2, 2, 2, 1, 1, 3, 1))
+    kind = pick(
+        rng,
+        ("plain", "speckle", "bands", "fade", "terracotta", "marble", "sign", "dots"),
+        (3, 2, 2, 2, 1, 1, 3, 1),
+    )
     gloss = between(rng, 0.1, 0.4)
     if kind == "plain":
         return of("glaze", patterns.plain(rng, _SIZE, tint, 0.06), roughness=gloss)
     if kind == "speckle":
         return of("speckled_glaze", patterns.speckle(rng, _SIZE, tint, other), roughness=gloss, tile=0.35)
     if kind == "bands":
-        look = of("banded_glaze", patterns.stripes(rng, _SIZE, (tint, other)), roughness=gloss, tile=0.0)
-        return look
+        return of("banded_glaze", patterns.stripes(rng, _SIZE, (tint, other)), roughness=gloss, tile=0.0)
     if kind == "fade":
         colours = (tint, other, colour(rng))[: count(rng, 2, 3)]
         return of("fading_glaze", patterns.fade(rng, _SIZE, colours), roughness=gloss, tile=0.0)
@@ -179,12 +186,17 @@ def sign(rng: np.random.Generator, ground: Colour | None = None, *, repeats: int
     """A printed label, fitted on the part."""
     ground = colour(rng) if ground is None else ground
     inks = [contrast(rng, ground) for _ in range(3)]
-    return of("print", patterns.sign(rng, _FINE, ground, inks, repeats), roughness=between(rng, 0.2, 0.5), tile=0.0)
+    return of(
+        "print", patterns.sign(rng, _FINE, ground, inks, repeats), roughness=between(rng, 0.2, 0.5), tile=0.0
+    )
 
 
 def glass(rng: np.random.Generator) -> Look:
     """Tinted glass as an opaque, shiny surface: nothing is seen through it."""
-    tint = pick(rng, ((0.16, 0.42, 0.22), (0.42, 0.24, 0.08), (0.55, 0.72, 0.78), (0.12, 0.25, 0.5), (0.75, 0.8, 0.78)))
+    tint = pick(
+        rng,
+        ((0.16, 0.42, 0.22), (0.42, 0.24, 0.08), (0.55, 0.72, 0.78), (0.12, 0.25, 0.5), (0.75, 0.8, 0.78)),
+    )
     return of("glass", patterns.plain(rng, _SIZE, tint, 0.08), roughness=between(rng, 0.05, 0.2), tile=0.8)
 
 
@@ -200,26 +212,41 @@ def wall(rng: np.random.Generator) -> Look:
     if kind == "brick":
         clay = hsv(between(rng, 0.01, 0.09), between(rng, 0.35, 0.65), between(rng, 0.5, 0.8))
         mortar = pick(rng, ((0.78, 0.75, 0.7), (0.5, 0.48, 0.46), (0.9, 0.88, 0.84)))
-        return of("brick", patterns.bricks(rng, _SIZE, clay, mortar), roughness=0.95, tile=between(rng, 0.2, 0.4))
+        return of(
+            "brick", patterns.bricks(rng, _SIZE, clay, mortar), roughness=0.95, tile=between(rng, 0.2, 0.4)
+        )
     if kind == "plaster":
-        return of("plaster", patterns.stone(rng, _SIZE, (tint := colour(rng)), shade(tint, 0.9)), roughness=0.95)
+        return of(
+            "plaster", patterns.stone(rng, _SIZE, (tint := colour(rng)), shade(tint, 0.9)), roughness=0.95
+        )
     if kind == "stone":
         grey = hsv(between(rng, 0.05, 0.15), between(rng, 0.03, 0.25), between(rng, 0.5, 0.8))
-        return of("stone_blocks", patterns.bricks(rng, _SIZE, grey, shade(grey, 0.5)), roughness=0.95, tile=0.5)
+        return of(
+            "stone_blocks", patterns.bricks(rng, _SIZE, grey, shade(grey, 0.5)), roughness=0.95, tile=0.5
+        )
     light, dark = pick(rng, _WOODS)
     return of("boards", patterns.boards(rng, _SIZE, light, dark), roughness=0.85, tile=between(rng, 0.3, 0.5))
 
 
 def roof(rng: np.random.Generator) -> Look:
-    tint = pick(rng, ((0.66, 0.28, 0.18), (0.35, 0.36, 0.4), (0.5, 0.33, 0.22), (0.3, 0.42, 0.35), (0.25, 0.3, 0.5)))
-    return of("roof", patterns.tiles(rng, _SIZE, tint, shade(tint, 0.4)), roughness=0.8, tile=between(rng, 0.15, 0.3))
+    tint = pick(
+        rng, ((0.66, 0.28, 0.18), (0.35, 0.36, 0.4), (0.5, 0.33, 0.22), (0.3, 0.42, 0.35), (0.25, 0.3, 0.5))
+    )
+    return of(
+        "roof",
+        patterns.tiles(rng, _SIZE, tint, shade(tint, 0.4)),
+        roughness=0.8,
+        tile=between(rng, 0.15, 0.3),
+    )
 
 
 def leaf(rng: np.random.Generator) -> Look:
     """Leaves and grass: green, at times in autumn's colours."""
     hue = between(rng, 0.2, 0.38) if chance(rng, 0.8) else between(rng, 0.0, 0.14)
     tint = hsv(hue, between(rng, 0.45, 0.8), between(rng, 0.35, 0.7))
-    return of("leaf", patterns.stone(rng, _SIZE, shade(tint, 1.25), shade(tint, 0.55)), roughness=0.8, tile=0.35)
+    return of(
+        "leaf", patterns.stone(rng, _SIZE, shade(tint, 1.25), shade(tint, 0.55)), roughness=0.8, tile=0.35
+    )
 
 
 def bark(rng: np.random.Generator) -> Look:
@@ -228,7 +255,9 @@ def bark(rng: np.random.Generator) -> Look:
 
 
 def fur(rng: np.random.Generator) -> Look:
-    tint = pick(rng, ((0.6, 0.4, 0.22), (0.8, 0.62, 0.42), (0.35, 0.22, 0.14), (0.75, 0.74, 0.72), colour(rng)))
+    tint = pick(
+        rng, ((0.6, 0.4, 0.22), (0.8, 0.62, 0.42), (0.35, 0.22, 0.14), (0.75, 0.74, 0.72), colour(rng))
+    )
     return of("fur", patterns.stone(rng, _SIZE, shade(tint, 1.1), shade(tint, 0.7)), roughness=1.0, tile=0.15)
 
 
@@ -241,7 +270,10 @@ def printed(rng: np.random.Generator) -> Look:
     """A bold pattern of any kind: for composites and toys."""
     tint = colour(rng)
     other = contrast(rng, tint)
-    kind = pick(rng, (patterns.marble, patterns.speckle, patterns.dots, patterns.weave, patterns.tiles, patterns.stone))
+    kind = pick(
+        rng,
+        (patterns.marble, patterns.speckle, patterns.dots, patterns.weave, patterns.tiles, patterns.stone),
+    )
     if chance(rng, 0.4):
         picture = pick(rng, (patterns.stripes, patterns.checks))(rng, _SIZE, (tint, other))
     else:

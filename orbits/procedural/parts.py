@@ -120,7 +120,9 @@ def _ear_triangles(points: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, "m 3"]:
     found: list[tuple[int, int, int]] = []
 
     def turn(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-        return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+        return (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
+            c[..., 0] - a[..., 0]
+        )
 
     while len(left) > 3:
         ring = points[left]
@@ -129,7 +131,9 @@ def _ear_triangles(points: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, "m 3"]:
         reach = np.linalg.norm(after - before, axis=1)
         for k in np.argsort(np.where(area > 1e-14, reach, np.inf), kind="stable"):
             a, b, c = before[k], ring[k], after[k]
-            inside = (turn(a, b, ring) >= -1e-14) & (turn(b, c, ring) >= -1e-14) & (turn(c, a, ring) >= -1e-14)
+            inside = (
+                (turn(a, b, ring) >= -1e-14) & (turn(b, c, ring) >= -1e-14) & (turn(c, a, ring) >= -1e-14)
+            )
             inside[[k - 1, k, (k + 1) % len(left)]] = False
             if not inside.any():
                 break
@@ -155,22 +159,40 @@ def ellipsoid(radii: Vector, *, roundness: tuple[float, float] = (1.0, 1.0), seg
     cos_lon[-1], sin_lon[-1] = cos_lon[0], sin_lon[0]
     ring = power(cos_lat, up)[:, None]
     size = np.asarray(radii, np.float64)
-    grid = np.stack(
-        [ring * power(cos_lon, around) + 0.0, ring * power(sin_lon, around) + 0.0,
-         np.repeat(power(sin_lat, up)[:, None], segments + 1, 1)], 2
-    ) * size
+    grid = (
+        np.stack(
+            [
+                ring * power(cos_lon, around) + 0.0,
+                ring * power(sin_lon, around) + 0.0,
+                np.repeat(power(sin_lat, up)[:, None], segments + 1, 1),
+            ],
+            2,
+        )
+        * size
+    )
     thin = power(cos_lat, 2 - up)[:, None]
-    normal = np.stack(
-        [thin * power(cos_lon, 2 - around), thin * power(sin_lon, 2 - around),
-         np.repeat(power(sin_lat, 2 - up)[:, None], segments + 1, 1)], 2
-    ) / size
+    normal = (
+        np.stack(
+            [
+                thin * power(cos_lon, 2 - around),
+                thin * power(sin_lon, 2 - around),
+                np.repeat(power(sin_lat, 2 - up)[:, None], segments + 1, 1),
+            ],
+            2,
+        )
+        / size
+    )
     normal /= np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-30)
     girth = float(np.pi * (size[0] + size[1]))
-    uv = np.stack(np.broadcast_arrays(lon[None] / (2 * np.pi) * girth, (np.pi / 2 - lat)[:, None] * size.mean()), 2)
+    uv = np.stack(
+        np.broadcast_arrays(lon[None] / (2 * np.pi) * girth, (np.pi / 2 - lat)[:, None] * size.mean()), 2
+    )
     row, column = np.meshgrid(np.arange(rows), np.arange(segments), indexing="ij")
     a = row * (segments + 1) + column
     b, c, d = a + segments + 1, a + segments + 2, a + 1
-    faces = np.concatenate([np.stack([a, b, c], 2)[:-1].reshape(-1, 3), np.stack([a, c, d], 2)[1:].reshape(-1, 3)])
+    faces = np.concatenate(
+        [np.stack([a, b, c], 2)[:-1].reshape(-1, 3), np.stack([a, c, d], 2)[1:].reshape(-1, 3)]
+    )
     return Solid(grid.reshape(-1, 3), faces.astype(np.int32), normal.reshape(-1, 3), uv.reshape(-1, 2), girth)
 
 
@@ -190,8 +212,12 @@ def sheet(grid: Float[np.ndarray, "n m 3"], thickness: float) -> Solid:
     quads = np.stack([a, a + 1, a + m + 1, a + m], 1)
     top = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     rim = np.concatenate(
-        [np.arange(m), np.arange(2, n) * m - 1, np.arange(n * m - 1, n * m - m - 1, -1),
-         np.arange(n - 2, 0, -1) * m]
+        [
+            np.arange(m),
+            np.arange(2, n) * m - 1,
+            np.arange(n * m - 1, n * m - m - 1, -1),
+            np.arange(n - 2, 0, -1) * m,
+        ]
     )
     flat, flat_back, flat_normal = front.reshape(-1, 3), back.reshape(-1, 3), normal.reshape(-1, 3)
     first, second = rim, np.roll(rim, -1)

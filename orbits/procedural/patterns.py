@@ -142,8 +142,10 @@ def tiles(rng: np.random.Generator, size: int, tile: Colour, dark: Colour) -> Pi
     shade = rng.uniform(0.75, 1.1, (rows, rows))[row, np.floor(along).astype(int) % rows]
     down, side = y % 1, along % 1 - 0.5
     edge = np.clip((down - np.sqrt(np.maximum(0, 1 - (1.9 * side) ** 2))) * 6, 0, 1)
-    return _bytes(np.asarray(tile) * (shade * (0.75 + 0.25 * down))[..., None] * (1 - edge[..., None])
-                  + np.asarray(dark) * edge[..., None])
+    return _bytes(
+        np.asarray(tile) * (shade * (0.75 + 0.25 * down))[..., None] * (1 - edge[..., None])
+        + np.asarray(dark) * edge[..., None]
+    )
 
 
 def brushed(rng: np.random.Generator, size: int, colour: Colour) -> Picture:
@@ -174,7 +176,9 @@ def fade(rng: np.random.Generator, size: int, colours: Sequence[Colour]) -> Pict
     return _bytes(band[:, None] * wave[..., None])
 
 
-def sign(rng: np.random.Generator, size: int, ground: Colour, colours: Sequence[Colour], repeats: int = 1) -> Picture:
+def sign(
+    rng: np.random.Generator, size: int, ground: Colour, colours: Sequence[Colour], repeats: int = 1
+) -> Picture:
     """A label: bands and simple shapes on a ground, `repeats` times side by side."""
     x, y = np.meshgrid((np.arange(size) + 0.5) / size * repeats % 1, (np.arange(size) + 0.5) / size)
     picture = np.broadcast_to(np.asarray(ground), (size, size, 3)).copy()
@@ -189,7 +193,7 @@ def sign(rng: np.random.Generator, size: int, ground: Colour, colours: Sequence[
     return _bytes(picture)
 
 
-def _shape(rng: np.random.Generator, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+def _shape(rng: np.random.Generator, p: np.ndarray, q: np.ndarray) -> np.ndarray:  # noqa: PLR0911
     """A mask of about unit radius: disc, ring, star, heart, bar, triangle, letters of bars."""
     kind = pick(rng, ("disc", "ring", "star", "heart", "bar", "triangle", "lines"))
     r, angle = np.hypot(p, q), np.arctan2(q, p)

@@ -49,7 +49,9 @@ def finished(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
 def _merged(group: list[Piece]) -> Piece:
     """One piece whose uv are repeats of the texture (they do not close any more)."""
     first = group[0]
-    solid = joined(replace(piece.solid, uv=_repeats(piece.solid, piece.look), closes_u=0.0) for piece in group)
+    solid = joined(
+        replace(piece.solid, uv=_repeats(piece.solid, piece.look), closes_u=0.0) for piece in group
+    )
     return replace(first, solid=solid)
 
 
@@ -96,7 +98,7 @@ def glb_of(pieces: Sequence[Piece], name: str) -> bytes:
         return len(views) - 1
 
     def accessor(values: np.ndarray, kind: str, *, bounds: bool = False) -> int:
-        indices = values.dtype == np.uint16 or values.dtype == np.uint32
+        indices = values.dtype.kind == "u"
         component = {"float32": 5126, "uint16": 5123, "uint32": 5125}[values.dtype.name]
         entry: dict[str, Any] = {
             "bufferView": view(np.ascontiguousarray(values).tobytes(), _ELEMENTS if indices else _ARRAY),

@@ -90,18 +90,29 @@ def _strips(
     return np.concatenate(found).astype(np.int32)
 
 
-def cylinder(radius: float, height: float, segments: int = 24, *, top: float | None = None, bevel: float = 0.0) -> Solid:
+def cylinder(
+    radius: float, height: float, segments: int = 24, *, top: float | None = None, bevel: float = 0.0
+) -> Solid:
     """On the ground, z from 0 to height; `top` is the upper radius (a cone where it is 0)."""
     top = radius if top is None else top
     edge = min(bevel, 0.4 * height, 0.4 * radius)
     if edge > 0 and top > edge:
-        profile = [(0, 0), (radius - edge, 0), (radius, edge), (top, height - edge), (top - edge, height), (0, height)]
+        profile = [
+            (0, 0),
+            (radius - edge, 0),
+            (radius, edge),
+            (top, height - edge),
+            (top - edge, height),
+            (0, height),
+        ]
     else:
         profile = [(0, 0), (radius, 0), (top, height), (0, height)]
     return lathe(profile, segments)
 
 
-def rod(start: Vector, end: Vector, radius: float, *, end_radius: float | None = None, segments: int = 12) -> Solid:
+def rod(
+    start: Vector, end: Vector, radius: float, *, end_radius: float | None = None, segments: int = 12
+) -> Solid:
     """A round bar between two points."""
     length = float(np.linalg.norm(np.subtract(end, start)))
     return pointed(cylinder(radius, length, segments, top=end_radius), start, end)
@@ -141,15 +152,21 @@ def tube(
     across = first[:, None] * (cos * flat)[None, :, None] + second[:, None] * sin[None, :, None]
     normal = first[:, None] * cos[None, :, None] + second[:, None] * (sin * flat)[None, :, None]
     normal /= np.linalg.norm(normal, axis=2, keepdims=True)
-    slope = np.zeros(len(points)) if closed else np.gradient(radii, np.maximum(along, np.arange(len(along)) * 1e-9))
+    slope = (
+        np.zeros(len(points))
+        if closed
+        else np.gradient(radii, np.maximum(along, np.arange(len(along)) * 1e-9))
+    )
     normal = normal - slope[:, None, None] * tangents[:, None]
     normal /= np.linalg.norm(normal, axis=2, keepdims=True)
     vertices = points[:, None] + radii[:, None, None] * across
     count = len(points)
     girth = 2 * np.pi * float(radii.max())
     uv = np.stack(
-        [np.broadcast_to(angle / (2 * np.pi) * girth, (count, segments + 1)),
-         np.broadcast_to(along[:, None], (count, segments + 1))],
+        [
+            np.broadcast_to(angle / (2 * np.pi) * girth, (count, segments + 1)),
+            np.broadcast_to(along[:, None], (count, segments + 1)),
+        ],
         2,
     )
     rows = list(range(count))
@@ -214,7 +231,9 @@ def _cap(
     count = len(ring)
     j = np.arange(count)
     following = (j + 1) % count
-    fan = np.stack([np.full(count, count), j, following] if sign > 0 else [np.full(count, count), following, j], 1)
+    fan = np.stack(
+        [np.full(count, count), j, following] if sign > 0 else [np.full(count, count), following, j], 1
+    )
     offset = ring - centre
     u_axis = offset[0] / np.linalg.norm(offset[0])
     flat = np.stack([offset @ u_axis, offset @ np.cross(normal, u_axis)], 1)

@@ -139,7 +139,9 @@ def subdivided(solid: Solid) -> Solid:
     middle = place.reshape(-1, 3) + len(solid.vertices)
     a, b, c = solid.faces.T
     ab, bc, ca = middle.T
-    faces = np.concatenate([np.stack(corner, 1) for corner in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+    faces = np.concatenate(
+        [np.stack(corner, 1) for corner in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
+    )
 
     def halved(values: np.ndarray) -> np.ndarray:
         return np.concatenate([values, values[unique].mean(1)])

@@ -1,213 +1,63 @@
-"""Bears, figures, animals, robots, stacks of blocks, tops and balls. Their faces look towards +X."""
+"""Robots, building blocks, tops, balls and bells. The front faces +X."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mv3d.orbits.procedural import looks
+from mv3d.orbits.procedural.creatures import ball
 from mv3d.orbits.procedural.draws import between, chance, count, pick
-from mv3d.orbits.procedural.looks import Look
-from mv3d.orbits.procedural.parts import box, ellipsoid, plank
+from mv3d.orbits.procedural.parts import box, ellipsoid
 from mv3d.orbits.procedural.pieces import Piece
-from mv3d.orbits.procedural.rounds import cylinder, lathe, rod, tube
-from mv3d.orbits.procedural.solids import Vector, moved, scaled, turned
-
-
-def _ball(name: str, radii: Vector, place: Vector, look: Look, segments: int = 22) -> Piece:
-    return Piece(name, moved(ellipsoid(radii, segments=segments), place), look)
-
-
-def _eyes(rng: np.random.Generator, x: float, y: float, z: float, size: float) -> list[Piece]:
-    """Two eyes, plain beads or with whites."""
-    black = looks.of("eye", looks.patterns.plain(rng, 64, (0.05, 0.05, 0.06)), roughness=0.1)
-    if chance(rng, 0.5):
-        return [_ball("eyes", (size, size, size), (x, s * y, z), black, 14) for s in (1, -1)]
-    white = looks.of("eye_white", looks.patterns.plain(rng, 64, (0.96, 0.96, 0.94)), roughness=0.2)
-    pieces = [_ball("eye_whites", (size * 1.2,) * 3, (x - size * 0.3, s * y, z), white, 14) for s in (1, -1)]
-    return pieces + [_ball("pupils", (size * 0.5, size * 0.6, size * 0.6), (x + size * 0.6, s * y, z), black, 12) for s in (1, -1)]
-
-
-def bear(rng: np.random.Generator) -> list[Piece]:
-    """A sitting or standing bear, rabbit or cat of ellipsoids."""
-    fur = looks.fur(rng) if chance(rng, 0.7) else looks.fabric(rng)
-    light = looks.fur(rng) if chance(rng, 0.6) else looks.fabric(rng)
-    belly, head = between(rng, 0.2, 0.27), between(rng, 0.17, 0.23)
-    tall = between(rng, 0.24, 0.32)
-    sitting = chance(rng, 0.5)
-    z = tall if sitting else tall + between(rng, 0.14, 0.22)
-    neck = z + tall * 0.8 + head * 0.65
-    pieces = [
-        _ball("body", (belly * 0.9, belly, tall), (0, 0, z), fur, 28),
-        _ball("belly", (belly * 0.4, belly * 0.72, tall * 0.72), (belly * 0.58, 0, z - 0.01), light),
-        _ball("head", (head * 0.92, head, head * 0.92), (0.02, 0, neck), fur, 28),
-        _ball("muzzle", (head * 0.42, head * 0.46, head * 0.36), (head * 0.82, 0, neck - head * 0.2), light),
-    ]
-    dark = looks.of("nose", looks.patterns.plain(rng, 64, (0.08, 0.06, 0.06)), roughness=0.25)
-    pieces.append(_ball("nose", (0.028, 0.036, 0.026), (head * 1.2, 0, neck - head * 0.08), dark, 14))
-    pieces += _eyes(rng, head * 0.84, head * 0.36, neck + head * 0.18, head * 0.11)
-    ears = pick(rng, ("round", "long", "sharp"), (3, 1.2, 1))
-    for s in (1, -1):
-        if ears == "round":
-            pieces.append(_ball("ears", (0.035, 0.075, 0.075), (0, s * head * 0.72, neck + head * 0.75), fur))
-            pieces.append(_ball("inner_ears", (0.02, 0.048, 0.048), (0.022, s * head * 0.72, neck + head * 0.75), light, 16))
-        elif ears == "long":
-            ear = turned(ellipsoid((0.035, 0.05, 0.19), segments=20), "x", -s * between(rng, 5, 25))
-            pieces.append(Piece("ears", moved(ear, (0, s * head * 0.45, neck + head * 1.5)), fur))
-        else:
-            pieces.append(Piece("ears", moved(turned(cylinder(0.07, 0.13, 18, top=0.004), "x", -s * 15), (0, s * head * 0.55, neck + head * 0.62)), fur))
-        swing = between(rng, -40, 60)
-        arm = turned(turned(moved(ellipsoid((0.07, 0.07, 0.17), segments=20), (0, 0, -0.12)), "y", -swing), "x", s * between(rng, 15, 50))
-        pieces.append(Piece("arms", moved(arm, (0.03, s * belly * 0.8, z + tall * 0.6)), fur))
-        if sitting:
-            pieces.append(_ball("legs", (0.19, 0.085, 0.085), (belly * 0.75, s * belly * 0.65, 0.09), fur))
-            pieces.append(_ball("paws", (0.045, 0.085, 0.1), (belly * 0.75 + 0.17, s * belly * 0.65, 0.1), light))
-        else:
-            pieces.append(_ball("legs", (0.09, 0.09, 0.2), (0, s * belly * 0.5, 0.19), fur))
-            pieces.append(_ball("paws", (0.13, 0.085, 0.06), (0.05, s * belly * 0.5, 0.06), light))
-    if chance(rng, 0.4):
-        ring = [(head * 0.62 + 0.028 * np.cos(a), 0.03 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 12, endpoint=False)]
-        pieces.append(Piece("scarf", moved(lathe(ring, 28, closed=True), (0.01, 0, z + tall * 0.88)), looks.fabric(rng)))
-    return pieces
-
-
-def figure(rng: np.random.Generator) -> list[Piece]:
-    """A person of simple solids: block head or round, in clothes."""
-    skin_tone = pick(rng, ((0.95, 0.78, 0.62), (0.8, 0.58, 0.42), (0.5, 0.33, 0.22), (0.95, 0.8, 0.2), (0.35, 0.22, 0.15)))
-    skin = looks.of("skin", looks.patterns.plain(rng, 64, skin_tone), roughness=0.6)
-    shirt, trousers, shoe = looks.fabric(rng), looks.fabric(rng), looks.paint(rng)
-    leg, body, wide = between(rng, 0.3, 0.45), between(rng, 0.26, 0.34), between(rng, 0.11, 0.16)
-    blocky = chance(rng, 0.35)
-    pieces = []
-    for s in (1, -1):
-        step = between(rng, -0.1, 0.1)
-        y = s * wide * 0.52
-        limb = plank((step, y, 0.03), (0, y, leg + 0.03), 0.11, 0.12, 0.02) if blocky else rod((step, y, 0.02), (0, y, leg + 0.04), 0.048, end_radius=0.065, segments=16)
-        pieces.append(Piece("legs", limb, trousers))
-        pieces.append(Piece("shoes", moved(ellipsoid((0.095, 0.055, 0.045), roundness=(0.7, 0.8), segments=18), (step + 0.035, y, 0.04)), shoe))
-    z = leg + body
-    if blocky:
-        pieces.append(Piece("body", moved(box((0.14, 2 * wide, body), 0.03), (0, 0, leg + body / 2)), shirt))
-    elif chance(rng, 0.35):
-        skirt = lathe([(0, leg * 0.6), (wide * 1.5, leg * 0.6), (wide * 0.75, leg + body * 0.4), (wide * 0.9, z - 0.03), (0, z)], 28)
-        pieces.append(Piece("dress", scaled(skirt, (0.8, 1, 1)), shirt))
-    else:
-        pieces.append(Piece("body", moved(ellipsoid((0.1, wide * 1.05, body * 0.56), roundness=(0.55, 0.8), segments=26), (0, 0, leg + body / 2)), shirt))
-    for s in (1, -1):
-        raise_deg = pick(rng, (between(rng, 8, 30), between(rng, 60, 150)), (3, 1))
-        swing = between(rng, -25, 40)
-        long = between(rng, 0.26, 0.32)
-        arm = turned(turned(rod((0, 0, 0), (0, 0, -long), 0.042, end_radius=0.032), "y", -swing), "x", s * raise_deg)
-        hand = turned(turned(moved(ellipsoid((0.042, 0.04, 0.048), segments=16), (0, 0, -long - 0.02)), "y", -swing), "x", s * raise_deg)
-        shoulder = (0, s * (wide + 0.01), z - 0.05)
-        pieces += [Piece("arms", moved(arm, shoulder), shirt), Piece("hands", moved(hand, shoulder), skin), _ball("shoulders", (0.055, 0.055, 0.055), shoulder, shirt, 16)]
-    head = between(rng, 0.11, 0.16)
-    top = z + head * 1.05 + 0.02
-    pieces.append(Piece("neck", moved(cylinder(0.045, 0.1, 16), (0, 0, z - 0.04)), skin))
-    square = (0.3, 0.3) if blocky else (1.0, 1.0)
-    pieces.append(Piece("head", moved(ellipsoid((head * 0.92, head * 0.9, head * 1.1), roundness=square, segments=28), (0, 0, top)), skin))
-    pieces += _eyes(rng, head * 0.84, head * 0.36, top + head * 0.12, head * 0.1)
-    pieces.append(_ball("nose", (head * 0.14, head * 0.1, head * 0.12), (head * 0.92, 0, top - head * 0.12), skin, 12))
-    hair = looks.fur(rng)
-    kind = pick(rng, ("hair", "hat", "cap", "helmet"))
-    if kind == "hair":
-        pieces.append(_ball("hair", (head * 0.98, head * 0.99, head * 0.95), (-head * 0.2, 0, top + head * 0.33), hair))
-    elif kind == "hat":
-        hat = looks.fabric(rng)
-        profile = [(0, 0), (head * 1.5, 0), (head * 1.5, 0.015), (head * 0.85, 0.02), (head * 0.75, head * 0.9), (0, head * 0.95)]
-        pieces.append(Piece("hat", moved(lathe(profile, 30), (0, 0, top + head * 0.6)), hat))
-    elif kind == "cap":
-        cap = looks.fabric(rng)
-        pieces.append(_ball("cap", (head, head, head * 0.75), (-0.01, 0, top + head * 0.5), cap))
-        pieces.append(_ball("peak", (head * 0.7, head * 0.65, 0.015), (head * 0.9, 0, top + head * 0.5), cap))
-    else:
-        pieces.append(_ball("helmet", (head * 1.1, head * 1.1, head * 1.0), (-head * 0.18, 0, top + head * 0.4), looks.paint(rng)))
-    return pieces
-
-
-def animal(rng: np.random.Generator) -> list[Piece]:
-    """Four legs, a body, a head on a neck: dogs, cows, elephants, giraffes and what no zoo has; and birds."""
-    coat = pick(rng, (looks.fur, looks.paint, looks.fabric, looks.wood, looks.printed), (3, 2, 1, 0.7, 0.7))(rng)
-    second = looks.fur(rng)
-    if chance(rng, 0.25):
-        return _bird(rng, coat, second)
-    long, round_ = between(rng, 0.24, 0.36), between(rng, 0.12, 0.2)
-    leg, thick = between(rng, 0.14, 0.4), between(rng, 0.035, 0.07)
-    z = leg + round_ * 0.75
-    pieces = [_ball("body", (long, round_, round_ * between(rng, 0.85, 1.05)), (0, 0, z), coat, 28)]
-    for x in (long * 0.62, -long * 0.62):
-        for s in (1, -1):
-            place, foot = (x, s * round_ * 0.55, z), (x + between(rng, -0.04, 0.04), s * round_ * 0.6, 0.01)
-            pieces.append(Piece("legs", rod(foot, place, thick * 0.8, end_radius=thick * 1.15, segments=14), coat))
-            pieces.append(_ball("feet", (thick * 1.15, thick, thick * 0.55), (foot[0] + 0.01, foot[1], thick * 0.5), second, 14))
-    rise, reach = between(rng, 0.02, 0.45), between(rng, 0.08, 0.2)
-    head = between(rng, 0.09, 0.14)
-    end = (long * 0.85 + reach, 0.0, z + rise + round_ * 0.3)
-    pieces.append(Piece("neck", rod((long * 0.62, 0, z + round_ * 0.2), end, round_ * 0.62, end_radius=head * 0.62, segments=18), coat))
-    pieces.append(_ball("head", (head * 1.15, head * 0.85, head * 0.9), end, coat))
-    snout = between(rng, 0.8, 1.5)
-    pieces.append(_ball("snout", (head * 0.6 * snout, head * 0.5, head * 0.45), (end[0] + head * 0.95, 0, end[2] - head * 0.25), second))
-    pieces += _eyes(rng, end[0] + head * 0.75, head * 0.58, end[2] + head * 0.35, head * 0.13)
-    ears = pick(rng, ("up", "down", "horns", "big"))
-    for s in (1, -1):
-        spot = (end[0] - head * 0.3, s * head * 0.6, end[2] + head * 0.8)
-        if ears == "up":
-            pieces.append(Piece("ears", moved(turned(ellipsoid((0.02, 0.035, 0.075), segments=16), "x", -s * 20), spot), second))
-        elif ears == "down":
-            pieces.append(Piece("ears", moved(turned(ellipsoid((0.04, 0.02, 0.085), segments=16), "x", s * 15), (spot[0], s * head * 0.9, end[2] + head * 0.1)), second))
-        elif ears == "horns":
-            pieces.append(Piece("horns", rod(spot, (spot[0] - 0.03, s * head * 1.1, spot[2] + 0.12), 0.02, end_radius=0.003), second))
-        else:
-            pieces.append(_ball("ears", (0.025, 0.1, 0.12), (spot[0], s * head * 1.35, end[2] + head * 0.3), coat, 18))
-    if ears == "big" and chance(rng, 0.7):
-        x, top = end[0] + head, end[2] - head * 0.2
-        trunk = [(x, 0, top), (x + 0.09, 0, top - 0.06), (x + 0.11, 0, top - 0.18), (x + 0.16, 0, max(0.05, top - 0.27))]
-        pieces.append(Piece("trunk", tube(trunk, [0.055, 0.045, 0.036, 0.028], 14, round_ends=True), coat))
-    tail = between(rng, 0.08, 0.3)
-    lift = between(rng, -0.15, 0.2)
-    path = [(-long * 0.9, 0, z + round_ * 0.2), (-long - tail * 0.5, 0, z + round_ * 0.2 + lift * 0.3), (-long - tail * 0.8, 0, z + round_ * 0.2 + lift)]
-    pieces.append(Piece("tail", tube(path, [0.03, 0.024, 0.018], 10, round_ends=True), coat))
-    return pieces
-
-
-def _bird(rng: np.random.Generator, coat: Look, second: Look) -> list[Piece]:
-    long, round_, leg = between(rng, 0.22, 0.3), between(rng, 0.15, 0.2), between(rng, 0.1, 0.25)
-    z = leg + round_ * 0.8
-    beak = looks.of("beak", looks.patterns.plain(rng, 64, pick(rng, ((0.95, 0.6, 0.1), (0.9, 0.75, 0.2), (0.2, 0.2, 0.2)))), roughness=0.4)
-    head = between(rng, 0.1, 0.14)
-    place = (long * 0.75, 0.0, z + round_ + head * between(rng, 0.3, 1.2))
-    tip = cylinder(head * 0.38, head * between(rng, 0.8, 1.6), 16, top=0.004)
-    pieces = [
-        Piece("body", moved(turned(ellipsoid((long, round_, round_), segments=28), "y", -15), (0, 0, z)), coat),
-        Piece("neck", rod((long * 0.45, 0, z + round_ * 0.3), place, head * 0.8, end_radius=head * 0.7, segments=18), coat),
-        _ball("head", (head, head * 0.95, head), place, coat),
-        Piece("beak", moved(turned(tip, "y", 95), (place[0] + head * 0.85, 0, place[2] - head * 0.1)), beak),
-        Piece("tail", moved(turned(ellipsoid((0.16, 0.07, 0.025), segments=18), "y", 20), (-long * 1.1, 0, z + 0.06)), second),
-    ]
-    pieces += _eyes(rng, place[0] + head * 0.6, head * 0.6, place[2] + head * 0.3, head * 0.13)
-    for s in (1, -1):
-        pieces.append(Piece("wings", moved(turned(ellipsoid((long * 0.8, 0.035, round_ * 0.6), segments=20), "y", -20), (-long * 0.12, s * round_ * 0.93, z + 0.02)), second))
-        pieces.append(Piece("legs", rod((0, s * 0.07, 0), (0, s * 0.07, z), 0.014), beak))
-        pieces.append(_ball("feet", (0.075, 0.045, 0.014), (0.035, s * 0.07, 0.014), beak, 14))
-    return pieces
+from mv3d.orbits.procedural.rounds import cylinder, lathe, rod
+from mv3d.orbits.procedural.solids import moved, turned
 
 
 def robot(rng: np.random.Generator) -> list[Piece]:
     """A robot of boxes and cylinders."""
-    body_look, second, joint = pick(rng, (looks.metal, looks.paint, looks.printed), (2, 3, 0.5))(rng), looks.paint(rng), looks.metal(rng)
+    body_look, second, joint = (
+        pick(rng, (looks.metal, looks.paint, looks.printed), (2, 3, 0.5))(rng),
+        looks.paint(rng),
+        looks.metal(rng),
+    )
     glow = looks.plastic(rng)
     wide, high, deep = between(rng, 0.3, 0.44), between(rng, 0.3, 0.44), between(rng, 0.2, 0.3)
     leg = between(rng, 0.16, 0.32)
     z = leg + high
     round_body = chance(rng, 0.35)
-    body = moved(cylinder(wide / 2, high, 32, bevel=0.03), (0, 0, leg)) if round_body else moved(box((deep, wide, high), between(rng, 0.01, 0.05)), (0, 0, leg + high / 2))
+    body = (
+        moved(cylinder(wide / 2, high, 32, bevel=0.03), (0, 0, leg))
+        if round_body
+        else moved(box((deep, wide, high), between(rng, 0.01, 0.05)), (0, 0, leg + high / 2))
+    )
     front = wide / 2 if round_body else deep / 2
-    pieces = [Piece("body", body, body_look), Piece("panel", moved(box((0.02, wide * 0.5, high * 0.4), 0.005), (front * 0.98, 0, leg + high * 0.55)), looks.sign(rng))]
+    pieces = [
+        Piece("body", body, body_look),
+        Piece(
+            "panel",
+            moved(box((0.02, wide * 0.5, high * 0.4), 0.005), (front * 0.98, 0, leg + high * 0.55)),
+            looks.sign(rng),
+        ),
+    ]
     for k in range(count(rng, 2, 4)):
-        pieces.append(Piece("buttons", moved(turned(cylinder(0.018, 0.03, 14), "y", 90), (front * 0.97, (k - 1) * 0.06, leg + high * 0.2)), glow))
+        pieces.append(
+            Piece(
+                "buttons",
+                moved(
+                    turned(cylinder(0.018, 0.03, 14), "y", 90),
+                    (front * 0.97, (k - 1) * 0.06, leg + high * 0.2),
+                ),
+                glow,
+            )
+        )
     if chance(rng, 0.6):
         for s in (1, -1):
-            pieces.append(Piece("legs", moved(box((0.1, 0.1, leg), 0.01), (0, s * wide * 0.27, leg / 2)), joint))
-            pieces.append(Piece("feet", moved(box((0.2, 0.14, 0.06), 0.015), (0.03, s * wide * 0.27, 0.03)), second))
+            pieces.append(
+                Piece("legs", moved(box((0.1, 0.1, leg), 0.01), (0, s * wide * 0.27, leg / 2)), joint)
+            )
+            pieces.append(
+                Piece("feet", moved(box((0.2, 0.14, 0.06), 0.015), (0.03, s * wide * 0.27, 0.03)), second)
+            )
     else:
         pieces.append(Piece("waist", moved(cylinder(wide * 0.2, leg, 20), (0, 0, 0)), joint))
         for s in (1, -1):
@@ -216,11 +66,19 @@ def robot(rng: np.random.Generator) -> list[Piece]:
         pieces.append(Piece("axle", rod((0, -wide * 0.35, 0.08), (0, wide * 0.35, 0.08), 0.04), joint))
     for s in (1, -1):
         shoulder = np.array([0, s * (wide / 2 + 0.04), z - 0.07])
-        elbow = shoulder + [between(rng, -0.04, 0.12), s * between(rng, 0.02, 0.08), -between(rng, 0.1, 0.16)]
-        hand = elbow + [between(rng, 0.05, 0.16), 0, between(rng, -0.14, 0.1)]
-        pieces.append(Piece("shoulders", moved(turned(moved(cylinder(0.055, 0.1, 18), (0, 0, -0.05)), "x", 90), tuple(shoulder)), joint))
+        elbow = shoulder + np.array(
+            (between(rng, -0.04, 0.12), s * between(rng, 0.02, 0.08), -between(rng, 0.1, 0.16))
+        )
+        hand = elbow + np.array((between(rng, 0.05, 0.16), 0, between(rng, -0.14, 0.1)))
+        pieces.append(
+            Piece(
+                "shoulders",
+                moved(turned(moved(cylinder(0.055, 0.1, 18), (0, 0, -0.05)), "x", 90), tuple(shoulder)),
+                joint,
+            )
+        )
         pieces.append(Piece("arms", rod(tuple(shoulder), tuple(elbow), 0.035), second))
-        pieces.append(_ball("elbows", (0.045,) * 3, tuple(elbow), joint, 16))
+        pieces.append(ball("elbows", (0.045,) * 3, tuple(elbow), joint, 16))
         pieces.append(Piece("arms", rod(tuple(elbow), tuple(hand), 0.035), second))
         pieces.append(Piece("hands", moved(box((0.08, 0.09, 0.09), 0.02), tuple(hand)), joint))
     head = between(rng, 0.16, 0.24)
@@ -229,13 +87,32 @@ def robot(rng: np.random.Generator) -> list[Piece]:
     if chance(rng, 0.5):
         pieces.append(Piece("head", moved(box((head, head * 1.25, head), 0.03), (0, 0, middle)), body_look))
     else:
-        pieces.append(Piece("head", moved(ellipsoid((head * 0.52, head * 0.6, head * 0.52), roundness=(0.7, 0.9), segments=26), (0, 0, middle)), body_look))
+        pieces.append(
+            Piece(
+                "head",
+                moved(
+                    ellipsoid((head * 0.52, head * 0.6, head * 0.52), roundness=(0.7, 0.9), segments=26),
+                    (0, 0, middle),
+                ),
+                body_look,
+            )
+        )
     for s in (1, -1):
-        pieces.append(_ball("eyes", (0.03, 0.035, 0.035), (head * 0.48, s * head * 0.28, middle + head * 0.08), glow, 16))
-    pieces.append(Piece("mouth", moved(box((0.02, head * 0.5, 0.025), 0.004), (head * 0.48, 0, middle - head * 0.25)), joint))
+        pieces.append(
+            ball("eyes", (0.03, 0.035, 0.035), (head * 0.48, s * head * 0.28, middle + head * 0.08), glow, 16)
+        )
+    pieces.append(
+        Piece(
+            "mouth",
+            moved(box((0.02, head * 0.5, 0.025), 0.004), (head * 0.48, 0, middle - head * 0.25)),
+            joint,
+        )
+    )
     if chance(rng, 0.7):
-        pieces.append(Piece("antenna", rod((0, 0, middle + head * 0.3), (0, 0, middle + head * 0.95), 0.01), joint))
-        pieces.append(_ball("antenna_tip", (0.03,) * 3, (0, 0, middle + head), glow, 16))
+        pieces.append(
+            Piece("antenna", rod((0, 0, middle + head * 0.3), (0, 0, middle + head * 0.95), 0.01), joint)
+        )
+        pieces.append(ball("antenna_tip", (0.03,) * 3, (0, 0, middle + head), glow, 16))
     return pieces
 
 
@@ -246,13 +123,21 @@ def blocks(rng: np.random.Generator) -> list[Piece]:
     pieces: list[Piece] = []
     z = 0.0
     if kind == "rings":
-        pieces = [Piece("foot", cylinder(0.3, 0.06, 32, bevel=0.02), woods[0]), Piece("pole", cylinder(0.04, 0.75, 16), woods[1])]
+        pieces = [
+            Piece("foot", cylinder(0.3, 0.06, 32, bevel=0.02), woods[0]),
+            Piece("pole", cylinder(0.04, 0.75, 16), woods[1]),
+        ]
         z, number = 0.06, count(rng, 4, 7)
         for k in range(number):
             thick = 0.62 / number / 2
             radius = 0.26 - 0.15 * k / number
-            ring = [(radius - thick + thick * np.cos(a), thick * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 14, endpoint=False)]
-            pieces.append(Piece("rings", moved(lathe(ring, 30, closed=True), (0, 0, z + thick)), looks.plastic(rng)))
+            ring = [
+                (radius - thick + thick * np.cos(a), thick * np.sin(a))
+                for a in np.linspace(0, 2 * np.pi, 14, endpoint=False)
+            ]
+            pieces.append(
+                Piece("rings", moved(lathe(ring, 30, closed=True), (0, 0, z + thick)), looks.plastic(rng))
+            )
             z += 2 * thick
         return [*pieces, Piece("knob", moved(ellipsoid((0.06,) * 3, segments=18), (0, 0, 0.78)), woods[2])]
     if kind == "studs":
@@ -260,7 +145,9 @@ def blocks(rng: np.random.Generator) -> list[Piece]:
             nx, ny = count(rng, 2, 4), count(rng, 2, 5)
             x, y = 0.1 * count(rng, -1, 1), 0.1 * count(rng, -1, 1)
             look = looks.plastic(rng)
-            pieces.append(Piece("bricks", moved(box((nx * 0.1, ny * 0.1, 0.12), 0.004), (x, y, z + 0.06)), look))
+            pieces.append(
+                Piece("bricks", moved(box((nx * 0.1, ny * 0.1, 0.12), 0.004), (x, y, z + 0.06)), look)
+            )
             for i in range(nx):
                 for j in range(ny):
                     place = (x + (i - (nx - 1) / 2) * 0.1, y + (j - (ny - 1) / 2) * 0.1, z + 0.119)
@@ -273,13 +160,19 @@ def blocks(rng: np.random.Generator) -> list[Piece]:
         size = between(rng, 0.15, 0.25)
         place = (between(rng, -0.03, 0.03), between(rng, -0.03, 0.03))
         if shape in ("ball", "cone"):
-            solid = ellipsoid((size * 0.6,) * 3, segments=24) if shape == "ball" else moved(cylinder(size * 0.6, size * 1.2, 26, top=0.0), (0, 0, -size * 0.6))
+            solid = (
+                ellipsoid((size * 0.6,) * 3, segments=24)
+                if shape == "ball"
+                else moved(cylinder(size * 0.6, size * 1.2, 26, top=0.0), (0, 0, -size * 0.6))
+            )
             return [*pieces, Piece("blocks", moved(solid, (*place, z + size * 0.6)), look)]
         if shape == "cube":
             solid = moved(turned(box((size,) * 3, 0.012), "z", between(rng, -25, 25)), (*place, z + size / 2))
         elif shape == "slab":
             size *= 0.5
-            solid = moved(turned(box((0.22, 0.45, size), 0.01), "z", between(rng, -25, 25)), (*place, z + size / 2))
+            solid = moved(
+                turned(box((0.22, 0.45, size), 0.01), "z", between(rng, -25, 25)), (*place, z + size / 2)
+            )
         else:
             solid = moved(cylinder(size * 0.55, size, 28, bevel=0.01), (*place, z))
         pieces.append(Piece("blocks", solid, look))
@@ -289,16 +182,30 @@ def blocks(rng: np.random.Generator) -> list[Piece]:
 
 def top(rng: np.random.Generator) -> list[Piece]:
     """Spinning tops, balls, skittles and bells."""
-    look = pick(rng, (looks.paint, looks.printed, looks.wood, looks.sign, looks.ceramic), (1, 3, 1, 2, 2))(rng)
+    look = pick(rng, (looks.paint, looks.printed, looks.wood, looks.sign, looks.ceramic), (1, 3, 1, 2, 2))(
+        rng
+    )
     kind = pick(rng, ("top", "ball", "skittle", "bell"))
     if kind == "ball":
         size = 0.45
         solid = turned(ellipsoid((size,) * 3, segments=36), "y", between(rng, 0, 60))
-        ring = [(size * 1.003 + 0.012 * np.cos(a), 0.03 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 10, endpoint=False)]
+        ring = [
+            (size * 1.003 + 0.012 * np.cos(a), 0.03 * np.sin(a))
+            for a in np.linspace(0, 2 * np.pi, 10, endpoint=False)
+        ]
         band = turned(lathe(ring, 40, closed=True), "x", between(rng, 0, 90))
         return [Piece("ball", solid, look), Piece("band", band, looks.plastic(rng))]
     knots = {
-        "top": [(0.01, 0.0), (0.05, 0.08), (0.4, 0.4), (0.36, 0.5), (0.08, 0.58), (0.04, 0.62), (0.035, 0.85), (0.05, 0.9)],
+        "top": [
+            (0.01, 0.0),
+            (0.05, 0.08),
+            (0.4, 0.4),
+            (0.36, 0.5),
+            (0.08, 0.58),
+            (0.04, 0.62),
+            (0.035, 0.85),
+            (0.05, 0.9),
+        ],
         "skittle": [(0.14, 0.0), (0.2, 0.3), (0.09, 0.7), (0.12, 0.86), (0.06, 0.98)],
         "bell": [(0.4, 0.0), (0.34, 0.1), (0.25, 0.35), (0.2, 0.55), (0.05, 0.68)],
     }[kind]
@@ -310,12 +217,24 @@ def top(rng: np.random.Generator) -> list[Piece]:
     body = lathe([(0, z[0]), *np.stack([PchipInterpolator(z, r)(t), t], 1), (0, z[-1])], 36)
     pieces = [Piece("body", body, look)]
     if kind == "bell":
-        pieces.append(Piece("handle", moved(cylinder(0.035, 0.3, 16, bevel=0.01), (0, 0, 0.66)), looks.wood(rng).along_v()))
-        pieces.append(Piece("clapper", moved(ellipsoid((0.07,) * 3, segments=16), (0, 0, -0.02)), looks.metal(rng)))
+        pieces.append(
+            Piece(
+                "handle", moved(cylinder(0.035, 0.3, 16, bevel=0.01), (0, 0, 0.66)), looks.wood(rng).along_v()
+            )
+        )
+        pieces.append(
+            Piece("clapper", moved(ellipsoid((0.07,) * 3, segments=16), (0, 0, -0.02)), looks.metal(rng))
+        )
     else:
         at = between(rng, 0.3, 0.6)
         radius = float(PchipInterpolator(z, r)(at))
-        pieces.append(Piece("band", moved(cylinder(radius + 0.012, 0.05, 36, bevel=0.01), (0, 0, at - 0.025)), looks.paint(rng)))
+        pieces.append(
+            Piece(
+                "band",
+                moved(cylinder(radius + 0.012, 0.05, 36, bevel=0.01), (0, 0, at - 0.025)),
+                looks.paint(rng),
+            )
+        )
     if kind == "top":
         return [Piece(p.name, turned(p.solid, "y", pick(rng, (0.0, 25.0))), p.look) for p in pieces]
     return pieces

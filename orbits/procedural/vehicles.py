@@ -1,4 +1,4 @@
-"""Cars, trucks, trains, boats and planes, as toys or simplified; their front faces +X."""
+"""Trains, boats and planes, as toys or simplified; their front faces +X."""
 
 from __future__ import annotations
 
@@ -11,158 +11,7 @@ from mv3d.orbits.procedural.parts import box, ellipsoid, extrude, sheet
 from mv3d.orbits.procedural.pieces import Piece
 from mv3d.orbits.procedural.rounds import cylinder, lathe, rod
 from mv3d.orbits.procedural.solids import Solid, mirrored, moved, scaled, turned
-
-
-def _upright(outline: object, width: float) -> Solid:
-    """An outline in x and z, made `width` thick along y."""
-    return turned(extrude(outline, width), "x", 90)
-
-
-def _wheels(
-    rng: np.random.Generator, places: list[tuple[float, float]], radius: float, width: float, half_track: float
-) -> list[Piece]:
-    """Pairs of wheels: places are (x, scale)."""
-    tyre, hub = looks.rubber(rng), looks.metal(rng) if chance(rng, 0.6) else looks.paint(rng)
-    pieces = []
-    for x, scale in places:
-        r = radius * scale
-        profile = [(r * 0.55, -width / 2), (r * 0.9, -width / 2), (r, -width * 0.3), (r, width * 0.3), (r * 0.9, width / 2), (r * 0.55, width / 2)]
-        ring = turned(lathe(profile, 28, closed=True), "x", 90)
-        disc = turned(moved(cylinder(r * 0.57, width * 0.8, 22, bevel=width * 0.1), (0, 0, -width * 0.4)), "x", 90)
-        cap = scaled(ellipsoid((r * 0.2, r * 0.2, r * 0.2), segments=12), (1, 0.6, 1))
-        for side in (1, -1):
-            place = (x, side * half_track, r)
-            pieces.append(Piece("tyres", moved(ring, place), tyre))
-            pieces.append(Piece("hubs", moved(disc, place), hub))
-            pieces.append(Piece("hubs", moved(cap, (x, side * (half_track + width * 0.4), r)), hub))
-        pieces.append(Piece("axles", rod((x, -half_track, r), (x, half_track, r), r * 0.12), tyre))
-    return pieces
-
-
-def _lights(rng: np.random.Generator, front: float, rear: float, y: float, z: float, size: float) -> list[Piece]:
-    white = looks.of("headlight", looks.patterns.plain(rng, 64, (0.95, 0.93, 0.8)), roughness=0.15)
-    red = looks.of("rear_light", looks.patterns.plain(rng, 64, (0.75, 0.08, 0.06)), roughness=0.2)
-    lamp = ellipsoid((size * 0.5, size, size), segments=14)
-    pieces = [Piece("headlights", moved(lamp, (front, s * y, z)), white) for s in (1, -1)]
-    return pieces + [Piece("rear_lights", moved(scaled(lamp, (1, 1, 0.7)), (rear, s * y, z)), red) for s in (1, -1)]
-
-
-def car(rng: np.random.Generator) -> list[Piece]:
-    """Saloons, hatchbacks, vans, jeeps, sports cars and convertibles."""
-    body = looks.paint(rng) if chance(rng, 0.75) else pick(rng, (looks.printed, looks.wood, looks.sign))(rng)
-    roof = body if chance(rng, 0.7) else looks.paint(rng)
-    pane, trim = looks.pane(rng), pick(rng, (looks.metal, looks.rubber))(rng)
-    wide, low = between(rng, 0.38, 0.46), between(rng, 0.05, 0.1)
-    waist = low + between(rng, 0.13, 0.2)
-    top = waist + between(rng, 0.1, 0.2)
-    kind = pick(rng, ("saloon", "hatch", "van", "sport", "jeep"), (2, 2, 1.2, 1.5, 1.2))
-    nose, tail = (0.5, -0.5)
-    a, b, c, d = {  # where the cabin begins and ends, below and above
-        "saloon": (0.22, 0.08, -0.22, -0.36),
-        "hatch": (0.22, 0.08, -0.38, -0.47),
-        "van": (0.4, 0.3, -0.47, -0.49),
-        "sport": (0.12, -0.04, -0.2, -0.38),
-        "jeep": (0.14, 0.1, -0.46, -0.48),
-    }[kind]
-    a, b = a + between(rng, -0.04, 0.04), b + between(rng, -0.04, 0.04)
-    hood = waist - between(rng, 0.0, 0.05)
-    lower = [(nose - 0.02, low), (nose, low + 0.05), (nose - 0.02, hood - 0.04), (nose - 0.06, hood - 0.01), (a, waist),
-             (d, waist), (tail + 0.02, waist - 0.01), (tail, waist - 0.05), (tail, low + 0.03), (tail + 0.02, low)]
-    pieces = [Piece("body", _upright(lower, wide), body)]
-    if chance(rng, 0.5):
-        pieces.append(Piece("skirt", moved(box((1.02, wide * 1.02, 0.03), 0.01), (0, 0, low + 0.015)), trim))
-    if not (kind == "sport" and chance(rng, 0.4)):
-        cabin = [(a, waist - 0.005), (b, top), (b - 0.04, top + 0.012), (c + 0.04, top + 0.012), (c, top), (d, waist - 0.005)]
-        pieces.append(Piece("cabin", _upright(cabin, wide * 0.86), roof))
-        # Windows stand out a little from the cabin.
-        slim = wide * 0.86 + 0.008
-        inset = 0.022
-        mid = (a + d) / 2 + between(rng, -0.05, 0.05)
-        z0, z1 = waist + 0.012, top - 0.018
-        lean_front, lean_rear = (b - a) / (top - waist), (c - d) / (top - waist)
-        front = [(a - inset + lean_front * (z0 - waist), z0), (a - inset + lean_front * (z1 - waist), z1), (mid + 0.012, z1), (mid + 0.012, z0)]
-        rear = [(mid - 0.012, z0), (mid - 0.012, z1), (d + inset + lean_rear * (z1 - waist), z1), (d + inset + lean_rear * (z0 - waist), z0)]
-        pieces += [Piece("windows", _upright(part, slim), pane) for part in (front, rear)]
-        for x0, x1 in ((a, b), (d, c)):
-            start, end = np.array([x0, 0, waist + 0.015]), np.array([x1, 0, top - 0.012])
-            run = end - start
-            angle = float(np.rad2deg(np.arctan2(run[0], run[2])))
-            glass = turned(box((0.012, wide * 0.74, float(np.linalg.norm(run)))), "y", angle)
-            pieces.append(Piece("screens", moved(glass, tuple((start + end) / 2)), pane))
-    else:
-        glass = turned(box((0.01, wide * 0.8, 0.11), 0.002), "y", -25)
-        pieces.append(Piece("screens", moved(glass, (0.1, 0, waist + 0.04)), pane))
-        seat = looks.fabric(rng)
-        for y in (0.09, -0.09):
-            pieces.append(Piece("seats", moved(box((0.05, 0.13, 0.12), 0.02), (-0.14, y, waist + 0.03)), seat))
-    radius = between(rng, 0.085, 0.115) if kind != "jeep" else between(rng, 0.11, 0.14)
-    pieces += _wheels(rng, [(0.3, 1.0), (-0.3, 1.0)], radius, between(rng, 0.07, 0.1), wide / 2 - 0.015)
-    pieces += _lights(rng, nose - 0.015, tail + 0.01, wide * 0.36, (low + waist) / 2 + 0.02, between(rng, 0.025, 0.04))
-    pieces.append(Piece("bumpers", moved(box((0.04, wide * 0.95, 0.04), 0.012), (nose, 0, low + 0.04)), trim))
-    pieces.append(Piece("bumpers", moved(box((0.04, wide * 0.95, 0.04), 0.012), (tail, 0, low + 0.04)), trim))
-    if chance(rng, 0.2) and kind != "sport":
-        rack = looks.paint(rng)
-        pieces.append(Piece("roof_sign", moved(box((0.1, 0.16, 0.05), 0.01), ((b + c) / 2, 0, top + 0.035)), rack))
-    return pieces
-
-
-def truck(rng: np.random.Generator) -> list[Piece]:
-    """Lorries with boxes, tippers, tanks or logs; buses."""
-    paint, cargo = looks.paint(rng), pick(rng, (looks.paint, looks.sign, looks.metal, looks.wood, looks.printed))(rng)
-    pane, frame = looks.pane(rng), looks.rubber(rng)
-    wide, radius = between(rng, 0.26, 0.32), between(rng, 0.06, 0.08)
-    floor, cab_high, cab_long = radius * 1.5, between(rng, 0.2, 0.3), between(rng, 0.16, 0.22)
-    kind = pick(rng, ("box", "tipper", "tank", "logs", "bus", "fire"), (2, 1.5, 1, 1, 1.5, 1))
-    places = [(0.36, 1.0), (-0.22, 1.0), (-0.38, 1.0)] if chance(rng, 0.6) else [(0.34, 1.0), (-0.3, 1.0)]
-    pieces = _wheels(rng, places, radius, 0.06, wide / 2 - 0.02)
-    if kind == "bus":
-        high = between(rng, 0.24, 0.42)
-        pieces.append(Piece("body", moved(box((1.0, wide, high), 0.025), (0, 0, floor + high / 2)), paint))
-        rows = 2 if high > 0.34 else 1
-        for row in range(rows):
-            z = floor + high * (0.62 if rows == 1 else (0.33, 0.78)[row])
-            for x in np.linspace(-0.42, 0.36, count(rng, 5, 8)):
-                pieces.append(Piece("windows", moved(box((0.085, wide + 0.01, 0.09), 0.004), (float(x), 0, z)), pane))
-            pieces.append(Piece("windows", moved(box((0.01, wide * 0.85, 0.1), 0.003), (0.5, 0, z)), pane))
-        pieces.append(Piece("stripe", moved(box((1.004, wide + 0.006, 0.03)), (0, 0, floor + 0.05)), looks.paint(rng)))
-        return pieces + _lights(rng, 0.5, -0.5, wide * 0.36, floor + 0.05, 0.025)
-    x = 0.5 - cab_long / 2
-    pieces.append(Piece("frame", moved(box((1.0, wide * 0.6, 0.04), 0.005), (0, 0, floor)), frame))
-    pieces.append(Piece("cab", moved(box((cab_long, wide, cab_high), 0.025), (x, 0, floor + cab_high / 2)), paint))
-    pieces.append(Piece("windows", moved(box((0.01, wide * 0.82, cab_high * 0.36), 0.003), (0.5, 0, floor + cab_high * 0.68)), pane))
-    pieces.append(Piece("windows", moved(box((cab_long * 0.5, wide + 0.01, cab_high * 0.34), 0.003), (x + 0.02, 0, floor + cab_high * 0.68)), pane))
-    pieces.append(Piece("grille", moved(box((0.012, wide * 0.5, cab_high * 0.22), 0.003), (0.5, 0, floor + cab_high * 0.22)), frame))
-    long = 1.0 - cab_long - 0.03
-    middle = -0.5 + long / 2
-    if kind in ("box", "fire"):
-        high = between(rng, 0.22, 0.4) if kind == "box" else 0.22
-        pieces.append(Piece("cargo", moved(box((long, wide * 1.03, high), 0.008), (middle, 0, floor + 0.02 + high / 2)), cargo))
-        if kind == "fire":
-            for y in (0.05, -0.05):
-                pieces.append(Piece("ladder", rod((-0.48, y, floor + 0.27), (0.42, y, floor + 0.33), 0.008), looks.metal(rng)))
-            step = looks.metal(rng)
-            for k in range(9):
-                t = k / 8
-                pieces.append(Piece("steps", rod((-0.48 + 0.9 * t, -0.05, floor + 0.27 + 0.06 * t), (-0.48 + 0.9 * t, 0.05, floor + 0.27 + 0.06 * t), 0.006, segments=8), step))
-    elif kind == "tank":
-        r = wide * 0.48
-        pieces.append(Piece("tank", moved(turned(cylinder(r, long, 30, bevel=0.03), "y", 90), (-0.5, 0, floor + 0.01 + r)), cargo))
-        pieces.append(Piece("hatches", moved(cylinder(0.04, 0.03, 18), (middle, 0, floor + 2 * r)), frame))
-    elif kind == "logs":
-        bark = looks.bark(rng).along_v()
-        for y, z in ((-0.09, 0), (0, 0), (0.09, 0), (-0.045, 0.078), (0.045, 0.078), (0, 0.156)):
-            pieces.append(Piece("logs", rod((-0.5, y, floor + 0.065 + z), (-0.5 + long, y, floor + 0.065 + z), 0.045, segments=16), bark))
-    else:
-        side = between(rng, 0.12, 0.2)
-        hopper = [(-0.5, floor + 0.03), (-0.5 + long, floor + 0.03), (-0.5 + long, floor + side * 1.2), (-0.5 - 0.03, floor + side)]
-        for y in (wide * 0.5, -wide * 0.5):
-            pieces.append(Piece("tipper", moved(_upright(hopper, 0.015), (0, y, 0)), cargo))
-        pieces.append(Piece("tipper", moved(box((long, wide, 0.02)), (middle, 0, floor + 0.03)), cargo))
-        for px in (-0.5, -0.5 + long):
-            pieces.append(Piece("tipper", moved(box((0.02, wide, side)), (px, 0, floor + 0.03 + side / 2)), cargo))
-        heap = looks.of("gravel", looks.patterns.speckle(rng, 128, (0.55, 0.48, 0.4), (0.35, 0.3, 0.26)), roughness=1.0)
-        pieces.append(Piece("heap", moved(ellipsoid((long * 0.48, wide * 0.47, side * 0.6), segments=22), (middle, 0, floor + side * 0.65)), heap))
-    return pieces + _lights(rng, 0.5, -0.5, wide * 0.38, floor + 0.04, 0.022)
+from mv3d.orbits.procedural.vehicle_parts import lights, upright, wheels
 
 
 def train(rng: np.random.Generator) -> list[Piece]:
@@ -172,43 +21,86 @@ def train(rng: np.random.Generator) -> list[Piece]:
     wide, radius = 0.24, between(rng, 0.05, 0.075)
     floor = radius * 1.7
     if chance(rng, 0.4):
-        pieces = _wheels(rng, [(x, 1.0) for x in (-0.4, -0.26, 0.26, 0.4)], radius, 0.04, wide / 2 - 0.03)
+        pieces = wheels(rng, [(x, 1.0) for x in (-0.4, -0.26, 0.26, 0.4)], radius, 0.04, wide / 2 - 0.03)
         high = between(rng, 0.22, 0.3)
         pieces.append(Piece("body", moved(box((1.0, wide, high), 0.02), (0, 0, floor + high / 2)), paint))
-        pieces.append(Piece("roof", moved(scaled(turned(cylinder(wide * 0.52, 1.02, 24), "y", 90), (1, 1, 0.35)), (-0.51, 0, floor + high - 0.005)), second))
+        pieces.append(
+            Piece(
+                "roof",
+                moved(
+                    scaled(turned(cylinder(wide * 0.52, 1.02, 24), "y", 90), (1, 1, 0.35)),
+                    (-0.51, 0, floor + high - 0.005),
+                ),
+                second,
+            )
+        )
         for x in np.linspace(-0.4, 0.4, count(rng, 5, 8)):
-            pieces.append(Piece("windows", moved(box((0.07, wide + 0.01, high * 0.35), 0.003), (float(x), 0, floor + high * 0.65)), pane))
-        pieces.append(Piece("windows", moved(box((0.01, wide * 0.7, high * 0.35), 0.003), (0.5, 0, floor + high * 0.65)), pane))
-        pieces.append(Piece("stripe", moved(box((1.004, wide + 0.005, high * 0.12)), (0, 0, floor + high * 0.3)), second))
-        return pieces + _lights(rng, 0.5, -0.5, 0.07, floor + 0.05, 0.02)
+            pieces.append(
+                Piece(
+                    "windows",
+                    moved(box((0.07, wide + 0.01, high * 0.35), 0.003), (float(x), 0, floor + high * 0.65)),
+                    pane,
+                )
+            )
+        pieces.append(
+            Piece(
+                "windows",
+                moved(box((0.01, wide * 0.7, high * 0.35), 0.003), (0.5, 0, floor + high * 0.65)),
+                pane,
+            )
+        )
+        pieces.append(
+            Piece(
+                "stripe", moved(box((1.004, wide + 0.005, high * 0.12)), (0, 0, floor + high * 0.3)), second
+            )
+        )
+        return pieces + lights(rng, 0.5, -0.5, 0.07, floor + 0.05, 0.02)
     big = between(rng, 1.0, 1.6)
-    pieces = _wheels(rng, [(0.34, 1.0), (0.08, big), (-0.16, big), (-0.38, 1.0)], radius, 0.04, wide / 2)
+    pieces = wheels(rng, [(0.34, 1.0), (0.08, big), (-0.16, big), (-0.38, 1.0)], radius, 0.04, wide / 2)
     pieces.append(Piece("frame", moved(box((0.95, wide * 0.8, 0.05), 0.006), (0, 0, floor)), black))
     boiler = between(rng, 0.085, 0.115)
     z = floor + 0.02 + boiler
-    pieces.append(Piece("boiler", moved(turned(cylinder(boiler, 0.62, 30, bevel=0.012), "y", 90), (-0.16, 0, z)), paint))
+    pieces.append(
+        Piece("boiler", moved(turned(cylinder(boiler, 0.62, 30, bevel=0.012), "y", 90), (-0.16, 0, z)), paint)
+    )
     for x in np.linspace(-0.05, 0.35, count(rng, 2, 4)):
-        pieces.append(Piece("bands", moved(turned(cylinder(boiler * 1.04, 0.02, 30), "y", 90), (float(x), 0, z)), metal))
+        pieces.append(
+            Piece("bands", moved(turned(cylinder(boiler * 1.04, 0.02, 30), "y", 90), (float(x), 0, z)), metal)
+        )
     funnel = between(rng, 0.12, 0.2)
     flare = between(rng, 0.035, 0.065)
     profile = [(0, 0), (0.035, 0), (0.03, funnel * 0.5), (flare, funnel * 0.8), (flare, funnel), (0, funnel)]
     pieces.append(Piece("funnel", moved(lathe(profile, 22), (0.36, 0, z + boiler * 0.9)), black))
     for x in (0.2, 0.04):
-        pieces.append(Piece("domes", moved(ellipsoid((0.045, 0.045, 0.07), segments=18), (x, 0, z + boiler)), metal))
+        pieces.append(
+            Piece("domes", moved(ellipsoid((0.045, 0.045, 0.07), segments=18), (x, 0, z + boiler)), metal)
+        )
     cab = between(rng, 0.24, 0.32)
-    pieces.append(Piece("cab", moved(box((0.28, wide * 1.05, cab), 0.01), (-0.31, 0, floor + cab / 2)), second))
-    pieces.append(Piece("windows", moved(box((0.12, wide * 1.07, 0.09), 0.003), (-0.31, 0, floor + cab * 0.7)), pane))
-    pieces.append(Piece("roof", moved(box((0.36, wide * 1.2, 0.025), 0.01), (-0.31, 0, floor + cab + 0.01)), black))
+    pieces.append(
+        Piece("cab", moved(box((0.28, wide * 1.05, cab), 0.01), (-0.31, 0, floor + cab / 2)), second)
+    )
+    pieces.append(
+        Piece("windows", moved(box((0.12, wide * 1.07, 0.09), 0.003), (-0.31, 0, floor + cab * 0.7)), pane)
+    )
+    pieces.append(
+        Piece("roof", moved(box((0.36, wide * 1.2, 0.025), 0.01), (-0.31, 0, floor + cab + 0.01)), black)
+    )
     pieces.append(Piece("lamp", moved(ellipsoid((0.02, 0.035, 0.035), segments=14), (0.47, 0, z)), metal))
     plough = [(0.46, floor - 0.02), (0.54, 0.03), (0.46, 0.03)]
-    pieces.append(Piece("plough", _upright(plough, wide * 0.8), looks.paint(rng)))
+    pieces.append(Piece("plough", upright(plough, wide * 0.8), looks.paint(rng)))
     return pieces
 
 
 def _hull(long: float, wide: float, high: float, sheer: float, fullness: float) -> Solid:
     """A boat's body: sections that narrow to the bow at +X, closed by a deck."""
     t = np.linspace(0, 1, 22)
-    half = wide / 2 * np.maximum((1 - np.clip((t - 0.35) / 0.65, 0, 1) ** fullness) * (0.8 + 0.2 * np.clip(t / 0.3, 0, 1)), 0.004)
+    half = (
+        wide
+        / 2
+        * np.maximum(
+            (1 - np.clip((t - 0.35) / 0.65, 0, 1) ** fullness) * (0.8 + 0.2 * np.clip(t / 0.3, 0, 1)), 0.004
+        )
+    )
     keel = high * np.clip((t - 0.6) / 0.4, 0, 1) ** 3 * 0.7
     top = high + sheer * (2 * t - 0.9) ** 2
     angle = np.linspace(-np.pi / 2, np.pi / 2, 15)
@@ -225,21 +117,44 @@ def boat(rng: np.random.Generator) -> list[Piece]:
     sheer = between(rng, 0.02, 0.08)
     pieces = [Piece("hull", _hull(1.0, wide, high, sheer, between(rng, 1.6, 3.0)), paint)]
     kind = pick(rng, ("sail", "tug", "row"), (2, 1.5, 1))
-    outline = [(x, s * wide / 2 * w) for s in (1, -1) for x, w in (((-0.49, 0.78), (-0.2, 0.96), (0.1, 0.93), (0.3, 0.6), (0.42, 0.2)) if s == 1 else ((0.42, 0.2), (0.3, 0.6), (0.1, 0.93), (-0.2, 0.96), (-0.49, 0.78)))]
+    outline = [
+        (x, s * wide / 2 * w)
+        for s in (1, -1)
+        for x, w in (
+            ((-0.49, 0.78), (-0.2, 0.96), (0.1, 0.93), (0.3, 0.6), (0.42, 0.2))
+            if s == 1
+            else ((0.42, 0.2), (0.3, 0.6), (0.1, 0.93), (-0.2, 0.96), (-0.49, 0.78))
+        )
+    ]
     if kind != "row":
         pieces.append(Piece("deck", moved(extrude(outline, 0.02), (0, 0, high * 0.85)), deck_look))
     if kind == "row":
-        pieces.append(Piece("floor", moved(scaled(extrude(outline, 0.015), (0.85, 0.7, 1)), (0, 0, high * 0.35)), deck_look))
+        pieces.append(
+            Piece(
+                "floor",
+                moved(scaled(extrude(outline, 0.015), (0.85, 0.7, 1)), (0, 0, high * 0.35)),
+                deck_look,
+            )
+        )
         for x in (-0.28, 0.0, 0.22):
-            pieces.append(Piece("benches", moved(box((0.08, wide * 0.9, 0.02), 0.004), (x, 0, high * 0.78)), deck_look))
+            pieces.append(
+                Piece("benches", moved(box((0.08, wide * 0.9, 0.02), 0.004), (x, 0, high * 0.78)), deck_look)
+            )
         for side in (1, -1):
             start, end = (0.05, side * 0.1, high * 1.25), (-0.1, side * (wide / 2 + 0.22), high * 0.6)
             pieces.append(Piece("oars", rod(start, end, 0.01), deck_look.along_v()))
             pieces.append(Piece("blades", moved(ellipsoid((0.05, 0.08, 0.012), segments=14), end), deck_look))
     elif kind == "sail":
         mast = between(rng, 0.8, 1.2)
-        wood, cloth = looks.wood(rng).along_v(), looks.fabric(rng) if chance(rng, 0.5) else looks.of("sail", looks.patterns.plain(rng, 128, (0.95, 0.93, 0.88)), roughness=1)
-        pieces.append(Piece("mast", rod((0.05, 0, high * 0.5), (0.05, 0, mast), 0.014, end_radius=0.009), wood))
+        wood, cloth = (
+            looks.wood(rng).along_v(),
+            looks.fabric(rng)
+            if chance(rng, 0.5)
+            else looks.of("sail", looks.patterns.plain(rng, 128, (0.95, 0.93, 0.88)), roughness=1),
+        )
+        pieces.append(
+            Piece("mast", rod((0.05, 0, high * 0.5), (0.05, 0, mast), 0.014, end_radius=0.009), wood)
+        )
         pieces.append(Piece("boom", rod((0.05, 0, high + 0.12), (-0.45, 0, high + 0.12), 0.01), wood))
         for tip, base, low in ((0.03, -0.44, high + 0.14), (0.08, 0.46, high + 0.05)):
             s, t = np.meshgrid(np.linspace(0, 1, 9), np.linspace(0.03, 1, 13))
@@ -249,16 +164,57 @@ def boat(rng: np.random.Generator) -> list[Piece]:
             grid = np.stack([x, y, z], 2)
             pieces.append(Piece("sails", sheet(grid if base > 0 else grid[:, ::-1], 0.006), cloth))
         if chance(rng, 0.5):
-            pieces.append(Piece("cabin", moved(box((0.28, wide * 0.5, 0.09), 0.02), (-0.1, 0, high + 0.02)), looks.paint(rng)))
+            pieces.append(
+                Piece(
+                    "cabin",
+                    moved(box((0.28, wide * 0.5, 0.09), 0.02), (-0.1, 0, high + 0.02)),
+                    looks.paint(rng),
+                )
+            )
     else:
         cabin, pane = looks.paint(rng), looks.pane(rng)
         tall = between(rng, 0.16, 0.26)
-        pieces.append(Piece("cabin", moved(box((0.3, wide * 0.6, tall), 0.012), (0.02, 0, high * 0.85 + tall / 2)), cabin))
-        pieces.append(Piece("windows", moved(box((0.306, wide * 0.45, tall * 0.3), 0.003), (0.02, 0, high * 0.85 + tall * 0.68)), pane))
-        pieces.append(Piece("windows", moved(box((0.2, wide * 0.606, tall * 0.3), 0.003), (0.02, 0, high * 0.85 + tall * 0.68)), pane))
-        pieces.append(Piece("roof", moved(box((0.36, wide * 0.7, 0.02), 0.006), (0.02, 0, high * 0.85 + tall)), paint))
-        pieces.append(Piece("funnel", moved(cylinder(0.05, 0.2, 22, top=0.045), (-0.08, 0, high * 0.85 + tall)), looks.paint(rng)))
-        tyre = turned(lathe([(0.045 + 0.016 * np.cos(a), 0.016 * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 10, endpoint=False)], 20, closed=True), "x", 90)
+        pieces.append(
+            Piece(
+                "cabin", moved(box((0.3, wide * 0.6, tall), 0.012), (0.02, 0, high * 0.85 + tall / 2)), cabin
+            )
+        )
+        pieces.append(
+            Piece(
+                "windows",
+                moved(box((0.306, wide * 0.45, tall * 0.3), 0.003), (0.02, 0, high * 0.85 + tall * 0.68)),
+                pane,
+            )
+        )
+        pieces.append(
+            Piece(
+                "windows",
+                moved(box((0.2, wide * 0.606, tall * 0.3), 0.003), (0.02, 0, high * 0.85 + tall * 0.68)),
+                pane,
+            )
+        )
+        pieces.append(
+            Piece("roof", moved(box((0.36, wide * 0.7, 0.02), 0.006), (0.02, 0, high * 0.85 + tall)), paint)
+        )
+        pieces.append(
+            Piece(
+                "funnel",
+                moved(cylinder(0.05, 0.2, 22, top=0.045), (-0.08, 0, high * 0.85 + tall)),
+                looks.paint(rng),
+            )
+        )
+        tyre = turned(
+            lathe(
+                [
+                    (0.045 + 0.016 * np.cos(a), 0.016 * np.sin(a))
+                    for a in np.linspace(0, 2 * np.pi, 10, endpoint=False)
+                ],
+                20,
+                closed=True,
+            ),
+            "x",
+            90,
+        )
         rubber = looks.rubber(rng)
         for x in (-0.3, -0.12, 0.06):
             for side in (1, -1):
@@ -272,51 +228,123 @@ def plane(rng: np.random.Generator) -> list[Piece]:
     wing_look = paint if wing_look is None else wing_look
     pane, metal = looks.pane(rng), looks.metal(rng)
     radius = between(rng, 0.06, 0.1)
-    profile = [(0, -0.5), (radius * 0.25, -0.49), (radius * 0.6, -0.3), (radius, -0.05), (radius, 0.3), (radius * 0.85, 0.4), (radius * 0.5, 0.47), (0, 0.5)]
+    profile = [
+        (0, -0.5),
+        (radius * 0.25, -0.49),
+        (radius * 0.6, -0.3),
+        (radius, -0.05),
+        (radius, 0.3),
+        (radius * 0.85, 0.4),
+        (radius * 0.5, 0.47),
+        (0, 0.5),
+    ]
     t = np.linspace(0, 1, 40)
     r, z = np.asarray(profile).T
     from scipy.interpolate import PchipInterpolator  # noqa: PLC0415 - slow to import
 
     along = np.linspace(-0.5, 0.5, 40)
-    body = turned(lathe(np.stack([np.maximum(PchipInterpolator(z, r)(along), 0) * (t * (1 - t) > 0), along], 1), 28), "y", 90)
+    body = turned(
+        lathe(np.stack([np.maximum(PchipInterpolator(z, r)(along), 0) * (t * (1 - t) > 0), along], 1), 28),
+        "y",
+        90,
+    )
     pieces = [Piece("fuselage", body, paint)]
     prop = chance(rng, 0.5)
     span, chord = between(rng, 0.4, 0.55), between(rng, 0.14, 0.2)
     sweep = 0.0 if prop else between(rng, 0.1, 0.25)
     height = pick(rng, (-0.4, 0.0, 0.8)) * radius
-    pieces += _wing_pair((0.08, height), span, chord, chord * between(rng, 0.5, 0.8), sweep, between(rng, 0.0, 0.06), wing_look, "wings")
+    pieces += _wing_pair(
+        (0.08, height),
+        span,
+        chord,
+        chord * between(rng, 0.5, 0.8),
+        sweep,
+        between(rng, 0.0, 0.06),
+        wing_look,
+        "wings",
+    )
     if prop and chance(rng, 0.35):
         pieces += _wing_pair((0.08, height + 0.2), span, chord, chord * 0.8, 0.0, 0.02, wing_look, "wings")
         for y in (0.14, 0.3):
             for side in (1, -1):
-                pieces.append(Piece("struts", rod((0.08, side * y, height), (0.08, side * y, height + 0.21), 0.008, segments=8), metal))
-    pieces += _wing_pair((-0.42, radius * 0.3), span * 0.4, chord * 0.6, chord * 0.4, sweep * 0.5, 0.0, wing_look, "tail")
+                pieces.append(
+                    Piece(
+                        "struts",
+                        rod((0.08, side * y, height), (0.08, side * y, height + 0.21), 0.008, segments=8),
+                        metal,
+                    )
+                )
+    pieces += _wing_pair(
+        (-0.42, radius * 0.3), span * 0.4, chord * 0.6, chord * 0.4, sweep * 0.5, 0.0, wing_look, "tail"
+    )
     fin = [(-0.5, 0.02), (-0.34, 0.02), (-0.45, 0.2), (-0.52, 0.2)]
-    pieces.append(Piece("fin", _upright(fin, 0.014), looks.paint(rng)))
+    pieces.append(Piece("fin", upright(fin, 0.014), looks.paint(rng)))
     if prop:
         blades = count(rng, 2, 4)
         for k in range(blades):
             blade = turned(moved(box((0.012, 0.03, 0.15), 0.004), (0, 0, 0.075)), "x", 360 * k / blades)
             pieces.append(Piece("propeller", moved(blade, (0.51, 0, 0)), metal))
-        pieces.append(Piece("spinner", moved(ellipsoid((0.05, 0.025, 0.025), segments=14), (0.5, 0, 0)), metal))
-        pieces.append(Piece("canopy", moved(ellipsoid((0.12, radius * 0.6, radius * 0.7), segments=20), (0.12, 0, radius * 0.75)), pane))
+        pieces.append(
+            Piece("spinner", moved(ellipsoid((0.05, 0.025, 0.025), segments=14), (0.5, 0, 0)), metal)
+        )
+        pieces.append(
+            Piece(
+                "canopy",
+                moved(ellipsoid((0.12, radius * 0.6, radius * 0.7), segments=20), (0.12, 0, radius * 0.75)),
+                pane,
+            )
+        )
     else:
-        pieces.append(Piece("cockpit", moved(ellipsoid((0.05, radius * 0.6, radius * 0.35), segments=18), (0.41, 0, radius * 0.55)), pane))
+        pieces.append(
+            Piece(
+                "cockpit",
+                moved(ellipsoid((0.05, radius * 0.6, radius * 0.35), segments=18), (0.41, 0, radius * 0.55)),
+                pane,
+            )
+        )
         for x in np.linspace(-0.25, 0.33, count(rng, 8, 14)):
-            pieces.append(Piece("windows", moved(box((0.018, 1.9 * radius, 0.022), 0.003), (float(x), 0, radius * 0.35)), pane))
+            pieces.append(
+                Piece(
+                    "windows",
+                    moved(box((0.018, 1.9 * radius, 0.022), 0.003), (float(x), 0, radius * 0.35)),
+                    pane,
+                )
+            )
         for side in (1, -1):
             for y in (0.18,) if chance(rng, 0.6) else (0.15, 0.3):
-                engine = moved(turned(cylinder(0.035, 0.14, 20, top=0.04, bevel=0.008), "y", 90), (0.02 - sweep * y / span, side * y, height - 0.05))
+                engine = moved(
+                    turned(cylinder(0.035, 0.14, 20, top=0.04, bevel=0.008), "y", 90),
+                    (0.02 - sweep * y / span, side * y, height - 0.05),
+                )
                 pieces.append(Piece("engines", engine, metal))
     rubber = looks.rubber(rng)
     for x, y in ((0.33, 0.0), (0.0, 0.1), (0.0, -0.1)):
-        pieces.append(Piece("struts", rod((x, y * 0.6, -radius * 0.5), (x, y, -radius - 0.06), 0.007, segments=8), metal))
-        pieces.append(Piece("gear", moved(turned(moved(cylinder(0.03, 0.02, 16), (0, 0, -0.01)), "x", 90), (x, y, -radius - 0.06)), rubber))
+        pieces.append(
+            Piece(
+                "struts", rod((x, y * 0.6, -radius * 0.5), (x, y, -radius - 0.06), 0.007, segments=8), metal
+            )
+        )
+        pieces.append(
+            Piece(
+                "gear",
+                moved(
+                    turned(moved(cylinder(0.03, 0.02, 16), (0, 0, -0.01)), "x", 90), (x, y, -radius - 0.06)
+                ),
+                rubber,
+            )
+        )
     return pieces
 
 
 def _wing_pair(
-    root: tuple[float, float], span: float, chord: float, tip: float, sweep: float, rise: float, look: Look, name: str
+    root: tuple[float, float],
+    span: float,
+    chord: float,
+    tip: float,
+    sweep: float,
+    rise: float,
+    look: Look,
+    name: str,
 ) -> list[Piece]:
     """Two wings from the middle outwards, with rounded noses."""
     x, z = root
