@@ -150,9 +150,14 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
         **document,
         "accessors": accessors,
         "bufferViews": views,
-        "buffers": [{"byteLength": len(blob) + -len(blob) % 4}],
     }
-    blob.extend(b"\0" * (-len(blob) % 4))
+    return pack_glb(document, bytes(blob))
+
+
+def pack_glb(document: dict[str, Any], blob: bytes) -> bytes:
+    """The container of a binary glTF 2.0 from its JSON without `buffers`, and its only buffer."""
+    blob += b"\0" * (-len(blob) % 4)
+    document = {**document, "buffers": [{"byteLength": len(blob)}]}
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     total = 12 + 8 + len(text) + 8 + len(blob)
@@ -162,7 +167,7 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
             struct.pack("<I4s", len(text), b"JSON"),
             text,
             struct.pack("<I4s", len(blob), b"BIN\0"),
-            bytes(blob),
+            blob,
         ]
     )
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,7 +18,8 @@ from mv3d.cli.orbits_catalogue import (
     guard_list,
     select_objects,
 )
-from mv3d.cli.output import note, print_result
+from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
+from mv3d.cli.output import ObjectsBar, note, print_result
 from mv3d.errors import UsageError
 from mv3d.orbits.gate import GateConfig
 
@@ -166,7 +166,7 @@ def render(command: RenderCommand) -> int:
         evaluation=_words(command.evaluation_list),
         gate=command.gate,
     )
-    bar = _ObjectsBar()
+    bar = ObjectsBar()
     try:
         result = build_shards(
             read_list(command.source),
@@ -204,7 +204,7 @@ def encode(command: EncodeCommand) -> int:
     from mv3d.orbits.encode import EncodeConfig, encode_shards
 
     config = EncodeConfig(device=command.device, dtype=command.dtype, batch=command.batch, seed=command.seed)
-    bar = _ObjectsBar()
+    bar = ObjectsBar()
     try:
         result = encode_shards(
             command.shards,
@@ -248,6 +248,7 @@ COMMANDS: dict[str, Command] = {
     "select": (SelectCommand, select_objects, "a catalogue -> a list of objects, by licence and size"),
     "fetch": (FetchCommand, fetch_objects, "a list -> files, with retries and checksums"),
     "guard": (GuardCommand, guard_list, "objects kept for evaluation -> hashes that keep them out"),
+    "procedural": (ProceduralCommand, procedural, "objects made of formulas, without any download"),
     "render": (RenderCommand, render, "a list or a folder -> shards of rendered orbits"),
     "encode": (EncodeCommand, encode, "shards -> latents and embeddings beside them"),
     "join": (JoinCommand, join, "several data sets as one"),
@@ -284,25 +285,3 @@ def _range(text: str) -> tuple[float, float]:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-class _ObjectsBar:
-    """Objects done and rejected, on a terminal; on anything else nothing."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._bar: Any = None
-
-    def __call__(self, done: int, total: int, rejected: int) -> None:
-        if not self._shown:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, initial=done - 1, file=sys.stderr, unit="object")
-        self._bar.set_postfix_str(f"{rejected} rejected", refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()

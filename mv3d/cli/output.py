@@ -46,3 +46,25 @@ class StageBars:
         if self._bar is not None:
             self._bar.close()
             self._bar, self._name = None, ""
+
+
+class ObjectsBar:
+    """Objects done and rejected, on a terminal; on anything else nothing."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, rejected: int) -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=done - 1, file=sys.stderr, unit="object")
+        self._bar.set_postfix_str(f"{rejected} rejected", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,1 @@
+"""Objects made of formulas and numbers: a data set without any download."""
