@@ -149,7 +149,9 @@ def main() -> None:
     for way, values in table.items():
         print(f"{way:16} " + "  ".join(f"{key} {value:.4f}" for key, value in values.items()))
     print(f"silhouette recall of the model's masks {np.mean(recalls):.4f}, least {np.min(recalls):.4f}")
-    print(f"{np.median(seconds):.1f} s an object, peak {peak_memory_bytes() / 1e9:.2f} GB, {len(rows)} objects")
+    print(
+        f"{np.median(seconds):.1f} s an object, peak {peak_memory_bytes() / 1e9:.2f} GB, {len(rows)} objects"
+    )
     if options.sheet is not None:
         sheet = np.concatenate([np.concatenate(list(on_white(row)), axis=1) for row in pictures])
         Image.fromarray((sheet.clip(0, 1) * 255 + 0.5).astype(np.uint8)).save(options.sheet)
