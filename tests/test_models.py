@@ -12,11 +12,12 @@ import sgm_parts_twin as parts_twin
 import sgm_twin
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_model import write_model
 
 from mv3d.cli.main import main
 from mv3d.errors import InputError, Mv3dError, OutputError
 from mv3d.models.convert import SV3D_PARTS, OriginalParts, convert, original_plan
-from mv3d.models.folder import ModelCard, read_info
+from mv3d.models.folder import COMPONENTS, ModelCard, read_info
 from mv3d.models.loading import load_model_folder, load_unet
 from mv3d.models.locate import resolve
 from mv3d.models.network import SV3D_P, SVD
@@ -518,3 +519,16 @@ def test_pixels_to_latents_and_back(model, checkpoint):
         embed_image(parts.image_encoder, plain[..., :16, :16]),
         atol=1e-4,
     )
+
+
+def test_a_model_folder_is_converted_with_its_description(tmp_path):
+    """What `mv3d train` leaves, in half the bytes."""
+    source = write_model(tmp_path / "source", SV3D_P)
+    (source / "README.md").write_text("The card.\n")
+    out = convert(source, tmp_path / "half", dtype=torch.float16)
+    assert read_info(out) == read_info(source)
+    assert (out / "README.md").read_text() == "The card.\n"
+    for component, name in COMPONENTS.items():
+        before, after = load_file(source / component / name), load_file(out / component / name)
+        for key, value in after.items():
+            torch.testing.assert_close(value, before[key].half())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,12 @@ from mv3d.models.components import (
 )
 from mv3d.models.folder import (
     COMPONENTS,
+    INFO_FILE,
     ModelCard,
     ModelInfo,
     SamplerDefaults,
     read_config,
+    read_info,
     read_json,
     weights_path,
     write_info,
@@ -82,8 +85,8 @@ def convert(
 ) -> Path:
     """Write `source` as a model folder. Returns the folder.
 
-    source: an original sv3d_u.safetensors or sv3d_p.safetensors, or a folder of Stable Video Diffusion in diffusers'
-    form. dtype: of the weights; by default as they are. Every key and shape is checked before the first byte is
+    source: an original sv3d_u.safetensors or sv3d_p.safetensors, a folder of Stable Video Diffusion in diffusers'
+    form, or a model folder, whose description and card are kept. dtype: of the weights; by default as they are. Every key and shape is checked before the first byte is
     written. Raises InputError that names what does not fit, OutputError where the folder cannot be written.
     """
     source, out = Path(source), Path(out_dir)
@@ -96,12 +99,21 @@ def convert(
             info, card = _convert_diffusers(source, folder, dtype)
         else:
             info, card = _convert_original(source, folder, parts, dtype)
-        info = replace(info, base=base or info.base, revision=revision)
-        card = replace(card, base=base or card.base)
-        write_info(folder, info)
-        (folder / "README.md").write_text(card.text(), encoding="utf-8")
+        if (source / INFO_FILE).exists():
+            _keep_description(source, folder)
+        else:
+            info = replace(info, base=base or info.base, revision=revision)
+            card = replace(card, base=base or card.base)
+            write_info(folder, info)
+            (folder / "README.md").write_text(card.text(), encoding="utf-8")
         publish(folder, out, last="mv3d.json")
     return out
+
+
+def _keep_description(source: Path, folder: Path) -> None:
+    write_info(folder, read_info(source))
+    if (source / "README.md").exists():
+        shutil.copyfile(source / "README.md", folder / "README.md")
 
 
 def _convert_original(
