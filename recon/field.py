@@ -3,7 +3,7 @@
 Rendering follows NeuS (arXiv 2106.10689, eq. 13): alpha = max((Φ(s·f_k) − Φ(s·f_k+1)) / Φ(s·f_k), 0), with the
 logistic Φ. Samples sit only around the surface that a ray meets first, so a step costs milliseconds on a CPU.
 What no view can decide (top and bottom caps of a flat orbit, places seen at a grazing angle) is left to the
-smoothness term, which pulls the surface to the least area inside the hull.
+regulariser: the retreat from the hull is kept smooth and small, and the surface is gently pulled to less area.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class FieldConfig:
     """Weight of the retreat's roughness: what is carved from the hull is carved smoothly."""
     prior: float = 0.003
     """Weight of the retreat itself: without evidence in the colours the tightened hull stands."""
+    area: float = 0.25
+    """Weight of the pull toward less area. What flat colours leave open is then carved a little, without
+    crumples; four times as much eats thin and dark parts that the colours do not hold."""
     eikonal: float = 0.1
     learning_rate: float = 0.12
     """Of the distance, in spacings per step; falls to a tenth."""
@@ -192,13 +195,22 @@ def _surface_loss(
     strides = (ny * nz, nz, 1)
     gradient = torch.stack([flat[at + stride] - flat[at - stride] for stride in strides], 1) / 2
     eikonal = (((gradient**2).sum(1) + 1e-8).sqrt() - 1).square().mean()
-    # Least area alone would eat whatever the colours do not hold; so it is the retreat from the hull that is
-    # kept smooth and small, not the surface.
+    # Least area alone would eat whatever the colours do not hold; so it is first of all the retreat from the
+    # hull that is kept smooth and small, not the surface.
     retreat = flat - floor.reshape(-1)
     middle = retreat[at]
-    around = torch.stack([retreat[at + s] for stride in strides for s in (stride, -stride)], 1).mean(1)
-    smooth = (around - middle).square().mean()
-    return config.eikonal * eikonal + config.smooth * smooth + config.prior * middle.abs().mean()
+    smooth = (_around(retreat, at, strides) - middle).square().mean()
+    regular = config.eikonal * eikonal + config.smooth * smooth + config.prior * middle.abs().mean()
+    # Each sample is pulled to its neighbours' mean, which itself is held: descent is then motion by mean
+    # curvature (Δf, where |∇f| = 1), which makes the surface smaller. Without the hold it would be −Δ²f.
+    pull = _around(flat, at, strides).detach() - flat[at]
+    near = torch.exp(-0.5 * flat[at].detach() ** 2)
+    return regular + config.area * (near * pull.square()).mean()
+
+
+def _around(values: torch.Tensor, at: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
+    """Mean of the six neighbours of the samples `at`."""
+    return torch.stack([values[at + s] for stride in strides for s in (stride, -stride)], 1).mean(1)
 
 
 def _ray_loss(rays, pick, grid, sdf, rgb, log_gain, shift, sharpness, config, generator):

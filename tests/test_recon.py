@@ -20,7 +20,7 @@ from shapes import SHARED, cube, orbit_of, sphere
 import mv3d
 from mv3d.errors import InputError, OutputError, UsageError
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.field import FieldConfig, fit_field
+from mv3d.recon.field import FieldConfig, _surface_loss, fit_field
 from mv3d.recon.grid import Grid
 from mv3d.recon.hull import silhouette_distance, visual_hull
 from mv3d.recon.pipeline import run
@@ -116,6 +116,37 @@ def test_field_finds_the_cubes_colours_and_is_reproducible(cube_views):
     front = torch.tensor([[0.3, 0.0, 0.0], [0.3, 0.15, 0.1]])
     exact = (127.5 + 127.5 * torch.sin(7 * front + torch.tensor([0.0, 1, 2]))) / 255
     assert (first.grid.sample(first.rgb, front) - exact).abs().mean() < 0.15
+
+
+def area_pull(sdf: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """What the area term alone wants each sample `at` to grow by, per unit of its weight."""
+    quiet = FieldConfig(smooth=0, prior=0, eikonal=0, area=1.0)
+    variable = sdf.clone().requires_grad_(True)
+    _surface_loss(variable, sdf, at, quiet).backward()
+    assert variable.grad is not None
+    moved = variable.grad.reshape(-1).nonzero()[:, 0]
+    assert torch.isin(moved, at).all()
+    return -variable.grad.reshape(-1)[at] * len(at) / 2
+
+
+def test_area_term_is_motion_by_mean_curvature():
+    # Distance to a ball: the mean of six neighbours lies ∇²|x| / 6 = 1 / (3 |x|) above the middle; spacing 1.
+    for radius in (6.0, 12.0):
+        points = torch.stack(torch.meshgrid(*[torch.arange(33.0) - 16] * 3, indexing="ij"))
+        ball = points.norm(dim=0) - radius
+        at = (ball[1:-1, 1:-1, 1:-1].abs() < 0.1).nonzero() + 1
+        flat = (at[:, 0] * 33 + at[:, 1]) * 33 + at[:, 2]
+        pull = area_pull(ball, flat)
+        assert torch.allclose(pull, torch.full_like(pull, 1 / (3 * radius)), rtol=0.05)
+        # The slow twin: one sample at a time.
+        for index, (i, j, k) in list(enumerate(at.tolist()))[:20]:
+            near = [ball[i - 1, j, k], ball[i + 1, j, k], ball[i, j - 1, k]]
+            near += [ball[i, j + 1, k], ball[i, j, k - 1], ball[i, j, k + 1]]
+            slow = (sum(near) / 6 - ball[i, j, k]) * torch.exp(-0.5 * ball[i, j, k] ** 2)
+            assert abs(slow - pull[index]) < 1e-5
+    plane = torch.arange(9.0)[:, None, None].expand(9, 9, 9) - 4.25
+    inner = torch.tensor([(i * 9 + 4) * 9 + 4 for i in (3, 4, 5)])
+    assert area_pull(plane.contiguous(), inner).abs().max() < 1e-6
 
 
 def test_clean_field_removes_floaters_and_voids():
