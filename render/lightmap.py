@@ -22,6 +22,7 @@ from mv3d.render.surface import facing_signs
 from mv3d.render.tracing import Caster, Crossings
 
 _MAX_SIDE = 64  # grid cells along a side of one face
+_MOST_APART = 4096  # pieces: times 8192³ cells and 729 normals they still fit into 63 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +185,20 @@ def join_points(
     normal: Float[np.ndarray, "p 3"],
     ground: Float[np.ndarray, "p 3"],
     wanted: np.ndarray,
+    piece: Int[np.ndarray, " p"],
     cell: float,
     most: int,
 ) -> BakePoints:
-    """Join points whose exact `place` falls into one cell and whose normals are nearly the same; the cells grow
-    until there are at most `most`."""
+    """Join points whose exact `place` falls into one cell, whose normals are nearly the same and which lie on the
+    same piece; the cells grow until there are at most `most`."""
     chosen = np.flatnonzero(wanted)
+    # Or a pane just above a wall would take the light that the wall beneath it does not get.
+    apart = (
+        piece[chosen].astype(np.int64)
+        if piece.max(initial=0) < _MOST_APART
+        else np.zeros(len(chosen), np.int64)
+    )
+    coarse = cell * 512
     turn = np.round(normal[chosen] * 4).astype(np.int64) + 4
     key_normal = (turn[:, 0] * 9 + turn[:, 1]) * 9 + turn[:, 2]
     low = place.min(0)
@@ -197,6 +206,8 @@ def join_points(
         at = np.round((place[chosen] - low) / cell).astype(np.int64)
         span = at.max(0) + 1 if len(at) else np.ones(3, np.int64)
         key = ((at[:, 0] * span[1] + at[:, 1]) * span[2] + at[:, 2]) * 729 + key_normal
+        if cell < coarse:  # a heap of crumbs would never become few enough
+            key = key * (int(apart.max(initial=0)) + 1) + apart
         _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         if len(first) <= most:
             break
@@ -240,6 +251,7 @@ def bake_lightmap(
     normal *= facing_signs(model)[face][:, None]
     # A single vertex normal that points away from its face would light the wrong side.
     normal = np.where((normal * ground).sum(1, keepdims=True) < 0, -normal, normal)
+    piece = pieces(model)[face]
     sides = []
     for sign, wanted in ((1, np.ones(grids.count, bool)), (-1, backs[face])):
         if wanted.any():
@@ -247,7 +259,14 @@ def bake_lightmap(
                 (
                     sign,
                     join_points(
-                        position, place, normal * sign, ground * sign, wanted, size / 8192, most_points
+                        position,
+                        place,
+                        normal * sign,
+                        ground * sign,
+                        wanted,
+                        piece,
+                        size / 8192,
+                        most_points,
                     ),
                 )
             )

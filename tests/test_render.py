@@ -10,6 +10,7 @@ from mv3d.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
 from mv3d.render.embree import EmbreeRenderer
 from mv3d.render.environment import Environment, texel_directions, uniform_environment
+from mv3d.render.lightmap import join_points
 from mv3d.render.model import Material, Model, normalize_model
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer
 from mv3d.render.sampling import sample_offsets
@@ -494,3 +495,18 @@ def test_inside_of_an_open_single_layer_is_dark():
     assert bottom.sum() > 20
     # The opening's solid angle seen from the bottom, a side of 0.3 at a distance of 1: a form factor near 0.03.
     assert 0.005 < np.median(linear(result.rgba[0])[bottom]) < 0.05
+
+
+def test_light_of_near_surfaces_is_not_joined():
+    """A plate close above another one keeps its own points, however few there may be."""
+    x, y = (axis.reshape(-1) for axis in np.meshgrid(*[np.linspace(0, 1, 40, dtype=np.float32)] * 2))
+    plates = np.concatenate([np.stack([x, y, np.full_like(x, z)], 1) for z in (0.0, 0.004)])
+    up = np.broadcast_to(np.float32([0, 0, 1]), plates.shape)
+    piece = np.repeat(np.int32([0, 1]), len(x))
+    everything = np.ones(len(plates), bool)
+    found = join_points(plates, plates, up, up, everything, piece, 1 / 8192, 2500)
+    assert len(found.position) <= 2500
+    assert not set(found.index[piece == 0]) & set(found.index[piece == 1])
+    # Crumbs are joined all the same.
+    crumbs = join_points(plates, plates, up, up, everything, np.arange(len(plates)) % 4000, 1 / 8192, 600)
+    assert len(crumbs.position) <= 600
