@@ -13,7 +13,7 @@ from mv3d.orbits.licences import Licence, parse_licence
 from mv3d.runs import write_text
 
 MARKDOWN, TABLE = "ATTRIBUTION.md", "attribution.csv"
-_COLUMNS = ("uid", "title", "author", "licence", "licence_url", "source")
+_COLUMNS = ("uid", "title", "author", "licence", "licence_url", "source", "sha256")
 
 
 def write_attribution(folder: Path | str, items: Iterable[CatalogueItem]) -> tuple[Path, Path]:
@@ -80,5 +80,6 @@ def _table(items: list[CatalogueItem]) -> str:
     writer.writerow(_COLUMNS)
     for item in items:
         licence = parse_licence(item.licence)
-        writer.writerow([item.uid, item.title, item.author, licence.id, licence.url, item.source])
+        row = [item.uid, item.title, item.author, licence.id, licence.url, item.source, item.sha256 or ""]
+        writer.writerow(row)
     return buffer.getvalue()

@@ -126,6 +126,7 @@ def _attributed(folder: Path) -> list[CatalogueItem]:
                 author=row["author"],
                 licence=row["licence"],
                 source=row["source"],
+                sha256=row.get("sha256") or None,
             )
             for row in csv.DictReader(stream)
         ]

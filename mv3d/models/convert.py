@@ -36,6 +36,7 @@ from mv3d.models.network import SVD
 from mv3d.models.sgm import NETWORK_PREFIX, network_config, network_key_map
 from mv3d.models.sgm_parts import UNUSED, Piece, clip_pieces, has_temporal_decoder, vae_pieces
 from mv3d.models.weights import WeightsFile, check_keys, dtype_name, open_weights, write_weights
+from mv3d.orbits.attribution import MARKDOWN, TABLE
 from mv3d.runs import publish, sha256, staging, to_json
 
 SV3D_LICENCE_URL = "https://huggingface.co/stabilityai/sv3d/blob/main/LICENSE.md"
@@ -112,8 +113,9 @@ def convert(
 
 def _keep_description(source: Path, folder: Path) -> None:
     write_info(folder, read_info(source))
-    if (source / "README.md").exists():
-        shutil.copyfile(source / "README.md", folder / "README.md")
+    for name in ("README.md", MARKDOWN, TABLE):
+        if (source / name).exists():
+            shutil.copyfile(source / name, folder / name)
 
 
 def _convert_original(

@@ -34,6 +34,8 @@ class Provenance:
     data: str
     licences: dict[str, int]
     metrics: dict[str, float]
+    attribution: tuple[Path, ...] = ()
+    """Files that say who made what the data show: they go along with the weights."""
 
 
 def write_results(
@@ -118,6 +120,8 @@ def _write_model(
         revision=provenance.revision,
     )
     write_info(folder, info)
+    for path in provenance.attribution:
+        shutil.copyfile(path, folder / path.name)
     write_text(folder / "README.md", _card(config, parts, provenance).text())
 
 
