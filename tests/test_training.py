@@ -25,7 +25,7 @@ from training_data import (
 )
 
 from mv3d.cli.main import main
-from mv3d.errors import InputError, MissingPartError, OutputError, UsageError
+from mv3d.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
 from mv3d.models import SV3D_P, SVD
 from mv3d.models.folder import read_info
 from mv3d.models.loading import load_model_folder, load_unet
@@ -313,6 +313,24 @@ def test_wrong_requests(latents, orbits, base, tmp_path, capsys):
     (tmp_path / "full" / "x").write_text("mine")
     with pytest.raises(OutputError, match="holds something else"):
         train(quick(), latents, str(base), tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_says_what_to_try(error, latents, tmp_path, monkeypatch):
+    """Wherever in the step it runs out: the optimiser's state is made in its first one."""
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    with pytest.raises(Mv3dError, match="out of memory: try --micro-batch 1, --gradient-checkpointing"):
+        loop(quick(steps=1), latents, tmp_path)
 
 
 def test_8_bit_adam_says_what_to_install(monkeypatch):
