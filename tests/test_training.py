@@ -340,6 +340,36 @@ def test_8_bit_adam_says_what_to_install(monkeypatch):
         make_optimizer(quick(optimizer="adamw8bit"), [torch.nn.Parameter(torch.zeros(1))])
 
 
+def test_what_is_not_here_is_told_before_anything_is_written(latents, base, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingPartError, match=r"pip install \"mv3d\[train\]\""):
+        train(quick(tensorboard=True), latents, str(base), tmp_path / "run")
+    with pytest.raises(UsageError, match="adamw8bit: expected a CUDA device, got cpu"):
+        train(quick(optimizer="adamw8bit"), latents, str(base), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_events_for_tensorboard(latents, base, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(quick(steps=2, tensorboard=True), latents, str(base), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    told = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert [step for step, _ in told] == [1, 2]
+    assert [value for _, value in told] == pytest.approx([line["loss"] for line in losses(tmp_path / "run")])
+
+
+@pytest.mark.slow
+def test_a_compiled_network_and_bfloat16_train_alike(whole, latents, tmp_path):
+    loop(quick(steps=3, compile=True), latents, tmp_path / "compiled")
+    loop(quick(steps=3, precision="bf16"), latents, tmp_path / "bf16")
+    for name, tolerance in (("compiled", 1e-3), ("bf16", 2e-2)):
+        for got, expected in zip(losses(tmp_path / name), losses(whole[0])[:3], strict=True):
+            assert got["loss"] == pytest.approx(expected["loss"], rel=tolerance)
+
+
 def test_command_line(latents, base, tmp_path, capsys):
     given = ["train", "--data", str(latents), "--base", str(base), "--out", str(tmp_path / "run")]
     assert main([*given, "--preset", "lora", "--dry-run", "--rank", "3", "--json"]) == 0

@@ -37,7 +37,7 @@ from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples, loader
 from mv3d.training.ema import Ema
-from mv3d.training.journal import Journal
+from mv3d.training.journal import Journal, summary_writer
 from mv3d.training.loss import frame_weights, orbit_loss
 
 CHECKPOINTS = "checkpoints"
@@ -208,14 +208,30 @@ def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> t
     """AdamW, or its 8-bit form. Raises MissingPartError with the command that installs it."""
     settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw8bit":
-        try:
-            from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingPartError(
-                "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
-            ) from error
-        return AdamW8bit(parameters, **settings)
+        return _adamw_8_bit()(parameters, **settings)
     return torch.optim.AdamW(parameters, **settings)
+
+
+def require_parts(config: TrainConfig, device: torch.device) -> None:
+    """Before anything is written: raise MissingPartError or UsageError where a setting needs what is not here."""
+    if config.optimizer == "adamw8bit":
+        if device.type != "cuda":
+            raise UsageError(
+                f"--optimizer adamw8bit: expected a CUDA device, got {device.type}; use --optimizer adamw"
+            )
+        _adamw_8_bit()
+    if config.tensorboard:
+        summary_writer()
+
+
+def _adamw_8_bit() -> Any:
+    try:
+        from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingPartError(
+            "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
+        ) from error
+    return AdamW8bit
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
