@@ -518,3 +518,28 @@ def test_pixels_to_latents_and_back(model, checkpoint):
         embed_image(parts.image_encoder, plain[..., :16, :16]),
         atol=1e-4,
     )
+
+
+def test_without_a_network_the_cache_alone_is_asked(monkeypatch, tmp_path):
+    """The hub's client would try for half a minute and print each time."""
+    import socket
+
+    def no_network(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    asked = {}
+
+    def fetch(repo, file, **settings):
+        asked.update(settings)
+        raise hub_error("offline")
+
+    monkeypatch.setattr("mv3d.models.locate.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    with pytest.raises(InputError, match="the hub cannot be reached"):
+        resolve("sv3d_p", cache_dir=tmp_path)
+    assert asked["local_files_only"]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(InputError, match="the hub cannot be reached"):
+        resolve("sv3d_p", cache_dir=tmp_path)
+    assert not asked["local_files_only"]
