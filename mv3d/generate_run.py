@@ -15,6 +15,7 @@ import torch
 
 from mv3d import __version__
 from mv3d.api import recon_products
+from mv3d.devices import pick_device
 from mv3d.errors import InputError, Mv3dError, OutputError
 from mv3d.generate_config import GenerateConfig
 from mv3d.generation import Generated, LoadedModel, generate_orbit, load_model, plan_views, prepare
@@ -25,7 +26,7 @@ from mv3d.models.network import SVD, VectorConditioning
 from mv3d.orbits.trajectories import NAMED
 from mv3d.preparation import Prepared
 from mv3d.recon.images import IMAGE_SUFFIXES
-from mv3d.recon.stages import Progress, pick_device
+from mv3d.recon.stages import Progress
 from mv3d.recon.views_folder import write_views
 from mv3d.runs import (
     SCHEMA,

@@ -23,6 +23,7 @@ from mv3d.camera_path import (
     plan_orbit,
     takes_elevation,
 )
+from mv3d.devices import pick_device
 from mv3d.errors import InputError, Mv3dError, UsageError
 from mv3d.generate_config import GenerateConfig
 from mv3d.models.conditioning import OrbitConditioning
@@ -37,7 +38,7 @@ from mv3d.orbits.trajectories import NAMED
 from mv3d.preparation import Prepared, prepare_image
 from mv3d.recon.elevation import estimate_elevation, silhouette_coverage
 from mv3d.recon.masks import foreground_alpha
-from mv3d.recon.stages import Clock, Progress, pick_device
+from mv3d.recon.stages import Clock, Progress
 from mv3d.recon.views import Views
 from mv3d.render.cameras import Orbit
 from mv3d.runs import is_out_of_memory

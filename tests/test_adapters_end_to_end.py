@@ -17,18 +17,12 @@ from mv3d.models import SVD
 from mv3d.models.loading import load_unet
 from mv3d.models.lora import merge_loras, read_lora
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = (
     "--frames 4 --batch 4 --micro-batch 4 --warmup 1 --precision fp32 --no-gradient-checkpointing --device cpu "
     "--workers 0 --checkpoint-every 1000 --validate-every 0 --log-every 1"
 ).split()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

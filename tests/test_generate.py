@@ -40,16 +40,9 @@ from mv3d.models.network import SV3D_U, SVD, VectorConditioning
 from mv3d.preparation import prepare_image
 from mv3d.recon.views import Views, composite
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CAMERA = VectorConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices are faster, and sums come in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

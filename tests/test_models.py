@@ -22,6 +22,8 @@ from mv3d.models.locate import resolve
 from mv3d.models.network import SV3D_P, SVD
 from mv3d.models.weights import open_weights, write_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NETWORK = {
     "num_classes": "sequential",
     "in_channels": 8,
@@ -57,15 +59,6 @@ PARTS = OriginalParts(
         "hidden_act": "gelu",
     },
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the network's tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def original(width: int = 1280, *, temporal: bool = True, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -38,13 +38,7 @@ from mv3d.training.journal import read_log
 from mv3d.training.loop import CHECKPOINTS, make_optimizer, train_loop
 from mv3d.training.run import plan, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
