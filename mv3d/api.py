@@ -21,7 +21,7 @@ from mv3d.recon.stages import Progress
 from mv3d.recon.views import Views
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.mesh import Mesh
-from mv3d.runs import sha256
+from mv3d.runs import read_record, sha256
 
 _OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
 
@@ -132,6 +132,27 @@ def input_sha256(source: Path) -> str:
         return sha256(source)
     parts = [p for p in sorted(source.iterdir()) if not p.name.startswith((*_OURS, RECORD, "."))]
     return sha256_of_parts(parts)
+
+
+def recon_products(folder: Path) -> list[str]:
+    """What `mv3d recon` made of the views in this very folder and nobody changed since; its record first.
+
+    They lose their meaning with the views. Empty where recon was not run, or on other views.
+    """
+    record = read_record(folder / RECORD)
+    if record is None or record.get("command") != "recon":
+        return []
+    source = Path(record.get("input", "")).resolve()
+    here = source in (folder.resolve(), folder.resolve() / "transforms.json")
+    # Moved since, or called from elsewhere: then the content tells.
+    if not here and str(record.get("input_sha256")).partition(":")[0] != input_sha256(folder):
+        return []
+    made = record.get("outputs", {})
+    return [RECORD] + [
+        name
+        for name, digest in made.items()
+        if Path(name).name == name and (folder / name).exists() and sha256(folder / name) == digest
+    ]
 
 
 def sha256_of_parts(parts: list[Path]) -> str:

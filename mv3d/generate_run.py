@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 
 from mv3d import __version__
+from mv3d.api import recon_products
+from mv3d.devices import pick_device
 from mv3d.errors import InputError, Mv3dError, OutputError
 from mv3d.generate_config import GenerateConfig
 from mv3d.generation import Generated, LoadedModel, generate_orbit, load_model, plan_views, prepare
@@ -23,7 +26,7 @@ from mv3d.models.network import SVD, VectorConditioning
 from mv3d.orbits.trajectories import NAMED
 from mv3d.preparation import Prepared
 from mv3d.recon.images import IMAGE_SUFFIXES
-from mv3d.recon.stages import Progress, pick_device
+from mv3d.recon.stages import Progress
 from mv3d.recon.views_folder import write_views
 from mv3d.runs import (
     SCHEMA,
@@ -43,13 +46,15 @@ _OUTPUTS = ("transforms.json", "images", "input.png", "contact.png", "orbit.mp4"
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """What became of one photo: the folder and its record, or the error. already_done: nothing was computed."""
+    """What became of one photo: the folder and its record, or the error. already_done: nothing was computed.
+    removed: what recon had made of the views that were replaced."""
 
     image: Path
     out_dir: Path
     record: dict[str, Any] = field(default_factory=dict)
     already_done: bool = False
     error: Mv3dError | None = None
+    removed: tuple[str, ...] = ()
 
 
 def generate_to(
@@ -64,7 +69,8 @@ def generate_to(
     """What `mv3d generate` does: views folders of photos and of folders of photos.
 
     One photo is written into `out_dir` itself; several, or a folder's, each into `out_dir/NAME`. A finished result of
-    the same request is left as it is, another one is replaced only with `overwrite`. A photo that cannot be used is
+    the same request is left as it is, another one is replaced only with `overwrite`, and with it the mesh that recon
+    made of those views in the same folder. A photo that cannot be used is
     reported in its result and does not stop the others; what concerns all of them (model, device, settings) is raised.
     progress: of a photo's name, its stages' progress. on_result: called after each photo.
     """
@@ -195,8 +201,11 @@ class _Run:
             self.seconds = {}
             document = self._record(image, sha256(image), made, seconds, aside)
             (aside / RECORD).write_text(to_json(document), encoding="utf-8")
+            outdated = recon_products(out_dir)
+            for name in outdated:
+                remove(out_dir / name)
             publish(aside, out_dir, last=RECORD)
-        return GenerateResult(image, out_dir, document)
+        return GenerateResult(image, out_dir, document, removed=tuple(outdated))
 
     @contextmanager
     def _timed(self, stage: str, progress: Progress | None) -> Iterator[None]:
@@ -286,6 +295,14 @@ def _model_files(folder: Path) -> Iterator[Path]:
     for name in COMPONENTS:
         yield folder / name / "config.json"
         yield weights_path(folder, name)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def refuse_other_results(out_dir: Path) -> None:

@@ -23,6 +23,7 @@ from mv3d.camera_path import (
     plan_orbit,
     takes_elevation,
 )
+from mv3d.devices import pick_device
 from mv3d.errors import InputError, Mv3dError, UsageError
 from mv3d.generate_config import GenerateConfig
 from mv3d.models.conditioning import OrbitConditioning
@@ -37,9 +38,10 @@ from mv3d.orbits.trajectories import NAMED
 from mv3d.preparation import Prepared, prepare_image
 from mv3d.recon.elevation import estimate_elevation, silhouette_coverage
 from mv3d.recon.masks import foreground_alpha
-from mv3d.recon.stages import Clock, Progress, pick_device
+from mv3d.recon.stages import Clock, Progress
 from mv3d.recon.views import Views
 from mv3d.render.cameras import Orbit
+from mv3d.runs import is_out_of_memory
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _TRIAL_STEPS = 8
@@ -371,8 +373,8 @@ def out_of_memory_explained(config: GenerateConfig, device: torch.device) -> Ite
     """Say which flags to try."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         cuda = device.type == "cuda"
         ways = ["--offload model"] if cuda and config.offload == "none" else []
@@ -380,12 +382,3 @@ def out_of_memory_explained(config: GenerateConfig, device: torch.device) -> Ite
         ways += ["--dtype fp16"] if cuda and config.dtype == "fp32" else []
         ways += ["fewer --views", "a smaller model"]
         raise Mv3dError(f"out of memory on {device}; try {', then '.join(ways)}") from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "allocate memory" in text
-        or "not enough memory" in text
-    )

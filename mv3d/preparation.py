@@ -21,7 +21,7 @@ from mv3d.recon.views import composite
 Matting = Literal["auto", "rembg", "colour"]
 FOREGROUND_RATIO = 0.917
 """What the scripts that drive SV3D frame objects with."""
-REMBG_INSTALL = "pip install 'rembg[cpu]'"
+REMBG_INSTALL = 'pip install "mv3d[bg]" (or "rembg[cpu]")'
 REMBG_FETCH = """python -c "import rembg; rembg.new_session('u2net')\""""
 _REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net")
 _VISIBLE = 1 / 16  # alpha: fainter halos of a matte do not move the frame

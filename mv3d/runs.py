@@ -71,6 +71,14 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of this machine or of a device: torch says the former in a plain RuntimeError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record of an earlier run, or None where there is none that can be read."""
     try:

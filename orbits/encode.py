@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mv3d import __version__
+from mv3d.devices import pick_device
 from mv3d.errors import InputError, MissingPartError, OutputError, UsageError
 from mv3d.orbits.build import INDEX, PIXELS, BuildResult, Progress, read_index, write_index
 from mv3d.orbits.config import sha256_of_json
@@ -115,7 +116,7 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
         raise MissingPartError(
             f"encoding needs {error.name}; run: pip install diffusers transformers"
         ) from error
-    device = _device(config.device)
+    device = pick_device(config.device)
     dtype = getattr(torch, config.dtype)
     kind = _class_name(vae)
     if kind not in _VAES:
@@ -351,22 +352,6 @@ def _class_name(folder: Path) -> str:
         return str(document.get("_class_name") or document.get("architectures"))
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{folder}: expected a diffusers folder with config.json ({error})") from error
-
-
-def _device(name: str) -> torch.device:
-    import torch  # noqa: PLC0415
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got {name}") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device: {name} is not there; {torch.cuda.device_count()} CUDA devices are")
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got {name}")
-    return device
 
 
 def _npy(values: np.ndarray) -> bytes:

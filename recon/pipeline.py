@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mv3d.devices import pick_device
 from mv3d.errors import OutputError
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.novel import novel_views, render_field, trajectory
-from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, pick_device, solve_geometry, texture_solid
+from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, solve_geometry, texture_solid
 from mv3d.recon.views import Views, composite
 from mv3d.recon.views_folder import to_uint8, write_views
 from mv3d.render.mesh import Mesh

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import torch
-
-from mv3d.errors import InputError, UsageError
+from mv3d.devices import pick_device
+from mv3d.errors import InputError
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
@@ -71,23 +70,6 @@ class Solid:
     hull: Hull
     field: Field | None
     cameras: Cameras
-
-
-def pick_device(name: str) -> torch.device:
-    """auto: CUDA where there is one. Raises UsageError for a device that is asked for and missing."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got {name}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device: expected auto, cpu, cuda or cuda:N, got {name}")
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise UsageError(f"--device {name}: no such CUDA device here; use --device cpu")
-    return device
 
 
 def solve_geometry(config: ReconConfig, views: Views, clock: Clock) -> Solid:

@@ -1,4 +1,4 @@
-"""Views of small objects, made once per session."""
+"""Views of small objects, made once per session, and one thread for small networks."""
 
 from __future__ import annotations
 
@@ -16,3 +16,14 @@ def ball_views() -> Views:
 @pytest.fixture(scope="session")
 def cube_views() -> Views:
     return orbit_of(cube())
+
+
+@pytest.fixture
+def one_thread():
+    """Networks this small spend their time in waking threads, on a busy machine nearly all of it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -40,16 +40,9 @@ from mv3d.models.network import SV3D_U, SVD, VectorConditioning
 from mv3d.preparation import prepare_image
 from mv3d.recon.views import Views, composite
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CAMERA = VectorConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices are faster, and sums come in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +341,41 @@ def test_same_command_again(chair, folder, tmp_path, capsys):
     assert main([*command, "--seed", "1", "--overwrite"]) == 0
     assert json.loads((tmp_path / "out" / "run.json").read_text())["seed"] == 1
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_a_mesh_of_replaced_views_goes_with_them(chair, folder, cube_views, tmp_path, capsys):
+    """It is of views that are no longer there, and would only stand in recon's way."""
+    from mv3d.api import reconstruct_to
+    from mv3d.recon.config import ReconConfig
+
+    out = tmp_path / "out"
+    cube_views.save(out)
+    recon = ReconConfig(quality="draft", faces=500, texture_size=64, formats=("glb", "ply"))
+    made = set(reconstruct_to(out, None, recon).files)
+    assert {"mesh.glb", "mesh.ply", "recon.json", "turntable.mp4"} <= made
+    (out / "mesh.ply").write_text("edited by hand")
+    (out / "notes.txt").write_text("mine")
+    command = ["generate", str(chair), "--model", str(folder), "--out", str(out), "--device", "cpu"]
+    assert main(command) == 1 and "--overwrite" in capsys.readouterr().err
+    assert made <= {p.name for p in out.iterdir()}
+    assert main([*command, "--overwrite"]) == 0
+    told = capsys.readouterr().err
+    assert "removed recon.json, mesh.glb, turntable.mp4" in told and f"mv3d recon {out}" in told
+    left = {p.name for p in out.iterdir()}
+    assert not left & (made - {"mesh.ply"}) and {"mesh.ply", "notes.txt", "run.json"} <= left
+    # Again: nothing of recon's is left to remove.
+    assert main([*command, "--overwrite"]) == 0 and "removed" not in capsys.readouterr().err
+
+
+def test_a_mesh_of_other_views_stays(chair, folder, cube_views, tmp_path, capsys):
+    from mv3d.api import recon_products, reconstruct_to
+    from mv3d.recon.config import ReconConfig
+
+    cube_views.save(tmp_path / "cube")
+    recon = ReconConfig(quality="draft", faces=500, texture_size=64)
+    reconstruct_to(tmp_path / "cube", tmp_path / "out", recon)
+    generate_to([chair], tmp_path / "out", GenerateConfig(model=str(folder), device="cpu"), overwrite=True)
+    assert (tmp_path / "out" / "mesh.glb").exists() and not recon_products(tmp_path / "out")
 
 
 def test_changed_weights_are_another_request(chair, folder, tmp_path):

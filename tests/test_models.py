@@ -23,6 +23,8 @@ from mv3d.models.locate import resolve
 from mv3d.models.network import SV3D_P, SVD
 from mv3d.models.weights import open_weights, write_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NETWORK = {
     "num_classes": "sequential",
     "in_channels": 8,
@@ -58,15 +60,6 @@ PARTS = OriginalParts(
         "hidden_act": "gelu",
     },
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the network's tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def original(width: int = 1280, *, temporal: bool = True, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -532,3 +525,28 @@ def test_a_model_folder_is_converted_with_its_description(tmp_path):
         before, after = load_file(source / component / name), load_file(out / component / name)
         for key, value in after.items():
             torch.testing.assert_close(value, before[key].half())
+
+
+def test_without_a_network_the_cache_alone_is_asked(monkeypatch, tmp_path):
+    """The hub's client would try for half a minute and print each time."""
+    import socket
+
+    def no_network(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    asked = {}
+
+    def fetch(repo, file, **settings):
+        asked.update(settings)
+        raise hub_error("offline")
+
+    monkeypatch.setattr("mv3d.models.locate.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    with pytest.raises(InputError, match="the hub cannot be reached"):
+        resolve("sv3d_p", cache_dir=tmp_path)
+    assert asked["local_files_only"]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [])
+    with pytest.raises(InputError, match="the hub cannot be reached"):
+        resolve("sv3d_p", cache_dir=tmp_path)
+    assert not asked["local_files_only"]

@@ -34,6 +34,8 @@ from mv3d.models.adapt import SVD_COND_AUG, with_vector
 from mv3d.models.network import SMALL, embed_vector
 from mv3d.models.sgm import network_config, network_key_map
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REFERENCE = SHARED / "reference" / "sv3d"
 BASE = {
     "adm_in_channels": 1280,
@@ -74,15 +76,6 @@ OTHERS = {
     "unconditional camera": {"adm_in_channels": 256, "channel_mult": [1, 3]},
     "heads that fit no level without attention": {"attention_resolutions": [2], "num_head_channels": 64},
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small spend their time in waking threads, on a busy machine nearly all of it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:

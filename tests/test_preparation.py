@@ -127,7 +127,7 @@ def test_colour_fallback_says_what_to_install(monkeypatch):
     monkeypatch.setattr(preparation, "find_spec", lambda name: None)
     image = picture((64, 64), (16, 16, 48, 48), background=(240, 240, 240, 255))
     prepared = prepare_image(image, width=32)
-    assert prepared.matting == "colour" and "pip install 'rembg[cpu]'" in prepared.warnings[0]
+    assert prepared.matting == "colour" and 'pip install "mv3d[bg]"' in prepared.warnings[0]
     assert not prepare_image(image, width=32, matting="colour").warnings
     with pytest.raises(MissingPartError, match="pip install"):
         prepare_image(image, width=32, matting="rembg")

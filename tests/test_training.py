@@ -25,7 +25,7 @@ from training_data import (
 )
 
 from mv3d.cli.main import main
-from mv3d.errors import InputError, MissingPartError, OutputError, UsageError
+from mv3d.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
 from mv3d.models import SV3D_P, SVD
 from mv3d.models.folder import read_info
 from mv3d.models.loading import load_model_folder, load_unet
@@ -38,13 +38,7 @@ from mv3d.training.journal import read_log
 from mv3d.training.loop import CHECKPOINTS, make_optimizer, train_loop
 from mv3d.training.run import plan, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -315,11 +309,59 @@ def test_wrong_requests(latents, orbits, base, tmp_path, capsys):
         train(quick(), latents, str(base), tmp_path / "full")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_out_of_memory_says_what_to_try(error, latents, tmp_path, monkeypatch):
+    """Wherever in the step it runs out: the optimiser's state is made in its first one."""
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    with pytest.raises(Mv3dError, match="out of memory: try --micro-batch 1, --gradient-checkpointing"):
+        loop(quick(steps=1), latents, tmp_path)
+
+
 def test_8_bit_adam_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(MissingPartError, match="pip install bitsandbytes"):
         make_optimizer(quick(optimizer="adamw8bit"), [torch.nn.Parameter(torch.zeros(1))])
+
+
+def test_what_is_not_here_is_told_before_anything_is_written(latents, base, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingPartError, match=r"pip install \"mv3d\[train\]\""):
+        train(quick(tensorboard=True), latents, str(base), tmp_path / "run")
+    with pytest.raises(UsageError, match="adamw8bit: expected a CUDA device, got cpu"):
+        train(quick(optimizer="adamw8bit"), latents, str(base), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_events_for_tensorboard(latents, base, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(quick(steps=2, tensorboard=True), latents, str(base), tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    told = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert [step for step, _ in told] == [1, 2]
+    assert [value for _, value in told] == pytest.approx([line["loss"] for line in losses(tmp_path / "run")])
+
+
+@pytest.mark.slow
+def test_a_compiled_network_and_bfloat16_train_alike(whole, latents, tmp_path):
+    loop(quick(steps=3, compile=True), latents, tmp_path / "compiled")
+    loop(quick(steps=3, precision="bf16"), latents, tmp_path / "bf16")
+    for name, tolerance in (("compiled", 1e-3), ("bf16", 2e-2)):
+        for got, expected in zip(losses(tmp_path / name), losses(whole[0])[:3], strict=True):
+            assert got["loss"] == pytest.approx(expected["loss"], rel=tolerance)
 
 
 def test_command_line(latents, base, tmp_path, capsys):

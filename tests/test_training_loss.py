@@ -15,15 +15,9 @@ from mv3d.training.config import PRESETS, preset
 from mv3d.training.data import batch_numbers
 from mv3d.training.loss import Draws, draw, frame_weights, orbit_loss, with_dropout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = (FRAMES, 4, 8, 8)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def conditioning(batch: int = 2, seed: int = 0) -> OrbitConditioning:

@@ -55,7 +55,7 @@ class GenerateCommand:
     decode_chunk: int = 7
     """Views decoded at a time: fewer need less memory."""
     overwrite: bool = False
-    """Replace earlier results."""
+    """Replace earlier results, and remove the mesh that was made of them in the same folder."""
     json: bool = False
     """Print one JSON object."""
 
@@ -102,6 +102,11 @@ def generate(command: GenerateCommand) -> int:
         elif result.error is None:
             record = result.record
             note(f"{result.out_dir}: {record['views']} views in {record['seconds']['total']:.0f} s")
+        if result.removed:
+            note(
+                f"{result.out_dir}: removed {', '.join(result.removed)}: made of the views that were replaced; "
+                f"make new ones with: mv3d recon {result.out_dir}"
+            )
 
     try:
         results = generate_to(

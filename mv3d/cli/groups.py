@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tyro
@@ -21,6 +22,14 @@ def run_group(group: str, title: str, commands: Mapping[str, Command], arguments
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name not in commands:
-        raise UsageError(f"expected one of {', '.join(commands)}, got {name}; see mv3d {group} --help")
+        raise UsageError(unknown_command(name, commands, f"mv3d {group}"))
     kind, run, description = commands[name]
     return run(tyro.cli(kind, args=rest, prog=f"mv3d {group} {name}", description=description))
+
+
+def unknown_command(name: str, known: Iterable[str], program: str) -> str:
+    """What is said of a command that does not exist, with the nearest names."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"expected one of {', '.join(known)}, got {name}{hint or ';'} see {program} --help"

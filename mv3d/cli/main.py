@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 
 from mv3d.cli.generate import GenerateCommand, generate
+from mv3d.cli.groups import unknown_command
 from mv3d.cli.recon import ReconCommand, recon
 from mv3d.errors import Mv3dError, UsageError
 
@@ -61,7 +62,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name in _GROUPS:
         return getattr(importlib.import_module(_GROUPS[name][0]), name)(rest)
     if name not in _COMMANDS:
-        raise UsageError(f"expected one of {', '.join([*_COMMANDS, *_GROUPS])}, got {name}; see mv3d --help")
+        raise UsageError(unknown_command(name, [*_COMMANDS, *_GROUPS], "mv3d"))
     kind, run, description = _COMMANDS[name]
     return run(tyro.cli(kind, args=rest, prog=f"mv3d {name}", description=description))
 

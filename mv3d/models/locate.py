@@ -6,10 +6,13 @@ Imports neither torch nor diffusers before something has to be converted: a wron
 from __future__ import annotations
 
 import difflib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from mv3d.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
@@ -76,20 +79,28 @@ def _from_hub(
     name: str, repo: str, file: str | None, revision: str | None, cache_dir: Path | None
 ) -> ResolvedModel:
     import huggingface_hub  # noqa: PLC0415 - reads its environment when imported
+    from huggingface_hub import constants  # noqa: PLC0415
 
+    local = _cut_off(constants.ENDPOINT)
     command = (
         f"hf download {repo}" + (f" {file}" if file else "") + (f" --revision {revision}" if revision else "")
     )
     if file is not None:
         fetched = Path(
-            _hub(lambda: huggingface_hub.hf_hub_download(repo, file, revision=revision), repo, command)
+            _hub(
+                lambda: huggingface_hub.hf_hub_download(
+                    repo, file, revision=revision, local_files_only=local
+                ),
+                repo,
+                command,
+            )
         )
         commit = fetched.parent.name
     else:
         fetched = Path(
             _hub(
                 lambda: huggingface_hub.snapshot_download(
-                    repo, revision=revision, allow_patterns=_REPO_FILES
+                    repo, revision=revision, allow_patterns=_REPO_FILES, local_files_only=local
                 ),
                 repo,
                 command,
@@ -114,6 +125,18 @@ def _from_hub(
                 "XDG_CACHE_HOME to another folder, or convert it yourself: mv3d models convert"
             ) from error
     return ResolvedModel(target, name, commit)
+
+
+def _cut_off(endpoint: str) -> bool:
+    """Whether the hub's name cannot be found: its own client would go on trying for half a minute, cached or not."""
+    host = urlsplit(endpoint).hostname
+    if getproxies() or not host:
+        return False
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return True
+    return False
 
 
 def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:

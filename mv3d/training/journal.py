@@ -25,13 +25,7 @@ class Journal:
             self.last_loss = float(kept[-1]["loss"])
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
-            except ImportError as error:
-                raise MissingPartError(
-                    "--tensorboard: tensorboard is not installed; run: pip install tensorboard"
-                ) from error
-            self._events = SummaryWriter(str(out / "tensorboard"), purge_step=after + 1)
+            self._events = summary_writer()(str(out / "tensorboard"), purge_step=after + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         """line: numbers by name, `step` among them."""
@@ -47,6 +41,17 @@ class Journal:
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def summary_writer() -> Any:
+    """TensorBoard's writer. Raises MissingPartError with the command that installs it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise MissingPartError(
+            '--tensorboard: tensorboard is not installed; run: pip install "mv3d[train]" (or tensorboard)'
+        ) from error
+    return SummaryWriter
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ gradients are averages over the whole batch.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -30,12 +31,13 @@ from mv3d.errors import InputError, MissingPartError, Mv3dError, UsageError
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.preconditioning import denoise
+from mv3d.runs import is_out_of_memory
 from mv3d.training.batches import BatchMaker
 from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples, loader
 from mv3d.training.ema import Ema
-from mv3d.training.journal import Journal
+from mv3d.training.journal import Journal, summary_writer
 from mv3d.training.loss import frame_weights, orbit_loss
 
 CHECKPOINTS = "checkpoints"
@@ -71,7 +73,9 @@ class Trained:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Of the device that is asked for. Raises UsageError where that is absent: nothing falls back to the CPU unasked."""
+    """Of the device that is asked for. Raises UsageError where that is absent, and where weights were to be spread over
+    devices that accelerate does not spread them over: nothing falls back unasked.
+    """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda: no CUDA device is there; use --device cpu, or install a CUDA build of torch"
@@ -79,7 +83,15 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     # Without CUDA, the CPU is told in so many words: accelerate would look for other accelerators.
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     # Precision is ours to choose per run: accelerate's is one for the life of the process.
-    return Accelerator(mixed_precision="no", cpu=on_cpu)
+    accelerator = Accelerator(mixed_precision="no", cpu=on_cpu)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and not sharded:
+        raise UsageError(
+            "FSDP: expected several processes with a CUDA device each, got "
+            f"{accelerator.num_processes} on {accelerator.device.type}, where every one would keep the whole network; use "
+            "the configuration of mv3d train --print-config ddp"
+        )
+    return accelerator
 
 
 def train_loop(
@@ -114,9 +126,10 @@ def train_loop(
         step_begun = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step)
-        loss, waited = _gradients(config, model, feed, batches, accelerator)
-        norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
-        optimizer.step()
+        with _memory_advice():
+            loss, waited = _gradients(config, model, feed, batches, accelerator)
+            norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(step)
@@ -165,7 +178,7 @@ def _gradients(
         waited += time.perf_counter() - before
         last = micro == accumulation - 1
         # Gradients cross between processes once a step, not once a micro-batch.
-        with _memory_advice(), nullcontext() if last else accelerator.no_sync(model):
+        with nullcontext() if last else accelerator.no_sync(model):
             target, conditioning, draws = batches.make(raw)
             weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
             loss = orbit_loss(model, target, conditioning, draws, weights).mean() / accumulation
@@ -195,14 +208,30 @@ def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> t
     """AdamW, or its 8-bit form. Raises MissingPartError with the command that installs it."""
     settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw8bit":
-        try:
-            from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MissingPartError(
-                "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
-            ) from error
-        return AdamW8bit(parameters, **settings)
+        return _adamw_8_bit()(parameters, **settings)
     return torch.optim.AdamW(parameters, **settings)
+
+
+def require_parts(config: TrainConfig, device: torch.device) -> None:
+    """Before anything is written: raise MissingPartError or UsageError where a setting needs what is not here."""
+    if config.optimizer == "adamw8bit":
+        if device.type != "cuda":
+            raise UsageError(
+                f"--optimizer adamw8bit: expected a CUDA device, got {device.type}; use --optimizer adamw"
+            )
+        _adamw_8_bit()
+    if config.tensorboard:
+        summary_writer()
+
+
+def _adamw_8_bit() -> Any:
+    try:
+        from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingPartError(
+            "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
+        ) from error
+    return AdamW8bit
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
@@ -264,9 +293,9 @@ class _memory_advice(nullcontext):
     """Out of memory becomes a sentence that says which flags need less."""
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, Exception) and is_out_of_memory(error):
             raise Mv3dError(
-                "out of memory on the device: try --micro-batch 1, --gradient-checkpointing, --precision bf16, "
+                "out of memory: try --micro-batch 1, --gradient-checkpointing, --precision bf16, "
                 "--optimizer adamw8bit, --trained temporal or --preset lora, or FSDP over several devices"
             ) from error
 

@@ -132,7 +132,7 @@ def _train_stage(
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
     from mv3d.training.data import open_samples  # noqa: PLC0415
-    from mv3d.training.loop import make_accelerator, train_loop  # noqa: PLC0415
+    from mv3d.training.loop import make_accelerator, require_parts, train_loop  # noqa: PLC0415
     from mv3d.training.results import Provenance  # noqa: PLC0415
     from mv3d.training.stage import prepare  # noqa: PLC0415
     from mv3d.training.validation import last_score  # noqa: PLC0415
@@ -146,6 +146,7 @@ def _train_stage(
         return _finished(out)
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
+    require_parts(config, accelerator.device)
     fresh = accelerator.is_main_process and _claim(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
     if config.preset == "autoencoder":
