@@ -36,6 +36,7 @@ def test_eight_orbits_are_learned_by_heart(tmp_path):
         encoder_steps=200,
         patch=4,
         latent_channels=16,
+        mirror=False,
         drop_image=0.0,
         drop_latent=0.0,
         checkpoint_every=200,
