@@ -218,7 +218,7 @@ def test_rotations_of_the_cube_and_the_best_similarity():
     assert all(np.linalg.det(m[:3, :3]) == pytest.approx(1) for m in turns)
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 3))
-    matrix = similarity(Rotation.random(random_state=1), 1.3, (1, -2, 0.5))
+    matrix = similarity(Rotation.from_euler("xyz", (20, 70, -130), degrees=True), 1.3, (1, -2, 0.5))
     target = points @ matrix[:3, :3].T + matrix[:3, 3]
     assert np.allclose(similarity_between(points, target, with_scale=True), matrix)
     rigid = similarity_between(points, target, with_scale=False)
