@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
+from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
+from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.hull import visual_hull
 from mv3d.recon.pipeline import rerender_report, run
@@ -33,8 +34,8 @@ from mv3d.recon.readers import load_views
 from mv3d.recon.stages import Clock, solve_geometry, texture_solid
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.recon.views import Views, composite
-from mv3d.render.cameras import Cameras, Orbit, orbit_cameras, sine_orbit, sv3d_azimuths_deg
-from mv3d.render.mesh import Mesh, face_normals, vertex_normals, weld
+from mv3d.render.cameras import Orbit, sine_orbit, sv3d_azimuths_deg
+from mv3d.render.mesh import Mesh, vertex_normals
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import RayScene, render_views, sample_bilinear
 from mv3d.runs import library_versions
@@ -47,88 +48,19 @@ SAMPLES = 100_000
 class Truth:
     name: str
     mesh: Mesh
-    outer: np.ndarray
+    outer: Samples
     occupied: np.ndarray | None
 
 
-def normalized(mesh: Mesh) -> Mesh:
-    """Largest side 1, centred."""
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    vertices = (mesh.vertices - (low + high) / 2) / (high - low).max()
-    return Mesh(vertices, mesh.faces, None, mesh.uv, mesh.texture, mesh.vertex_colors)
-
-
-def samples_of(mesh: Mesh, rng: np.random.Generator, count: int = SAMPLES) -> np.ndarray:
-    """Uniform samples of the surface that can be seen from outside, from one of 64 directions."""
-    kept: list[np.ndarray] = []
-    area = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
-    scene = RayScene(mesh.vertices, mesh.faces)
-    for _ in range(8):
-        face = rng.choice(len(mesh.faces), count, p=area / area.sum())
-        cuts = np.sort(rng.random((count, 2)), axis=1)
-        bary = np.stack([cuts[:, 0], cuts[:, 1] - cuts[:, 0], 1 - cuts[:, 1]], 1)
-        points = (mesh.vertices[mesh.faces[face]] * bary[:, :, None]).sum(1)
-        seen = np.zeros(count, bool)
-        for direction in fibonacci(64):
-            left = np.flatnonzero(~seen)
-            rays = np.tile(direction, (len(left), 1))
-            seen[left] = ~scene.blocked(points[left] + 2e-3 * direction, rays)
-        kept.append(points[seen])
-        if sum(map(len, kept)) >= count:
-            break
-    return np.concatenate(kept)[:count]
-
-
-def fibonacci(count: int) -> np.ndarray:
-    index = np.arange(count) + 0.5
-    polar, azimuth = np.arccos(1 - 2 * index / count), np.pi * (1 + 5**0.5) * index
-    return np.stack([np.cos(azimuth) * np.sin(polar), np.sin(azimuth) * np.sin(polar), np.cos(polar)], 1)
-
-
-def inside(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """By ray parity, the majority of three directions."""
-    scene = RayScene(mesh.vertices, mesh.faces)
-    votes = np.zeros(len(points))
-    for direction in np.array([[0.1, 0.2, 1], [1, 0.13, 0.21], [0.17, 1, -0.1]]):
-        unit = direction / np.linalg.norm(direction)
-        crossings, start, active = np.zeros(len(points), int), points.copy(), np.arange(len(points))
-        for _ in range(60):
-            hits = scene.first_hits(start[active], np.tile(unit, (len(active), 1)))
-            hit = hits.face >= 0
-            active = active[hit]
-            if not len(active):
-                break
-            crossings[active] += 1
-            start[active] += unit * (hits.distance[hit][:, None] + 1e-4)
-        votes += crossings % 2
-    return votes >= 2
-
-
-def lattice(count: int = 96) -> np.ndarray:
-    axis = np.linspace(-0.52, 0.52, count)
-    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+def solid_of(mesh: Mesh) -> np.ndarray:
+    """Insides on a grid of 96³ around objects of largest side 1."""
+    return occupancy(mesh, np.full(3, -0.52), 1.04 / 96, (96, 96, 96))
 
 
 def truth_of(path: Path) -> Truth:
     mesh = normalized(load_mesh(path))
-    _, faces = weld(mesh.vertices, mesh.faces)
-    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    _, uses = np.unique(edges, axis=0, return_counts=True)
-    closed = (uses == 2).mean() > 0.999
-    outer = samples_of(mesh, np.random.default_rng(0))
-    return Truth(path.stem, mesh, outer, inside(mesh, lattice()) if closed else None)
-
-
-def fitting_cameras(
-    mesh: Mesh, elevations_deg: np.ndarray, azimuths_deg: np.ndarray, size: int
-) -> tuple[Cameras, float]:
-    """The nearest orbit from which nothing is clipped."""
-    for radius in np.arange(1.5, 4.0, 0.05):
-        cameras = orbit_cameras(elevations_deg, azimuths_deg, radius=radius, width=size, height=size)
-        xy = np.concatenate([cameras.project(mesh.vertices, i)[0] for i in range(len(cameras))])
-        if xy.min() > 0.03 * size and xy.max() < 0.97 * size:
-            break
-    return cameras, float(radius)
+    outer = sample_surface(mesh, SAMPLES, np.random.default_rng(0), outer=True)
+    return Truth(path.stem, mesh, outer, solid_of(mesh) if nearly_closed(mesh) else None)
 
 
 def truth_views(truth: Truth, kind: str, size: int) -> Views:
@@ -165,20 +97,18 @@ def baseline(views: Views) -> Mesh:
 
 
 def score(truth: Truth, mesh: Mesh, size: int) -> dict[str, float]:
-    points = samples_of(mesh, np.random.default_rng(1))
-    there, back = KDTree(points).query(truth.outer)[0], KDTree(truth.outer).query(points)[0]
+    points = sample_surface(mesh, SAMPLES, np.random.default_rng(1), outer=True)
     iou = float("nan")
     if truth.occupied is not None:
-        ours = inside(mesh, lattice())
+        ours = solid_of(mesh)
         iou = float((ours & truth.occupied).sum() / (ours | truth.occupied).sum())
     azimuths = np.arange(8) * 45.0 + 22.5
     cameras, _ = fitting_cameras(truth.mesh, np.repeat([-10.0, 35.0], 8), np.tile(azimuths, 2), size)
     wanted, got = (composite(render_views(m, cameras, supersample=2)) for m in (truth.mesh, mesh))
-    errors = ((wanted - got) ** 2).mean((1, 2, 3))
     return {
-        "chamfer": float(there.mean() + back.mean()) / 2,
+        "chamfer": surface_distances(points, truth.outer)["chamfer"],
         "iou": iou,
-        "psnr_db": float(np.mean(-10 * np.log10(np.maximum(errors, 1e-10)))),
+        "psnr_db": float(np.mean([psnr(a, b) for a, b in zip(got, wanted, strict=True)])),
     }
 
 

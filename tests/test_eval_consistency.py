@@ -22,18 +22,22 @@ def test_rendered_silhouettes_agree(cube_views, ball_views):
 
 
 def test_one_small_silhouette_is_paid_for_by_the_others():
-    """A view of a cube of half the side: its cone cuts the hull to a half in two directions, and each other view sees
-    how much of its silhouette is left; its own silhouette is wholly covered."""
-    views = orbit_of(cube(0.6), size=128, elevation_deg=0.0)
-    small = orbit_of(cube(0.3), size=128, elevation_deg=0.0)
+    """One view, at 90 degrees, shows a cube of half the side. Its cone widens by 0.15 / 1.85 a unit of depth (the near
+    face of the small cube), and the cube of side 0.6 spans its depths 1.7 to 2.3. What is left is, in the mean,
+    `half` = twice the widening thick to either side. The opposite view sees it end at depth 2.3, on the face that is
+    near to it; the view at a right angle sees it full in length, low, and farther away than the cube's face was. The
+    small silhouette itself is wholly covered."""
+    views = orbit_of(cube(0.6), size=256, elevation_deg=0.0)
+    small = orbit_of(cube(0.3), size=256, elevation_deg=0.0)
     alphas = views.images[..., 3].copy()
     alphas[2] = small.images[2, ..., 3]
     recall = silhouette_recall(alphas, views.cameras)
     assert recall[2] == pytest.approx(1, abs=0.005)
-    # Half the height at least is lost everywhere; the view at a right angle loses no width, the opposite one half.
-    others = np.delete(recall, 2)
-    assert others.max() < 0.6 and others.min() > 0.2
-    assert recall[5] == pytest.approx(0.5, abs=0.07) and recall[8] == pytest.approx(0.25, abs=0.05)
+    widening = 0.15 / 1.85 + 1 / views.cameras.fl_x[0]  # a pixel is let pass
+    half = 2 * widening
+    assert recall[5] == pytest.approx(half / (2 - half) * 0.3 / (2 - half) / (0.3 / 1.7) ** 2, abs=0.04)
+    assert recall[8] == pytest.approx((widening * 2.3 / 0.3) ** 2, abs=0.04)
+    assert np.delete(recall, 2).max() < 0.6
 
 
 def test_wrong_cameras_are_found_out(cube_views):

@@ -62,32 +62,21 @@ def test_concentric_spheres():
 
 @pytest.mark.parametrize("shift", [0.1, 0.25])
 def test_shifted_cubes(shift):
-    """Cubes of side 1, one pushed along x: the overlap is (1 - s) of 1 + s; the far sides are s away, the four long
-    sides lie on each other but for a strip of width s, half of which is nearer to an end than that."""
+    """Cubes of side 1, one pushed by s along x; the solids overlap in 1 - s of 1 + s.
+
+    Of the six sides, the leading one is s away. The trailing one lies inside: the other's end is s away, its long
+    sides as far as the rim, whose distance r has P(r > t) = (1 - 2t)². The long sides lie on each other but for a
+    strip of width s, s/2 away in the mean. Where surfaces lie on each other, the nearest of n samples an area is
+    1/(2√n) away: what sampling costs.
+    """
     a, b = shifted(cube(1.0), (shift, 0, 0)), cube(1.0)
     assert volume_iou(a, b, resolution=100) == pytest.approx((1 - shift) / (1 + shift), abs=0.01)
-    rng = np.random.default_rng(0)
-    found = surface_distances(
-        sample_surface(a, 100_000, rng), sample_surface(b, 100_000, rng), (shift * 1.01,)
-    )
-    # Of six sides: the leading one is s from b's. The trailing one lies inside b: the nearest surface is its own place
-    # on b's end, s away, or a long side, at the distance to the rim. The strips reach out past b's end by t, 0 < t < s.
-    rim = (
-        1 / 6 * (1 - (1 - 2 * shift) ** 3)
-        + shift * (1 - 2 * shift) ** 2
-        - shift * (1 - (1 - 2 * shift) ** 2) / 1
-    )
-    inner = np.minimum(rim_distances(200_000), shift).mean()
-    strips = 4 * shift * (shift / 2)
-    expected = (shift + inner + strips) / 6
-    assert rim <= 1 and found["chamfer"] == pytest.approx(expected, abs=2e-3)
-    assert found["f_score"][f"{shift * 1.01:g}"] > 0.999
-
-
-def rim_distances(count: int) -> np.ndarray:
-    """From points of a unit square to its rim."""
-    xy = np.random.default_rng(1).random((count, 2))
-    return np.minimum(xy, 1 - xy).min(1)
+    rng, count = np.random.default_rng(0), 100_000
+    found = surface_distances(sample_surface(a, count, rng), sample_surface(b, count, rng), (shift * 1.05,))
+    inner = (1 - (1 - 2 * shift) ** 3) / 6
+    floor = 4 * (1 - shift) * 0.5 / np.sqrt(count / 6)
+    assert found["chamfer"] == pytest.approx((shift + inner + 4 * shift * shift / 2 + floor) / 6, abs=3e-4)
+    assert found["f_score"][f"{shift * 1.05:g}"] > 0.999
 
 
 def test_distances_are_their_definition():
@@ -117,9 +106,7 @@ def test_same_mesh_same_seed():
     assert found[0] == found[1]
     metrics = found[0]["metrics"]
     assert (
-        metrics["iou"] == 1
-        and metrics["f_score"]["0.02"] > 0.99
-        and found[0]["renders"]["mean"]["psnr"] == 100
+        metrics["iou"] == 1 and metrics["f_score"]["0.05"] == 1 and found[0]["renders"]["mean"]["psnr"] == 100
     )
     assert evaluate_mesh(cube(), cube(), replace(QUICK, seed=1))["metrics"]["chamfer"] != metrics["chamfer"]
 
@@ -217,7 +204,7 @@ def test_alignment_is_recorded_and_moves_the_figure(tmp_path, capsys):
     aligned = json.loads(capsys.readouterr().out)
     assert plain["metrics"]["chamfer"] > 3 * aligned["metrics"]["chamfer"] and "renders" not in plain
     search, icp = aligned["alignment"]["found"]
-    assert search["azimuth_deg"] == pytest.approx(-40, abs=0.5) and icp["rms_after"] <= icp["rms_before"]
+    assert search["azimuth_deg"] == pytest.approx(-40, abs=2) and icp["rms_after"] <= icp["rms_before"]
     assert aligned["alignment"]["steps"] == ["azimuth-search", "icp"] == aligned["protocol"]["align"]
     turn = np.array(aligned["alignment"]["matrix"])[:3, :3]
     assert np.allclose(turn, Rotation.from_euler("z", -40, degrees=True).as_matrix(), atol=0.02)
@@ -231,7 +218,7 @@ def test_rotations_of_the_cube_and_the_best_similarity():
     assert all(np.linalg.det(m[:3, :3]) == pytest.approx(1) for m in turns)
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 3))
-    matrix = similarity(Rotation.random(random_state=1), 1.3, (1, -2, 0.5))
+    matrix = similarity(Rotation.from_euler("xyz", (20, 70, -130), degrees=True), 1.3, (1, -2, 0.5))
     target = points @ matrix[:3, :3].T + matrix[:3, 3]
     assert np.allclose(similarity_between(points, target, with_scale=True), matrix)
     rigid = similarity_between(points, target, with_scale=False)
@@ -241,7 +228,7 @@ def test_rotations_of_the_cube_and_the_best_similarity():
 @pytest.mark.parametrize("name", list(PROTOCOLS))
 def test_every_protocol_runs(name):
     chosen = replace(PROTOCOLS[name], samples=3000, iou_resolution=32, render_size=64, render_azimuths=2)
-    found = evaluate_mesh(shifted(normalized(pawn()), (0.01, 0, 0)), pawn(), chosen)
+    found = evaluate_mesh(shifted(pawn(), (0.01, 0, 0)), pawn(), chosen)
     assert found["protocol"]["name"] == name and found["protocol"]["source"]
     assert 0 < found["metrics"]["chamfer"] < 0.2
     assert len(found["metrics"]["f_score"]) == len(chosen.thresholds)
@@ -282,7 +269,23 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
     sphere(0.45).export(tmp_path / "pred.glb")
     sphere(0.5).export(tmp_path / "gt.ply")
     assert (
-        main(["eval", "mesh", str(tmp_path / "pred.glb"), str(tmp_path / "gt.ply"), "--samples", "2000"]) == 0
+        main(
+            [
+                "eval",
+                "mesh",
+                str(tmp_path / "pred.glb"),
+                str(tmp_path / "gt.ply"),
+                "--samples",
+                "2000",
+                "--iou-resolution",
+                "32",
+                "--lpips",
+                "no",
+                "--clip-s",
+                "no",
+            ]
+        )
+        == 0
     )
     out = capsys.readouterr().out
     assert "Chamfer" in out and "alignment none" in out and "novel views" in out
@@ -295,7 +298,7 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
         (["bad.glb", "gt.glb"], "bad.glb"),
         (["flat.ply", "gt.glb"], "without area"),
         (["empty.ply", "gt.glb"], "empty.ply"),
-        (["nan.ply", "gt.glb"], "NaN"),
+        (["nan.ply", "gt.glb"], "nan.ply: expected triangles"),
         (["folder", "gt.glb"], "a folder with mesh.glb"),
         (["gt.glb", "gt.glb", "--align", "sideways"], "expected some of none, scale"),
         (["gt.glb", "gt.glb", "--align", "none,icp"], "none stands alone"),
@@ -325,6 +328,8 @@ def test_one_line_for_every_mistake(extra, words, tmp_path, capsys):
 def test_settings_and_empty_meshes_in_python():
     with pytest.raises(InputError, match="pred: expected a mesh with faces"):
         evaluate_mesh(Mesh(np.zeros((3, 3)), np.zeros((0, 3))), cube())
+    with pytest.raises(InputError, match="NaN"):
+        evaluate_mesh(replace(cube(), vertices=np.full_like(cube().vertices, np.nan)), cube())
     with pytest.raises(UsageError, match="--iou-resolution"):
         MeshProtocol(iou_resolution=4)
     with pytest.raises(InputError, match="expected points on both sides"):

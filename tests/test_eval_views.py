@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from shapes import cube, orbit_of, sphere
@@ -30,7 +31,7 @@ from mv3d.evaluation import (
     ssim_padded,
 )
 from mv3d.evaluation.curve import nice_range
-from mv3d.evaluation.perceptual import lpips_metric
+from mv3d.evaluation.perceptual import load_clip_s, lpips_metric
 from mv3d.recon.views import Views, composite
 from mv3d.recon.views_folder import to_uint8
 
@@ -41,7 +42,8 @@ def pictures(seed: int, shape: tuple[int, ...] = (61, 47, 3)) -> tuple[np.ndarra
     ys, xs = np.mgrid[: shape[0], : shape[1]] / 20
     base = np.stack([0.5 + 0.4 * np.sin(xs + k) * np.cos(ys - k) for k in range(3)], -1)
     base[10:30, 12:] *= 0.3
-    return tuple(np.clip(base + rng.normal(0, s, shape), 0, 1).astype(np.float32) for s in (0.0, 0.1))
+    noisy = np.clip(base + rng.normal(0, 0.1, shape), 0, 1)
+    return base.clip(0, 1).astype(np.float32), noisy.astype(np.float32)
 
 
 def ssim_written_out(a: np.ndarray, b: np.ndarray) -> float:
@@ -314,6 +316,34 @@ def test_perceptual_measures_say_what_is_missing(pair, tmp_path, monkeypatch, ca
         perceptual_metrics(lpips_weights=tmp_path, clip_s="no")
     with pytest.raises(MissingPartError, match="does not exist"):
         perceptual_metrics(lpips_weights=tmp_path / "none.pth", clip_s="no")
+
+
+def test_clip_s_is_the_cosine_of_the_embeddings(tmp_path):
+    """On a model of random weights: the arithmetic alone."""
+    import transformers
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    config = transformers.CLIPVisionConfig(**shape, image_size=32, patch_size=8, projection_dim=8)
+    network = transformers.CLIPVisionModelWithProjection(config).eval()
+    network.save_pretrained(tmp_path / "clip")
+    a, b = pictures(0, (32, 32, 3))
+    metric, about = load_clip_s(str(tmp_path / "clip"))
+    mean, std = (
+        torch.tensor([0.48145466, 0.4578275, 0.40821073]),
+        torch.tensor([0.26862954, 0.26130258, 0.27577711]),
+    )
+    pixels = ((torch.from_numpy(np.stack([a, b])) - mean) / std).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        u, v = network(pixel_values=pixels).image_embeds.double()
+    assert metric(a[None], b[None])[0] == pytest.approx(float(u @ v / (u.norm() * v.norm())), abs=1e-5)
+    assert metric(a[None], a[None])[0] == pytest.approx(1) and about == {"model": str(tmp_path / "clip")}
+    file = tmp_path / "clip" / "model.safetensors"
+    weights = safetensors.torch.load_file(file)
+    weights.pop("visual_projection.weight")
+    safetensors.torch.save_file(weights, file, {"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks weights .*visual_projection"):
+        load_clip_s(str(tmp_path / "clip"))
 
 
 class AlexNet(torch.nn.Module):

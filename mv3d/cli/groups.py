@@ -17,7 +17,8 @@ def run_group(group: str, title: str, commands: Mapping[str, Command], arguments
     """Run one of a group's commands, or list them; the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"usage: mv3d {group} COMMAND [options]", "", title, ""]
-        lines += [f"  {name:10} {description}" for name, (_, _, description) in commands.items()]
+        width = max(10, *map(len, commands))
+        lines += [f"  {name:{width}} {description}" for name, (_, _, description) in commands.items()]
         print("\n".join([*lines, "", f"mv3d {group} COMMAND --help lists the options."]))
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]

@@ -30,7 +30,7 @@ def evaluate_consistency(
     """Judge posed views by themselves; a document that JSON can hold.
 
     `silhouette_recall`: the share of each silhouette that the hull of all silhouettes covers, seen by the known
-    cameras; `silhouette_recall_mean`. Rendered views reach 1, SV3D's about 0.99.
+    cameras; `silhouette_recall_mean`. Rendered views reach 1, SV3D's 0.99 (measured on three of its orbits).
     `reprojection`: the even views (0, 2, …) are reconstructed (`mv3d recon` of that quality) and rendered where the odd
     ones are, compared with them as in `evaluate_views`; then the other way round (halves "both"). `mean` over all
     those views. A view whose neighbours tell another story is far off here, however good it looks.

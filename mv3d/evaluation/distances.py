@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from mv3d.render.mesh import Mesh
 
 def surface_distances(
     pred: Samples, gt: Samples, thresholds: Sequence[float] = (0.01, 0.02, 0.05)
-) -> dict[str, float | dict[str, float]]:
+) -> dict[str, Any]:
     """How far apart two sampled surfaces are, by exact nearest neighbours, in the samples' unit.
 
     accuracy: mean distance from pred to gt. completeness: from gt to pred.

@@ -174,7 +174,7 @@ def load_clip_s(
     from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - slow to import
 
     try:
-        network, report = CLIPVisionModelWithProjection.from_pretrained(
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             model, local_files_only=not fetch, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError) as error:
@@ -182,11 +182,12 @@ def load_clip_s(
             f"clip_s: the weights of {model} are not on this machine; with a connection run: hf download {model} "
             "config.json model.safetensors"
         ) from error
+    network, report = loaded
     if report["missing_keys"]:  # transformers would fill them with random numbers
         raise InputError(
             f"clip_s: {model} lacks weights of a CLIP vision model, {sorted(report['missing_keys'])[0]} for one"
         )
-    network = network.to(device).eval()  # pyright: ignore[reportArgumentType]
+    network = network.to(device).eval()
     side = int(network.config.image_size)
     mean, std = (torch.tensor(v, device=device)[None, :, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
 

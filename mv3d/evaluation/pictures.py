@@ -7,6 +7,8 @@ views' values. NumPy and scikit-image only: importing this loads no torch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -85,7 +87,7 @@ def _both_ssims(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"]
         np.pad(p.astype(np.float64), ((border, border), (border, border), (0, 0)), mode="reflect")
         for p in (pred, gt)
     )
-    _, everywhere = structural_similarity(
+    everywhere: Any = structural_similarity(
         a,
         b,
         data_range=1.0,
@@ -94,7 +96,7 @@ def _both_ssims(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"]
         sigma=SSIM_SIGMA,
         use_sample_covariance=False,
         full=True,
-    )
+    )[1]
     framed = everywhere[border:-border, border:-border]
     return float(framed[border:-border, border:-border].mean()), float(framed.mean())
 
