@@ -17,7 +17,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 
 from mv3d.evaluation import compare, silhouette_recall
 from mv3d.generate_config import GenerateConfig
-from mv3d.generation import generate_orbit, load_model
+from mv3d.generation import LoadedModel, generate_orbit, load_model
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
 from mv3d.preparation import Prepared
@@ -48,19 +48,22 @@ class Truth:
     orbit: Orbit
 
 
-def orbits(folder: Path) -> Iterator[Truth]:
+def orbits(folder: Path, views: int | None = None) -> Iterator[Truth]:
+    """views: so many of an orbit's, evenly around, the last one among them; all where it is None."""
     store = OrbitStore(folder)
     for place in store.places:
         members = store.members(place)
         document = json.loads(bytes(members["json"]))
         cameras = document["cameras"]
         count = len(cameras["azimuths_deg"])
-        frames = np.stack([decode_frame(members[f"{n:03d}.webp"]) for n in range(count)])
+        step = count // (views or count)
+        chosen = range(step - 1, count, step)
+        frames = np.stack([decode_frame(members[f"{n:03d}.webp"]) for n in chosen])
         orbit = Orbit(
-            tuple(cameras["elevations_deg"]),
-            tuple(a % 360 for a in cameras["azimuths_deg"]),
+            tuple(cameras["elevations_deg"][n] for n in chosen),
+            tuple(cameras["azimuths_deg"][n] % 360 for n in chosen),
             cameras["radius"],
-            input_view=count - 1,
+            input_view=len(chosen) - 1,
         )
         yield Truth(document["uid"], frames.astype(np.float32) / 255, orbit)
 
@@ -76,10 +79,10 @@ def small(images: np.ndarray) -> np.ndarray:
     return white.mean((2, 4)).reshape(len(images), -1).astype(np.float32)
 
 
-def read_training(folder: Path) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def read_training(folder: Path, views: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """(blurred mean view, small views (orbits, n, d), orbits as uint8)."""
     total, smalls, kept, count = 0.0, [], [], 0
-    for orbit in orbits(folder):
+    for orbit in orbits(folder, views):
         premultiplied = orbit.images.copy()
         premultiplied[..., :3] *= premultiplied[..., 3:]
         total = total + premultiplied.sum(0)
@@ -105,6 +108,11 @@ def score(views: np.ndarray, truth: Truth) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in KEYS}
 
 
+def with_sigma_min(model: LoadedModel, sigma_min: float) -> LoadedModel:
+    info = replace(model.info, sampler=replace(model.info.sampler, sigma_min=sigma_min))
+    return replace(model, generator=replace(model.generator, info=info))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--truth", type=Path, required=True)
@@ -112,16 +120,20 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--sampler", default=None)
+    parser.add_argument("--sigma-min", type=float, default=None, help="stop at this noise level")
     parser.add_argument("--limit", type=int, default=None, help="the first so many objects")
     parser.add_argument("--sheet", type=Path, default=None, help="a picture: truth above, model below")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    mean, smalls, kept = read_training(options.train)
     config = GenerateConfig(model=options.model, steps=options.steps, sampler=options.sampler, elevation=10.0)
     model = load_model(config)
+    if options.sigma_min is not None:
+        model = with_sigma_min(model, options.sigma_min)
+    views = model.info.num_frames
+    mean, smalls, kept = read_training(options.train, views)
     rows: list[dict[str, Any]] = []
     pictures, seconds = [], []
-    for truth in list(orbits(options.truth))[: options.limit]:
+    for truth in list(orbits(options.truth, views))[: options.limit]:
         begun = time.perf_counter()
         made = generate_orbit(Prepared(truth.images[-1], "alpha"), config, model)
         seconds.append(time.perf_counter() - begun)
@@ -135,7 +147,8 @@ def main() -> None:
         recall = silhouette_recall(made.views.images[..., 3], truth.orbit.cameras(width, height))
         scores = {way: score(views.astype(np.float32), truth) for way, views in ways.items()}
         rows.append({"uid": truth.uid, "recall": float(recall.mean()), "scores": scores})
-        pictures += [truth.images[::3], made.views.images[::3]]
+        shown = slice(None, None, max(1, views // 7))
+        pictures += [truth.images[shown], made.views.images[shown]]
         print(
             f"{truth.uid[:34]:34} {rows[-1]['recall']:.3f} "
             + "  ".join(f"{w}: " + " ".join(f"{s[k]:.3f}" for k in KEYS) for w, s in scores.items()),
