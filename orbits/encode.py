@@ -14,10 +14,11 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -70,12 +71,14 @@ def encode_shards(
     out_dir: Path | str | None = None,
     config: EncodeConfig | None = None,
     *,
+    autoencoders: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Encode finished shards of pixels; `out_dir` is by default the folder's name with -latents at its end.
 
-    The same call again goes on where the last one ended. Broken samples are left out and counted. Raises InputError
+    autoencoders: classes beside diffusers' own, by the name in a config.json. The same call again goes on where the last
+    one ended. Broken samples are left out and counted. Raises InputError
     for shards or networks that cannot be used, OutputError where the folder holds other latents.
     """
     config = config or EncodeConfig()
@@ -91,7 +94,7 @@ def encode_shards(
         store.claim(overwrite=overwrite)
         if store.finished:
             return BuildResult(out, store.read_index() or {}, already_done=True)
-        networks = load_networks(Path(vae), Path(image_encoder), config)
+        networks = load_networks(Path(vae), Path(image_encoder), config, autoencoders or {})
         store.work_through(lambda members: encode_sample(members, networks, config), progress)
         return BuildResult(out, store.read_index() or {})
 
@@ -106,8 +109,13 @@ class Networks:
     dtype: torch.dtype
 
 
-def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Networks:
-    """From folders of safetensors; pickle is not read. Raises InputError, MissingPartError."""
+def load_networks(
+    vae: Path,
+    image_encoder: Path,
+    config: EncodeConfig,
+    autoencoders: Mapping[str, Any] = MappingProxyType({}),
+) -> Networks:
+    """From folders of safetensors; pickle is not read. autoencoders: as of `encode_shards`. Raises InputError, MissingPartError."""
     try:
         import diffusers  # noqa: PLC0415
         import torch  # noqa: PLC0415
@@ -119,10 +127,11 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
     device = pick_device(config.device)
     dtype = getattr(torch, config.dtype)
     kind = _class_name(vae)
-    if kind not in _VAES:
-        raise InputError(f"{vae}: expected one of {', '.join(_VAES)}, got {kind}")
+    known = {name: getattr(diffusers, name) for name in _VAES} | dict(autoencoders)
+    if kind not in known:
+        raise InputError(f"{vae}: expected one of {', '.join(known)}, got {kind}")
     try:
-        autoencoder = getattr(diffusers, kind).from_pretrained(
+        autoencoder = known[kind].from_pretrained(
             vae, use_safetensors=True, torch_dtype=dtype, local_files_only=True
         )
         encoder: Any = transformers.CLIPVisionModelWithProjection.from_pretrained(
@@ -179,7 +188,8 @@ def encode_images(
         for begin in range(0, len(images), batch):
             part = torch.from_numpy(images[begin : begin + batch].transpose(0, 3, 1, 2).copy())
             pixels = part.to(networks.device, torch.float32) / 127.5 - 1
-            latents.append(networks.vae.encode(pixels.to(networks.dtype)).latent_dist.mode().float().cpu())
+            posterior = networks.vae.encode(pixels.to(networks.dtype), return_dict=False)[0]
+            latents.append(posterior.mode().float().cpu())
             prepared = clip_pixels(pixels, networks.image_encoder.config.image_size).to(networks.dtype)
             embeddings.append(networks.image_encoder(prepared).image_embeds.float().cpu())
     found = torch.cat(latents).numpy(), torch.cat(embeddings).numpy()

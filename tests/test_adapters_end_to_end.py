@@ -48,7 +48,7 @@ def losses(run: Path) -> list[float]:
 def test_adapters_of_a_trained_model_are_loaded_and_mixed(photo, tmp_path):
     """Tiny from nothing, two adapters of it, views with each and with both."""
     orbits = save_orbits(tmp_path / "orbits")
-    tiny = "--autoencoder-steps 5 --channels 32 32 --steps 6 --preset tiny".split()
+    tiny = "--encoder-steps 5 --patch 4 --latent-channels 8 --channels 32 32 --steps 6 --preset tiny".split()
     assert main(["train", "--data", str(orbits), *tiny, *QUICK, "--out", str(tmp_path / "base")]) == 0
     model = tmp_path / "base" / "model"
     latents = save_latents(orbits, model, tmp_path / "latents")

@@ -366,7 +366,7 @@ def test_attribution_names_everyone_by_licence(tmp_path):
     assert "no commercial use; name the author; share under the same licence" in text
     assert "https://creativecommons.org/licenses/by/4.0/" in text
     rows = table.read_text(encoding="utf-8").splitlines()
-    assert rows[0] == "uid,title,author,licence,licence_url,source" and len(rows) == 5
+    assert rows[0] == "uid,title,author,licence,licence_url,source,sha256" and len(rows) == 5
     before = markdown.read_bytes(), table.read_bytes()
     write_attribution(tmp_path, reversed(items))
     assert (markdown.read_bytes(), table.read_bytes()) == before

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
 from mv3d.models.network import SV3D_P, NetworkConfig, VectorConditioning
+from mv3d.models.patches import PatchAutoencoder
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
@@ -87,7 +88,8 @@ def save_orbits(folder: Path, *, objects: int = 6, size: int = 32, views: int = 
 
 
 def save_latents(orbits: Path, base: Path, folder: Path) -> Path:
-    return encode_shards(orbits, base / "vae", base / "image_encoder", folder).out_dir
+    ours = {"PatchAutoencoder": PatchAutoencoder}
+    return encode_shards(orbits, base / "vae", base / "image_encoder", folder, autoencoders=ours).out_dir
 
 
 def quick(name: str = "sv3d_p", **changes: Any) -> TrainConfig:
