@@ -345,7 +345,9 @@ def test_what_is_not_here_is_told_before_anything_is_written(latents, base, tmp_
 
 def test_events_for_tensorboard(latents, base, tmp_path):
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import (  # pyright: ignore[reportMissingImports]
+        EventAccumulator,
+    )
 
     train(quick(steps=2, tensorboard=True), latents, str(base), tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))

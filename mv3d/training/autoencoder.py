@@ -79,7 +79,11 @@ def prepare_parts(
     vae.fit(pictures(samples, range(_SAMPLES // _ORBITS_PER_STEP), config.seed))
     error = restored_psnr(vae, pictures(samples, range(1000, 1008), config.seed))
     fit_image_encoder(
-        encoder.to(device), samples, steps=config.encoder_steps, seed=config.seed, progress=progress
+        encoder.to(device),  # pyright: ignore[reportArgumentType]
+        samples,
+        steps=config.encoder_steps,
+        seed=config.seed,
+        progress=progress,
     )
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)

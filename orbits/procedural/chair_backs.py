@@ -133,9 +133,11 @@ def _padded_back(rng: np.random.Generator, plan: Plan) -> list[Piece]:
     soft = plan.rest if plan.rest is not plan.frame else plan.seat
     thick = between(rng, 0.025, 0.06)
     half = (plan.back - low) / 2
+    wide = plan.width / 2 * between(rng, 0.9, 1.05)
+    soft_edge = between(rng, 0.25, 0.7)
     pad = ellipsoid(
-        (thick, plan.width / 2 * between(rng, 0.9, 1.05), half),
-        roundness=(between(rng, 0.25, 0.7),) * 2,
+        (thick, wide, half),
+        roundness=(soft_edge, soft_edge),
         segments=28,
     )
     pieces = [Piece("pad", moved(planar(pad, "y", "z"), (0, 0, low + half)), soft)]

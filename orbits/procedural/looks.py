@@ -263,7 +263,8 @@ def fur(rng: np.random.Generator) -> Look:
 
 def rubber(rng: np.random.Generator) -> Look:
     tone = between(rng, 0.07, 0.16)
-    return of("rubber", patterns.stone(rng, 64, (tone * 1.3,) * 3, (tone,) * 3), roughness=0.9, tile=0.2)
+    light, dark = (tone * 1.3, tone * 1.3, tone * 1.3), (tone, tone, tone)
+    return of("rubber", patterns.stone(rng, 64, light, dark), roughness=0.9, tile=0.2)
 
 
 def printed(rng: np.random.Generator) -> Look:
