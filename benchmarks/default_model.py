@@ -32,6 +32,7 @@ from mv3d.generation import LoadedModel, generate_orbit, load_model
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
 from mv3d.preparation import Prepared
+from mv3d.recon.views import composite
 from mv3d.render.cameras import Orbit
 from mv3d.runs import library_versions, peak_memory_bytes
 
@@ -68,14 +69,10 @@ def orbits(folder: Path, views: int | None = None) -> Iterator[Truth]:
         yield Truth(document["uid"], frames.astype(np.float32) / 255, orbit)
 
 
-def on_white(images: np.ndarray) -> np.ndarray:
-    return images[..., :3] * images[..., 3:] + 1 - images[..., 3:]
-
-
 def small(images: np.ndarray) -> np.ndarray:
     """(n, h, w, 4) → (n, 32·32·3), on white."""
     factor = images.shape[1] // SMALL
-    white = on_white(images).reshape(len(images), SMALL, factor, SMALL, factor, 3)
+    white = composite(images).reshape(len(images), SMALL, factor, SMALL, factor, 3)
     return white.mean((2, 4)).reshape(len(images), -1).astype(np.float32)
 
 
@@ -166,7 +163,7 @@ def main() -> None:
         f"{np.median(seconds):.1f} s an object, peak {peak_memory_bytes() / 1e9:.2f} GB, {len(rows)} objects"
     )
     if options.sheet is not None:
-        sheet = np.concatenate([np.concatenate(list(on_white(row)), axis=1) for row in pictures])
+        sheet = np.concatenate([np.concatenate(list(composite(row)), axis=1) for row in pictures])
         Image.fromarray((sheet.clip(0, 1) * 255 + 0.5).astype(np.uint8)).save(options.sheet)
     if options.out is not None:
         document = {

@@ -399,3 +399,9 @@ def test_an_adapter_is_a_small_file(latents, base, tmp_path):
     train(quick("lora", steps=2, rank=2), latents, str(base), tmp_path / "run")
     found = load_file(tmp_path / "run" / CHECKPOINTS / "00000002" / "weights.safetensors")
     assert found and all(name.endswith((".lora_A", ".lora_B")) for name in found)
+
+
+def test_parts_that_cannot_be_made_leave_nothing(latents, tmp_path):
+    with pytest.raises(InputError, match="cached latents need the model that made them"):
+        train(quick("autoencoder"), latents, "", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

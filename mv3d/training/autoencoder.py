@@ -29,6 +29,7 @@ from mv3d.runs import to_json
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
+from mv3d.training.validation import psnr
 
 _ENCODER: dict[str, Any] = {
     "hidden_size": 64,
@@ -104,7 +105,7 @@ def prepare_parts(
 def restored_psnr(vae: PatchAutoencoder, images: Float[Tensor, "n 3 h w"]) -> float:
     """dB over all pixels of pictures in [-1, 1], encoded and decoded."""
     restored = vae.decode(vae.encode(images)[0].mode())[0].clamp(-1, 1)
-    return float(-10 * ((restored - images) / 2).square().mean().clamp(min=1e-10).log10())
+    return psnr(restored / 2 + 0.5, images / 2 + 0.5)
 
 
 def pictures(samples: Samples, steps: range, seed: int) -> Float[Tensor, "n 3 h w"]:

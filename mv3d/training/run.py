@@ -149,9 +149,16 @@ def _train_stage(
     require_parts(config, accelerator.device)
     fresh = accelerator.is_main_process and _claim(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    if config.preset == "autoencoder":
-        return _train_parts(config, samples, out, settings, data, accelerator, progress)
+    record = {
+        "command": sys.argv,
+        "settings": json.loads(json.dumps(settings)),
+        "seed": config.seed,
+        "input": str(data),
+        "input_sha256": digest,
+    }
     try:
+        if config.preset == "autoencoder":
+            return _train_parts(config, samples, record, out, accelerator, progress)
         ready = prepare(config, samples, found, out, accelerator, _told(progress, "image encoder"))
     except Mv3dError:
         if fresh:
@@ -187,15 +194,7 @@ def _train_stage(
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }
-        record = {
-            "command": sys.argv,
-            "settings": json.loads(json.dumps(settings)),
-            "seed": config.seed,
-            "input": str(data),
-            "input_sha256": digest,
-            "model": {"base": base, "revision": provenance.revision},
-            "report": report,
-        }
+        record |= {"model": {"base": base, "revision": provenance.revision}, "report": report}
         _publish(config, ready, done.weights, provenance, record, out)
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
@@ -204,9 +203,8 @@ def _train_stage(
 def _train_parts(
     config: TrainConfig,
     samples: Samples,
+    record: dict[str, Any],
     out: Path,
-    settings: dict[str, Any],
-    data: Path,
     accelerator: Accelerator,
     progress: Progress | None,
 ) -> TrainResult:
@@ -220,19 +218,7 @@ def _train_parts(
             error = prepare_parts(config, samples, staged / MODEL, device=accelerator.device, progress=tell)
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": error}}
-            document = {
-                "schema": SCHEMA,
-                "command": sys.argv,
-                "settings": json.loads(json.dumps(settings)),
-                "seed": config.seed,
-                "input": str(data),
-                "input_sha256": data_sha256(data),
-                "report": report,
-                "libraries": library_versions(),
-                "outputs": {MODEL: sha256(staged / MODEL)},
-            }
-            write_text(staged / RECORD, to_json(document))
-            publish(staged, out, last=RECORD)
+            _seal(staged, out, [MODEL], record | {"report": report})
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
@@ -256,10 +242,15 @@ def _publish(
 
     with staging(out) as staged:
         names = write_results(config, ready.parts, weights, provenance, staged, ready.resolution)
-        outputs = {name: sha256(staged / name) for name in names}
-        document = {"schema": SCHEMA, **record, "libraries": library_versions(), "outputs": outputs}
-        write_text(staged / RECORD, to_json(document))
-        publish(staged, out, last=RECORD)
+        _seal(staged, out, names, record)
+
+
+def _seal(staged: Path, out: Path, names: list[str], record: dict[str, Any]) -> None:
+    """Write the record of what stands in `staged`, then move all of it to its place."""
+    outputs = {name: sha256(staged / name) for name in names}
+    document = {"schema": SCHEMA, **record, "libraries": library_versions(), "outputs": outputs}
+    write_text(staged / RECORD, to_json(document))
+    publish(staged, out, last=RECORD)
 
 
 def data_sha256(data: Path) -> str:

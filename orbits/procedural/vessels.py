@@ -188,14 +188,17 @@ def bottle(rng: np.random.Generator) -> list[Piece]:
     return pieces
 
 
+def _unpainted(rng: np.random.Generator, look: looks.Look, *, roughness: float) -> looks.Look:
+    """The look of parts beside a painted body: a glaze of one colour, or the body's own where that repeats anyway."""
+    if look.tile == 0:
+        return looks.of("glaze", looks.patterns.plain(rng, 64, looks.colour(rng)), roughness=roughness)
+    return look
+
+
 def vase(rng: np.random.Generator) -> list[Piece]:
     """A random curve turned, plain, fluted or twisted."""
     look = looks.ceramic(rng)
-    inside = (
-        looks.of("glaze", looks.patterns.plain(rng, 64, looks.colour(rng)), roughness=0.3)
-        if look.tile == 0
-        else look
-    )
+    inside = _unpainted(rng, look, roughness=0.3)
     foot = between(rng, 0.12, 0.3)
     knots = [(foot, 0.0)]
     for z in np.linspace(0, 1, count(rng, 4, 6))[1:]:
@@ -318,11 +321,7 @@ def pot(rng: np.random.Generator) -> list[Piece]:
 def teapot(rng: np.random.Generator) -> list[Piece]:
     """A body with spout (towards +Y), handle and lid."""
     look = looks.ceramic(rng)
-    plain = (
-        looks.of("glaze", looks.patterns.plain(rng, 64, looks.colour(rng)), roughness=0.25)
-        if look.tile == 0
-        else look
-    )
+    plain = _unpainted(rng, look, roughness=0.25)
     high, wide = between(rng, 0.6, 0.95), between(rng, 0.38, 0.5)
     foot, top = wide * between(rng, 0.5, 0.7), wide * between(rng, 0.35, 0.6)
     outer = _curve(rng, [(foot, 0), (wide, high * between(rng, 0.3, 0.6)), (top, high)])
