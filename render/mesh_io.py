@@ -24,7 +24,7 @@ from mv3d.render.raycast import sample_bilinear
 
 SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 _ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
-_FLOAT, _UINT = 5126, 5125
+_COMPONENTS = {"float32": 5126, "uint16": 5123, "uint32": 5125}
 
 
 def save_mesh(
@@ -89,55 +89,30 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
     """A binary glTF 2.0: one node, one indexed primitive, PBR material, embedded texture."""
     if not len(mesh.faces):
         raise InputError("mesh: expected at least one face, got none")
-    blob = bytearray()
-    views: list[dict[str, Any]] = []
-    accessors: list[dict[str, Any]] = []
-
-    def view(data: bytes, target: int | None) -> int:
-        blob.extend(b"\0" * (-len(blob) % 4))
-        views.append({"buffer": 0, "byteOffset": len(blob), "byteLength": len(data)})
-        if target:
-            views[-1]["target"] = target
-        blob.extend(data)
-        return len(views) - 1
-
-    def accessor(values: np.ndarray, kind: str, *, bounds: bool = False, target: int = _ARRAY) -> int:
-        component = _UINT if values.dtype == np.uint32 else _FLOAT
-        entry: dict[str, Any] = {
-            "bufferView": view(np.ascontiguousarray(values).tobytes(), target),
-            "componentType": component,
-            "count": len(values),
-            "type": kind,
-        }
-        if bounds:
-            # Python floats of float32 values: the validator compares exactly.
-            entry["min"], entry["max"] = values.min(0).tolist(), values.max(0).tolist()
-        accessors.append(entry)
-        return len(accessors) - 1
-
+    buffer = GlbBuffer()
     normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), [0.0, 0.0, 1.0])
     positions = gltf_from_world(mesh.vertices).astype(np.float32)
     attributes = {
-        "POSITION": accessor(positions, "VEC3", bounds=True),
-        "NORMAL": accessor(gltf_from_world(normals).astype(np.float32), "VEC3"),
+        "POSITION": buffer.accessor(positions, "VEC3", bounds=True),
+        "NORMAL": buffer.accessor(gltf_from_world(normals).astype(np.float32), "VEC3"),
     }
     # A missing metallicFactor means 1 to every viewer: the object would turn to chrome.
     pbr: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
     document: dict[str, Any] = {}
     if mesh.texture is not None and mesh.uv is not None:
-        attributes["TEXCOORD_0"] = accessor(mesh.uv.astype(np.float32), "VEC2")
+        attributes["TEXCOORD_0"] = buffer.accessor(mesh.uv.astype(np.float32), "VEC2")
         pbr["baseColorTexture"] = {"index": 0}
         mime = "image/jpeg" if jpeg_quality else "image/png"
-        picture = view(image_bytes(mesh.texture, jpeg_quality), None)
+        picture = buffer.view(image_bytes(mesh.texture, jpeg_quality))
         document["images"] = [{"bufferView": picture, "mimeType": mime, "name": f"{name}_albedo"}]
         document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
         document["textures"] = [{"sampler": 0, "source": 0}]
     elif mesh.vertex_colors is not None:
         linear = linear_from_srgb(mesh.vertex_colors.astype(np.float64) / 255).astype(np.float32)
-        attributes["COLOR_0"] = accessor(linear, "VEC3")
-    indices = accessor(mesh.faces.reshape(-1).astype(np.uint32), "SCALAR", target=_ELEMENTS)
+        attributes["COLOR_0"] = buffer.accessor(linear, "VEC3")
+    indices = buffer.accessor(mesh.faces.reshape(-1).astype(np.uint32), "SCALAR")
     document = {
         "asset": {"version": "2.0", "generator": "mv3d"},
         "scene": 0,
@@ -148,16 +123,50 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
         ],
         "materials": [{"name": name, "pbrMetallicRoughness": pbr}],
         **document,
-        "accessors": accessors,
-        "bufferViews": views,
     }
-    return pack_glb(document, bytes(blob))
+    return pack_glb(document, buffer)
 
 
-def pack_glb(document: dict[str, Any], blob: bytes) -> bytes:
-    """The container of a binary glTF 2.0 from its JSON without `buffers`, and its only buffer."""
-    blob += b"\0" * (-len(blob) % 4)
-    document = {**document, "buffers": [{"byteLength": len(blob)}]}
+class GlbBuffer:
+    """The only buffer of a binary glTF while it is filled, and what the JSON says of its parts."""
+
+    def __init__(self) -> None:
+        self.blob = bytearray()
+        self._views: list[dict[str, Any]] = []
+        self._accessors: list[dict[str, Any]] = []
+
+    def view(self, data: bytes, target: int | None = None) -> int:
+        """Append bytes; the number of their bufferView."""
+        self.blob.extend(b"\0" * (-len(self.blob) % 4))
+        entry = {"buffer": 0, "byteOffset": len(self.blob), "byteLength": len(data)}
+        self._views.append(entry if target is None else {**entry, "target": target})
+        self.blob.extend(data)
+        return len(self._views) - 1
+
+    def accessor(self, values: np.ndarray, kind: str, *, bounds: bool = False) -> int:
+        """Append float32 attributes, or uint16 or uint32 indices; the number of their accessor."""
+        target = _ELEMENTS if values.dtype.kind == "u" else _ARRAY
+        entry: dict[str, Any] = {
+            "bufferView": self.view(np.ascontiguousarray(values).tobytes(), target),
+            "componentType": _COMPONENTS[values.dtype.name],
+            "count": len(values),
+            "type": kind,
+        }
+        if bounds:
+            # Python floats of float32 values: the validator compares exactly.
+            entry["min"], entry["max"] = values.min(0).tolist(), values.max(0).tolist()
+        self._accessors.append(entry)
+        return len(self._accessors) - 1
+
+    def entries(self) -> dict[str, Any]:
+        """What the JSON has to say of it."""
+        return {"accessors": self._accessors, "bufferViews": self._views}
+
+
+def pack_glb(document: dict[str, Any], buffer: GlbBuffer) -> bytes:
+    """The container of a binary glTF 2.0 from its JSON without what says of the buffer, and that buffer."""
+    blob = bytes(buffer.blob) + b"\0" * (-len(buffer.blob) % 4)
+    document = {**document, **buffer.entries(), "buffers": [{"byteLength": len(blob)}]}
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     total = 12 + 8 + len(text) + 8 + len(blob)

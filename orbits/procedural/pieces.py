@@ -12,12 +12,11 @@ from jaxtyping import Float
 from mv3d.orbits.procedural.looks import Look
 from mv3d.orbits.procedural.solids import Solid, joined, subdivided
 from mv3d.render.cameras import gltf_from_world
-from mv3d.render.mesh_io import image_bytes, pack_glb
+from mv3d.render.mesh_io import GlbBuffer, image_bytes, pack_glb
 from mv3d.render.model import Material, Model
 
 MIN_FACES, MAX_FACES = 500, 20_000
 _JPEG_QUALITY = 92
-_ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,49 +85,27 @@ def model_of(pieces: Sequence[Piece]) -> Model:
 def glb_of(pieces: Sequence[Piece], name: str) -> bytes:
     """A binary glTF 2.0, Y up with the front along +Z: a root node of that name, a named child for each piece,
     textures embedded as JPEG."""
-    blob = bytearray()
-    views: list[dict[str, Any]] = []
-    accessors: list[dict[str, Any]] = []
-
-    def view(data: bytes, target: int | None) -> int:
-        blob.extend(b"\0" * (-len(blob) % 4))
-        entry = {"buffer": 0, "byteOffset": len(blob), "byteLength": len(data)}
-        views.append(entry if target is None else {**entry, "target": target})
-        blob.extend(data)
-        return len(views) - 1
-
-    def accessor(values: np.ndarray, kind: str, *, bounds: bool = False) -> int:
-        indices = values.dtype.kind == "u"
-        component = {"float32": 5126, "uint16": 5123, "uint32": 5125}[values.dtype.name]
-        entry: dict[str, Any] = {
-            "bufferView": view(np.ascontiguousarray(values).tobytes(), _ELEMENTS if indices else _ARRAY),
-            "componentType": component,
-            "count": len(values),
-            "type": kind,
-        }
-        if bounds:
-            entry["min"], entry["max"] = values.min(0).tolist(), values.max(0).tolist()
-        accessors.append(entry)
-        return len(accessors) - 1
-
+    buffer = GlbBuffer()
     materials, numbers = _materials(pieces)
     meshes = []
     for piece, number in zip(pieces, numbers, strict=True):
         solid = piece.solid
         small = len(solid.vertices) < 65_535
         attributes = {
-            "POSITION": accessor(gltf_from_world(solid.vertices).astype(np.float32), "VEC3", bounds=True),
-            "NORMAL": accessor(gltf_from_world(solid.normals).astype(np.float32), "VEC3"),
-            "TEXCOORD_0": accessor(solid.uv.astype(np.float32), "VEC2"),
+            "POSITION": buffer.accessor(
+                gltf_from_world(solid.vertices).astype(np.float32), "VEC3", bounds=True
+            ),
+            "NORMAL": buffer.accessor(gltf_from_world(solid.normals).astype(np.float32), "VEC3"),
+            "TEXCOORD_0": buffer.accessor(solid.uv.astype(np.float32), "VEC2"),
         }
-        indices = accessor(solid.faces.reshape(-1).astype(np.uint16 if small else np.uint32), "SCALAR")
+        indices = buffer.accessor(solid.faces.reshape(-1).astype(np.uint16 if small else np.uint32), "SCALAR")
         primitive = {"attributes": attributes, "indices": indices, "material": number}
         meshes.append({"name": piece.name, "primitives": [primitive]})
     images = []
     for material in materials:
         assert material.base_color_texture is not None
         picture = image_bytes(material.base_color_texture[..., :3], _JPEG_QUALITY)
-        images.append({"bufferView": view(picture, None), "mimeType": "image/jpeg", "name": material.name})
+        images.append({"bufferView": buffer.view(picture), "mimeType": "image/jpeg", "name": material.name})
     children = list(range(1, len(pieces) + 1))
     document = {
         "asset": {"version": "2.0", "generator": "mv3d", "copyright": "CC0-1.0"},
@@ -143,10 +120,8 @@ def glb_of(pieces: Sequence[Piece], name: str) -> bytes:
         "textures": [{"sampler": 0, "source": k} for k in range(len(images))],
         "images": images,
         "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 10497, "wrapT": 10497}],
-        "accessors": accessors,
-        "bufferViews": views,
     }
-    return pack_glb(document, bytes(blob))
+    return pack_glb(document, buffer)
 
 
 def _materials(pieces: Sequence[Piece]) -> tuple[tuple[Material, ...], list[int]]:
