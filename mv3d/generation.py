@@ -27,7 +27,7 @@ from mv3d.devices import pick_device
 from mv3d.errors import InputError, Mv3dError, UsageError
 from mv3d.generate_config import GenerateConfig
 from mv3d.models.conditioning import OrbitConditioning
-from mv3d.models.encode import decode_frames, embed_image, encode_condition
+from mv3d.models.encode import decode_frames, embed_image, encode_condition, image_channels
 from mv3d.models.folder import ModelInfo
 from mv3d.models.loading import Generator, load_model_folder
 from mv3d.models.locate import ResolvedModel, resolve
@@ -47,6 +47,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _TRIAL_STEPS = 8
 _TRIAL_ELEVATIONS_DEG = (-10.0, 0.0, 10.0, 20.0, 30.0, 45.0)
 _LEAST_COVERAGE = 0.5
+_LEAST_ALPHA = 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +211,8 @@ def plan_views(
 
 def sample_frames(
     prepared: Prepared, orbit: Orbit, config: GenerateConfig, model: LoadedModel, clock: Clock
-) -> Float[np.ndarray, "n h w 3"]:
-    """The views of one photo on white, in the orbit's order, as the model makes them."""
+) -> Float[np.ndarray, "n h w channels"]:
+    """The views of one photo on white, in the orbit's order, as the model makes them; with alpha where it makes it."""
     order = conditioning_order(orbit, model.generator.unet.vector)
     with clock.stage("encode"):
         conditioning, noise = encode_orbits([prepared], orbit, order, [config.seed], model)
@@ -219,7 +220,7 @@ def sample_frames(
         latents = sample_latents(noise, conditioning, config, model, tick)[0]
     with clock.stage("decode") as tick:
         decoded = _decode(latents, config, model, tick)
-    frames = np.empty((len(order), *decoded.shape[2:], 3), np.float32)
+    frames = np.empty((len(order), *decoded.shape[2:], decoded.shape[1]), np.float32)
     frames[order] = decoded.permute(0, 2, 3, 1).numpy()
     return frames
 
@@ -234,7 +235,9 @@ def encode_orbits(
     parts = model.generator
     aug = parts.info.sampler.cond_aug
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    pixels = torch.stack([torch.from_numpy(p.on_white()).permute(2, 0, 1) for p in photos]).to(model.device)
+    channels = image_channels(parts.vae)
+    pictures = [torch.from_numpy(photo.on_white(alpha=channels == 4)).movedim(-1, 0) for photo in photos]
+    pixels = torch.stack(pictures).to(model.device)
     with on_device(parts.image_encoder, model):
         embedding = embed_image(parts.image_encoder, pixels)
     with on_device(parts.vae, model):
@@ -289,7 +292,7 @@ def _decode(
     config: GenerateConfig,
     model: LoadedModel,
     tick: Callable[[float], None],
-) -> Float[Tensor, "frames 3 height width"]:
+) -> Float[Tensor, "frames channels height width"]:
     """On the CPU; one chunk after the other, so that the device holds one chunk of pixels at a time."""
     vae, parts, done = model.generator.vae, [], 0
     with on_device(vae, model):
@@ -300,8 +303,15 @@ def _decode(
     return torch.cat(parts)
 
 
-def matted(frames: Float[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n h w 4"], list[int]]:
-    """Views on white → RGBA, and the numbers of those whose background could not be told: their alpha is 1."""
+def matted(
+    frames: Float[np.ndarray, "n h w channels"],
+) -> tuple[Float[np.ndarray, "n h w 4"], list[int]]:
+    """Views on white → RGBA, and the numbers of those whose background could not be told: their alpha is 1.
+
+    Where the model made the alpha, only the white is taken out of the colours.
+    """
+    if frames.shape[-1] == 4:
+        return without_white(frames), []
     images, uncut = [], []
     for index, frame in enumerate(frames):
         try:
@@ -310,6 +320,14 @@ def matted(frames: Float[np.ndarray, "n h w 3"]) -> tuple[Float[np.ndarray, "n h
             images.append(np.concatenate([frame, np.ones((*frame.shape[:2], 1), np.float32)], -1))
             uncut.append(index)
     return np.stack(images), uncut
+
+
+def without_white(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 4"]:
+    """Colours on white beside their alpha → straight alpha: over white it gives the same picture again, but for what
+    no colour could show. Alpha below 4 % is none."""
+    alpha = np.where(frames[..., 3:] < _LEAST_ALPHA, 0, frames[..., 3:])
+    colors = np.clip(1 - (1 - frames[..., :3]) / np.maximum(alpha, _LEAST_ALPHA), 0, 1)
+    return np.concatenate([colors, alpha], -1).astype(np.float32)
 
 
 def find_elevation(

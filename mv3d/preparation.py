@@ -40,9 +40,10 @@ class Prepared:
     matting: Literal["alpha", "rembg", "colour"]
     warnings: tuple[str, ...] = ()
 
-    def on_white(self) -> Float[np.ndarray, "h w 3"]:
-        """As the network sees it."""
-        return composite(self.rgba)
+    def on_white(self, *, alpha: bool = False) -> Float[np.ndarray, "h w channels"]:
+        """As the network sees it; alpha: beside the colours on white, as a fourth channel."""
+        white = composite(self.rgba)
+        return np.concatenate([white, self.rgba[..., 3:]], -1) if alpha else white
 
 
 def prepare_image(

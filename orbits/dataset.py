@@ -206,9 +206,9 @@ def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = Fals
     )
 
 
-def normalized(images: torch.Tensor) -> torch.Tensor:
-    """(…, h, w, 4) uint8 → (…, 3, h, w) float32 in [-1, 1], on the device of the images."""
-    return images[..., :3].movedim(-1, -3).contiguous().float().mul_(2 / 255).sub_(1)
+def normalized(images: torch.Tensor, *, channels: int = 3) -> torch.Tensor:
+    """(…, h, w, 4) uint8 → (…, 3, h, w) float32 in [-1, 1], on the device of the images. channels: 4 keeps the alpha."""
+    return images[..., :channels].movedim(-1, -3).contiguous().float().mul_(2 / 255).sub_(1)
 
 
 def mirrored(sample: OrbitSample) -> OrbitSample:

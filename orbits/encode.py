@@ -163,7 +163,7 @@ def encode_sample(members: dict[str, memoryview], networks: Networks, config: En
         raise InputError(f"sample {uid}: expected sides that 8 divides, got {side}")
     files: list[tuple[str, bytes]] = []
     for name in BACKGROUNDS:
-        images = np.stack([composite(frame, colors[name])[..., :3] for frame in frames])
+        images = np.stack([composite(frame, colors[name]) for frame in frames])
         latents, embeddings = encode_images(images, networks, batch=config.batch)
         files += [(f"latents.{name}.npy", _npy(latents)), (f"embeddings.{name}.npy", _npy(embeddings))]
     summary = {key: document[key] for key in ("uid", "licence", "author", "source", "title", "faces")}
@@ -177,20 +177,21 @@ def encode_sample(members: dict[str, memoryview], networks: Networks, config: En
 
 
 def encode_images(
-    images: UInt8[np.ndarray, "n h w 3"], networks: Networks, *, batch: int
+    images: UInt8[np.ndarray, "n h w 4"], networks: Networks, *, batch: int
 ) -> tuple[Float[np.ndarray, "n 4 y x"], Float[np.ndarray, "n d"]]:
     """(latents, embeddings) float16: the unscaled mode of the VAE's posterior of images in [-1, 1], and the image
-    embedding of the same images as CLIP wants them."""
+    embedding of the same images as CLIP wants them. The alpha is for an autoencoder of four channels."""
     import torch  # noqa: PLC0415
 
+    channels = int(networks.vae.config.get("in_channels", 3))
     latents, embeddings = [], []
     with torch.inference_mode():
         for begin in range(0, len(images), batch):
             part = torch.from_numpy(images[begin : begin + batch].transpose(0, 3, 1, 2).copy())
             pixels = part.to(networks.device, torch.float32) / 127.5 - 1
-            posterior = networks.vae.encode(pixels.to(networks.dtype), return_dict=False)[0]
+            posterior = networks.vae.encode(pixels[:, :channels].to(networks.dtype), return_dict=False)[0]
             latents.append(posterior.mode().float().cpu())
-            prepared = clip_pixels(pixels, networks.image_encoder.config.image_size).to(networks.dtype)
+            prepared = clip_pixels(pixels[:, :3], networks.image_encoder.config.image_size).to(networks.dtype)
             embeddings.append(networks.image_encoder(prepared).image_embeds.float().cpu())
     found = torch.cat(latents).numpy(), torch.cat(embeddings).numpy()
     for what, values in zip(("latents", "embeddings"), found, strict=True):

@@ -280,6 +280,18 @@ def test_cut_out_views(ball_views):
         assert (ours & true).sum() / (ours | true).sum() > 0.98
 
 
+def test_alpha_that_the_model_made(ball_views):
+    """Over white, the same picture again."""
+    alpha = ball_views.images[..., 3:].clip(0.02, 1)
+    made = np.concatenate([ball_views.images[..., :3] * alpha + 1 - alpha, alpha], -1)
+    out, uncut = matted(made)
+    assert uncut == []
+    assert (out[..., 3] == np.where(alpha < 0.04, 0, alpha)[..., 0]).all()
+    np.testing.assert_allclose(composite(out), made[..., :3], atol=0.02)
+    solid = alpha[..., 0] > 0.1
+    np.testing.assert_allclose(out[..., :3][solid], ball_views.images[..., :3][solid], atol=1e-5)
+
+
 def test_elevation_of_a_model_that_chooses_it_is_measured(cube_views, chair, still_folder, monkeypatch):
     """The model's views are replaced by those of a cube, whose elevation is known."""
     model = load_model(GenerateConfig(model=str(still_folder), device="cpu"))

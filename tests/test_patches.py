@@ -10,16 +10,17 @@ from mv3d.models.components import build_vae, latent_factor
 from mv3d.models.patches import PatchAutoencoder
 
 
-def pictures(n=6, height=16, width=24, seed=0):
+def pictures(n=6, height=16, width=24, seed=0, channels=3):
     """Smooth noise in [-1, 1]."""
     g = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(n, 3, height // 4, width // 4, generator=g) * 2 - 1
+    coarse = torch.rand(n, channels, height // 4, width // 4, generator=g) * 2 - 1
     return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
 
 
 def fitted(channels, patch=4, images=None):
-    vae = PatchAutoencoder(patch_size=patch, latent_channels=channels)
-    vae.fit(pictures() if images is None else images)
+    images = pictures() if images is None else images
+    vae = PatchAutoencoder(patch_size=patch, latent_channels=channels, in_channels=images.shape[1])
+    vae.fit(images)
     return vae
 
 
@@ -31,6 +32,12 @@ def test_all_components_restore_every_picture():
     torch.testing.assert_close(vae.decode(latents)[0], images, atol=1e-4, rtol=0)
     new = pictures(seed=1)
     torch.testing.assert_close(vae.decode(vae.encode(new)[0].mode())[0], new, atol=2e-3, rtol=0)
+
+
+def test_alpha_is_a_fourth_channel():
+    images = pictures(n=8, channels=4)
+    vae = fitted(64, images=images)
+    torch.testing.assert_close(vae.decode(vae.encode(images)[0].mode())[0], images, atol=1e-4, rtol=0)
 
 
 def test_few_components_restore_as_the_slow_twin_does():
@@ -78,7 +85,9 @@ def test_its_configuration_builds_it_again():
     assert latent_factor({"_class_name": "AutoencoderKL", "block_out_channels": [8, 8, 8]}) == 4
 
 
-@pytest.mark.parametrize("settings", [{"latent_channels": 49}, {"latent_channels": 0}, {"width": 3}])
+@pytest.mark.parametrize(
+    "settings", [{"latent_channels": 49}, {"latent_channels": 0}, {"width": 3}, {"in_channels": 2}]
+)
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(InputError, match=r"vae/config\.json"):
         build_vae({"_class_name": "PatchAutoencoder", "patch_size": 4} | settings)

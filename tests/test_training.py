@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -26,10 +27,14 @@ from training_data import (
 
 from mv3d.cli.main import main
 from mv3d.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.generate_config import GenerateConfig
+from mv3d.generation import generate_orbit, load_model
 from mv3d.models import SV3D_P, SVD
 from mv3d.models.folder import read_info
 from mv3d.models.loading import load_model_folder, load_unet
 from mv3d.models.lora import merge_loras, read_lora
+from mv3d.orbits.dataset import normalized
+from mv3d.preparation import Prepared
 from mv3d.training.batches import BatchMaker
 from mv3d.training.checkpoint import read_latest
 from mv3d.training.data import open_samples
@@ -223,6 +228,37 @@ def test_tiny_starts_from_nothing(orbits, tmp_path):
     assert model.info.kind == "tiny" and model.info.resolution == 32
     assert (tmp_path / "run" / "validation" / "00000002.png").exists()
     assert 0.1 < model.vae.config["scaling_factor"] < 10
+    assert model.vae.config["in_channels"] == 4
+
+
+def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
+    """It is told the photo's alpha and makes that of its views; its latents can be cached; clips have none."""
+    parts = train(quick("autoencoder"), orbits, "", tmp_path / "parts").files["model"]
+    pixels = train(quick("tiny", steps=2, mirror=False), orbits, str(parts), tmp_path / "pixels")
+    model = load_model(GenerateConfig(model=str(pixels.files["model"]), device="cpu", steps=1))
+    rgba = np.zeros((32, 32, 4), np.float32)
+    rgba[8:24, 8:24] = (0.9, 0.5, 0.1, 1)
+    told = []
+    encode = model.generator.vae.encode
+    model.generator.vae.encode = lambda x, **options: told.append(x) or encode(x, **options)
+    made = generate_orbit(Prepared(rgba, "alpha"), GenerateConfig(device="cpu", steps=1), model)
+    assert not made.warnings
+    torch.testing.assert_close(told[0][0, 3] / 2 + 0.5, torch.from_numpy(rgba[..., 3]), atol=1e-3, rtol=0)
+    assert len(np.unique(made.views.images[0, ..., 3])) > 50  # no matte is as soft
+    latents = save_latents(orbits, parts, tmp_path / "latents")
+    with_vae, cached = (
+        open_samples(folder, quick("tiny", mirror=False), (32, 32)) for folder in (orbits, latents)
+    )
+    one, other = with_vae.sample(0), cached.sample(0)
+    assert one["uid"] == other["uid"]
+    images = normalized(one["images"], channels=4)
+    expected = model.generator.vae.encode(images)[0].mode()
+    torch.testing.assert_close(other["latents"].float(), expected, atol=2e-2, rtol=2e-3)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    save_clip(clips / "a.mp4")
+    with pytest.raises(InputError, match="clips have no alpha"):
+        train(quick("lora", steps=2, rank=2), clips, str(pixels.files["model"]), tmp_path / "run")
 
 
 def test_camera_motion_from_clips(base, tmp_path):

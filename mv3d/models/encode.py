@@ -19,12 +19,20 @@ _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+def image_channels(vae: Autoencoder) -> int:
+    """3, or 4 for an autoencoder of pictures with alpha."""
+    return int(vae.config.get("in_channels", 3))
+
+
 @torch.no_grad()
 def embed_image(
-    encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch 3 height width"]
+    encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch 1 context"]:
-    """CLIP's embedding of images in [0, 1], float32: resized to the encoder's side, bicubic with blur, as SVD does."""
-    embeds = encoder(pixel_values=clip_input(encoder, image).to(encoder.dtype)).image_embeds
+    """CLIP's embedding of images in [0, 1], float32: resized to the encoder's side, bicubic with blur, as SVD does.
+
+    A fourth channel is left out.
+    """
+    embeds = encoder(pixel_values=clip_input(encoder, image[:, :3]).to(encoder.dtype)).image_embeds
     return embeds.to(torch.float32)[:, None]
 
 
@@ -43,7 +51,7 @@ def clip_input(
 @torch.no_grad()
 def encode_condition(
     vae: Autoencoder,
-    image: Float[Tensor, "batch 3 height width"],
+    image: Float[Tensor, "batch channels height width"],
     *,
     cond_aug: float = 0.0,
     generator: torch.Generator | None = None,
@@ -62,7 +70,7 @@ def encode_condition(
 
 @torch.no_grad()
 def encode_frames(
-    vae: Autoencoder, frames: Float[Tensor, "frames 3 height width"], *, chunk: int = 8
+    vae: Autoencoder, frames: Float[Tensor, "frames channels height width"], *, chunk: int = 8
 ) -> Float[Tensor, "frames 4 h w"]:
     """Scaled target latents of frames in [0, 1], float32: what the network learns to denoise."""
     parts = [encode_condition(vae, part) for part in frames.split(_positive(chunk))]
@@ -72,7 +80,7 @@ def encode_frames(
 @torch.no_grad()
 def decode_frames(
     vae: Autoencoder, latents: Float[Tensor, "frames 4 h w"], *, chunk: int = 8
-) -> Float[Tensor, "frames 3 height width"]:
+) -> Float[Tensor, "frames channels height width"]:
     """Frames in [0, 1], float32, of scaled latents, `chunk` of them at a time: fewer need less memory.
 
     A temporal decoder smooths over the frames of one chunk, so that its result depends a little on `chunk`.

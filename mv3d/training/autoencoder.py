@@ -74,6 +74,7 @@ def prepare_parts(
             "patch_size": config.patch,
             "latent_channels": config.latent_channels,
             "scaling_factor": 1.0,
+            "in_channels": 3 if samples.kind == "clips" else 4,
         }
     )
     assert isinstance(vae, PatchAutoencoder)
@@ -102,14 +103,14 @@ def prepare_parts(
 
 
 @torch.no_grad()
-def restored_psnr(vae: PatchAutoencoder, images: Float[Tensor, "n 3 h w"]) -> float:
-    """dB over all pixels of pictures in [-1, 1], encoded and decoded."""
+def restored_psnr(vae: PatchAutoencoder, images: Float[Tensor, "n channels h w"]) -> float:
+    """dB over the colours of pictures in [-1, 1], encoded and decoded."""
     restored = vae.decode(vae.encode(images)[0].mode())[0].clamp(-1, 1)
-    return psnr(restored / 2 + 0.5, images / 2 + 0.5)
+    return psnr(restored[:, :3] / 2 + 0.5, images[:, :3] / 2 + 0.5)
 
 
-def pictures(samples: Samples, steps: range, seed: int) -> Float[Tensor, "n 3 h w"]:
-    """Frames in [-1, 1] of some samples."""
+def pictures(samples: Samples, steps: range, seed: int) -> Float[Tensor, "n channels h w"]:
+    """Frames in [-1, 1] of some samples, with alpha where they have it."""
     return torch.cat([_labelled(samples, step, sample_generator(seed, step, _STREAM))[0] for step in steps])
 
 
@@ -133,7 +134,7 @@ def fit_image_encoder(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         images, elevations_deg = _labelled(samples, step, sample_generator(seed, step, _STREAM))
-        images, elevations_deg = images.to(device) / 2 + 0.5, elevations_deg.to(device)
+        images, elevations_deg = images[:, :3].to(device) / 2 + 0.5, elevations_deg.to(device)
         told = head(encoder(pixel_values=clip_input(encoder, images)).image_embeds)
         thumbnail = adaptive_avg_pool2d(images, _THUMBNAIL).flatten(1)
         loss = (told[:, :-1] - thumbnail).square().mean()
@@ -147,19 +148,19 @@ def fit_image_encoder(
             progress(step + 1, steps, {"encoder_loss": float(loss.detach())})
     encoder.eval()
     with torch.no_grad():
-        seen = pictures(samples, range(8), seed).to(device) / 2 + 0.5
+        seen = pictures(samples, range(8), seed)[:, :3].to(device) / 2 + 0.5
         deviation = encoder(pixel_values=clip_input(encoder, seen)).image_embeds.std()
         encoder.visual_projection.weight /= deviation.clamp(min=1e-6)
 
 
 def _labelled(
     samples: Samples, step: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, " n"]]:
+) -> tuple[Float[Tensor, "n channels h w"], Float[Tensor, " n"]]:
     """(frames in [-1, 1], their elevations in degrees): a few of each of a few samples."""
     images, elevations_deg = [], []
     for number in range(step * _ORBITS_PER_STEP, (step + 1) * _ORBITS_PER_STEP):
         sample = samples.sample(number)
         picked = torch.randperm(len(sample["images"]), generator=generator)[:_FRAMES_PER_ORBIT]
-        images.append(normalized(sample["images"][picked]))
+        images.append(normalized(sample["images"][picked], channels=4))
         elevations_deg.append(sample["elevations_deg"][picked])
     return torch.cat(images), torch.cat(elevations_deg)

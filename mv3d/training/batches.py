@@ -10,7 +10,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from mv3d.models.components import Autoencoder
 from mv3d.models.conditioning import OrbitConditioning
-from mv3d.models.encode import embed_image, encode_condition, encode_frames
+from mv3d.models.encode import embed_image, encode_condition, encode_frames, image_channels
 from mv3d.orbits.dataset import normalized
 from mv3d.training.config import TrainConfig
 from mv3d.training.loss import PIXEL_NOISE, Draws, draw, sample_generator
@@ -53,7 +53,8 @@ class BatchMaker:
         vae, encoder = self._vae, self._encoder
         if vae is None or encoder is None:
             raise ValueError("pixels need an autoencoder and an image encoder")
-        images = normalized(raw["images"].to(self._device, non_blocking=True)) / 2 + 0.5
+        channels = image_channels(vae)
+        images = normalized(raw["images"].to(self._device, non_blocking=True), channels=channels) / 2 + 0.5
         targets = torch.stack([encode_frames(vae, frames) for frames in images])
         draws = self._draw(raw, tuple(targets.shape[1:]))
         inputs = images[:, self._input]

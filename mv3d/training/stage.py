@@ -8,6 +8,8 @@ from pathlib import Path
 
 from accelerate import Accelerator, DistributedType
 
+from mv3d.errors import InputError
+from mv3d.models.encode import image_channels
 from mv3d.models.locate import ResolvedModel
 from mv3d.training.autoencoder import prepare_parts
 from mv3d.training.batches import BatchMaker
@@ -66,6 +68,10 @@ def prepare(
     check_data_size(parts, config, (height, width))
     vae = load_vae(folder).to(accelerator.device) if pixels or config.validate_every else None
     encoder = load_image_encoder(folder).to(accelerator.device) if pixels else None
+    if samples.kind == "clips" and vae is not None and image_channels(vae) == 4:
+        raise InputError(
+            "--data: video clips have no alpha, which the base was trained with; give orbits, or a base without it"
+        )
 
     def batch_maker(settings: TrainConfig) -> BatchMaker:
         return BatchMaker(

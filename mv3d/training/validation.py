@@ -55,8 +55,8 @@ def sample_views(
         noise * (1 + sigmas[0] ** 2).sqrt(),
         sigmas,
     )
-    generated = decode_frames(vae, latents[0])
-    truth = decode_frames(vae, target[0])
+    generated = decode_frames(vae, latents[0])[:, :3]
+    truth = decode_frames(vae, target[0])[:, :3]
     if "images" in raw:
         truth = normalized(raw["images"][0].to(truth.device)) / 2 + 0.5
     return truth, generated
