@@ -11,9 +11,10 @@ $(VENV)/done: pyproject.toml constraints-cpu.txt
 	$(VENV)/bin/pip install -q $(CONSTRAINTS) $(EDITABLE) ".[dev]"
 	touch $@
 
-# Reconstructs the bundled views (examples/make_demo_views.py) and prints the path of the GLB.
+# One photo -> 21 views -> a mesh; prints the path of the GLB.
 demo: $(VENV)/done
-	$(VENV)/bin/mv3d recon examples/demo_views --out out/demo
+	$(VENV)/bin/mv3d generate examples/chair.png --out out/chair
+	$(VENV)/bin/mv3d recon out/chair
 
 test: $(VENV)/done
 	$(VENV)/bin/pytest -q
