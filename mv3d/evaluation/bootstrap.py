@@ -53,8 +53,8 @@ def bootstrap_interval(
     count, means = len(array), np.empty(resamples)
     rows = max(1, _BLOCK // count)
     # Around the mean, so that equal values have an interval of exactly no width.
-    middle = float(array.mean())
-    centred = array - middle if np.ptp(array) else np.zeros(count)
+    middle = float(array.mean()) if np.ptp(array) else float(array[0])
+    centred = array - middle
     for begin in range(0, resamples, rows):
         part = means[begin : begin + rows]
         part[:] = centred[rng.integers(count, size=(len(part), count))].mean(1)

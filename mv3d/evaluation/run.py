@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mv3d import __version__
 from mv3d.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
@@ -45,6 +45,9 @@ from mv3d.runs import (
     to_json,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from mv3d.generation import LoadedModel
 
 PROTOCOL = "protocol.json"
 TABLES = ("table.md", "table.csv", "table.json")
@@ -133,7 +136,7 @@ class _Run:
         for left in out.glob(".mv3d-*"):
             shutil.rmtree(left)
         if overwrite:
-            for name in (PROTOCOL, *TABLES):
+            for name in TABLES:
                 (out / name).unlink(missing_ok=True)
             shutil.rmtree(out / OBJECTS, ignore_errors=True)
             self._forget_others()
@@ -170,7 +173,7 @@ class _Run:
 
     def generate(self, progress: Progress | None) -> None:
         """The model's views of every truth that has none yet. The model is loaded for the first of them."""
-        from mv3d.generation import LoadedModel, load_model  # noqa: PLC0415 - loads diffusers
+        from mv3d.generation import load_model  # noqa: PLC0415 - loads diffusers
 
         model: LoadedModel | None = None
         todo = [item for item in self._kept() if not self._has_views(item)]
@@ -224,7 +227,7 @@ class _Run:
         """table.json of a finished run."""
         return json.loads((self._out / "table.json").read_text(encoding="utf-8"))
 
-    def _generate_one(self, item: CatalogueItem, model: Any) -> None:
+    def _generate_one(self, item: CatalogueItem, model: LoadedModel) -> None:
         from mv3d.generation import generate_orbit  # noqa: PLC0415 - as above
         from mv3d.preparation import Prepared  # noqa: PLC0415
         from mv3d.recon.views import Views  # noqa: PLC0415

@@ -113,7 +113,7 @@ def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
         "",
         f"Published rows: {REMARK} ({_cell(', '.join(_sources(document)))}).",
         "",
-        "With the input view, which the model is given:",
+        "With the input view, which comes back as it was given (its PSNR counts as 100 dB):",
         "",
         *_table(["", "objects", *(_TITLES[key] for key in keys)], _rows(document, keys, "mean")),
         "",
