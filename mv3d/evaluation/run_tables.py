@@ -34,13 +34,13 @@ def table_document(
     """table.json. scores: uid → what `score_object` gave. rejects: uid, stage, reason, detail of those left out."""
     ordered = [scores[item.uid] for item in plan.items if item.uid in scores]
     count, settings = len(ordered), {"resamples": plan.config.resamples, "seed": plan.config.seed}
+    parts: tuple[Part, ...] = ("mean_without_input", "mean")
     rows: list[dict[str, Any]] = []
     for way, name in _names(plan).items():
-        parts: tuple[Part, ...] = ("mean_without_input", "mean")
         means = {part: summarize(ordered, way, part, **settings) for part in parts}
         rows.append({"name": name, "kind": way, "objects": count, **means, "by_view": by_view(ordered, way)})
     if plan.config.baseline:
-        means = {part: differences(ordered, part, **settings) for part in ("mean_without_input", "mean")}
+        means = {part: differences(ordered, part, **settings) for part in parts}
         rows.append({"name": "difference, object by object", "kind": "difference", "objects": count, **means})
     published = [
         {
