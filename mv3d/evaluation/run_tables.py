@@ -99,7 +99,7 @@ def csv_text(document: Mapping[str, Any]) -> str:
 
 def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     """The same for people."""
-    keys = _present(document)
+    keys = _shown(document)
     count, left_out = document["compared"], document["left_out"]
     lines = [f"# {_cell(document['model'])} on {_cell(document['set'])}, {document['orbit']} orbit", ""]
     lines += [line for text in document["warnings"] for line in (f"> **Warning:** {_cell(text)}", "")]
@@ -111,7 +111,7 @@ def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
             ["", "objects", *(_TITLES[key] for key in keys)], _rows(document, keys, "mean_without_input")
         ),
         "",
-        f"Published rows: {REMARK} ({_cell(', '.join(_sources(document)))}).",
+        f"Rows with a source are {REMARK} ({_cell(', '.join(_sources(document)))}).",
         "",
         "With the input view, which comes back as it was given (its PSNR counts as 100 dB):",
         "",
@@ -132,7 +132,7 @@ def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
 
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
     """The means, for a terminal."""
-    keys = _present(document)
+    keys = _shown(document)
     rows = [
         ["", "objects", *(_TITLES[key] for key in keys)],
         *_rows(document, keys, "mean_without_input"),
@@ -165,6 +165,13 @@ def _object_row(plan: Plan, index: int, scores: Mapping[str, Mapping[str, Any]])
 def _present(document: Mapping[str, Any]) -> list[str]:
     model = document["rows"][0]["mean_without_input"]
     return [key for key in METRICS if key in model] or ["psnr", "ssim", "mse", "mask_iou"]
+
+
+def _shown(document: Mapping[str, Any]) -> list[str]:
+    """Those, and what the published rows have besides."""
+    published = [row["metrics"] for row in document["rows"] if row["kind"] == "published"]
+    present = _present(document)
+    return [key for key in METRICS if key in present or any(key in metrics for metrics in published)]
 
 
 def _rows(document: Mapping[str, Any], keys: Sequence[str], part: str) -> list[list[str]]:
