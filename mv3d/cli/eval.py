@@ -1,4 +1,4 @@
-"""`mv3d eval`: views or a mesh against ground truth, and views against each other."""
+"""`mv3d eval`: a model, views or a mesh against ground truth, and views against each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mv3d.cli.eval_run import RunCommand, eval_run
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
 from mv3d.errors import UsageError
@@ -257,6 +258,7 @@ def _mesh_lines(document: dict[str, Any]) -> list[str]:
 
 
 COMMANDS: dict[str, Command] = {
+    "run": (RunCommand, eval_run, "a model on a set of objects: renders, views, measures and one table"),
     "views": (
         ViewsCommand,
         eval_views,

@@ -22,7 +22,10 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
 }
 # Commands with commands of their own: what they do is loaded when one of them is called.
 _GROUPS: dict[str, tuple[str, str]] = {
-    "eval": ("mv3d.cli.eval", "metrics: views or a mesh against ground truth, views against each other"),
+    "eval": (
+        "mv3d.cli.eval",
+        "metrics: a model, views or a mesh against ground truth, views against each other",
+    ),
     "models": ("mv3d.cli.models", "the generator's weights: list, convert, info"),
     "orbits": ("mv3d.cli.orbits", "objects -> rendered orbits in training shards: select, fetch, render, …"),
     "train": ("mv3d.cli.train", "orbit shards or video clips -> a model, or an adapter"),

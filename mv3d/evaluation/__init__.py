@@ -1,4 +1,4 @@
-"""Metrics with their protocol written down: views against ground truth, meshes against ground truth, views alone.
+"""Metrics with their protocol written down: models, views and meshes against ground truth, views alone.
 
 Importing this loads no torch; what needs it imports it when called.
 """
@@ -6,14 +6,20 @@ Importing this loads no torch; what needs it imports it when called.
 from __future__ import annotations
 
 from mv3d.evaluation.alignment import Alignment, align
+from mv3d.evaluation.bootstrap import Interval, bootstrap_interval
 from mv3d.evaluation.consistency import evaluate_consistency
 from mv3d.evaluation.curve import azimuth_chart, save_azimuth_chart
 from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
 from mv3d.evaluation.gallery import Gallery, gallery_of_views, read_gallery
+from mv3d.evaluation.guarding import Findings, trained_on
 from mv3d.evaluation.mesh_metrics import compare_renders, evaluate_mesh
 from mv3d.evaluation.perceptual import Perceptual, load_clip_s, load_lpips, perceptual_metrics
 from mv3d.evaluation.pictures import CONVENTION, compare, mask_iou, mse, psnr, ssim, ssim_padded
 from mv3d.evaluation.protocols import PROTOCOLS, MeshProtocol, protocol
+from mv3d.evaluation.published import SV3D_ROWS, PublishedRow, published_rows
+from mv3d.evaluation.run import EvalRunResult, evaluate_model
+from mv3d.evaluation.run_config import EvalRunConfig
+from mv3d.evaluation.run_tables import summary_lines
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.surfaces import Samples, normalized, sample_surface
 from mv3d.evaluation.view_metrics import compare_galleries, evaluate_views
@@ -21,18 +27,26 @@ from mv3d.evaluation.view_metrics import compare_galleries, evaluate_views
 __all__ = [
     "CONVENTION",
     "PROTOCOLS",
+    "SV3D_ROWS",
     "Alignment",
+    "EvalRunConfig",
+    "EvalRunResult",
+    "Findings",
     "Gallery",
+    "Interval",
     "MeshProtocol",
     "Perceptual",
+    "PublishedRow",
     "Samples",
     "align",
     "azimuth_chart",
+    "bootstrap_interval",
     "compare",
     "compare_galleries",
     "compare_renders",
     "evaluate_consistency",
     "evaluate_mesh",
+    "evaluate_model",
     "evaluate_views",
     "gallery_of_views",
     "load_clip_s",
@@ -43,13 +57,16 @@ __all__ = [
     "perceptual_metrics",
     "protocol",
     "psnr",
+    "published_rows",
     "read_gallery",
     "sample_surface",
     "save_azimuth_chart",
     "silhouette_recall",
     "ssim",
     "ssim_padded",
+    "summary_lines",
     "surface_distances",
     "thinned",
+    "trained_on",
     "volume_iou",
 ]

@@ -1,0 +1,348 @@
+"""`mv3d eval run`: one model on one set of objects, from the meshes to the table, in a way that can be killed anywhere.
+
+Three stages an object, each with a record of what decided its bytes: the truth is rendered, the model is given its
+last view, the two are compared. Whatever is there already and was made of the same things is kept, so the same call
+goes on where the last one ended and gives the same table; an object that cannot be rendered, generated or compared
+costs one line, and is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mv3d import __version__
+from mv3d.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.evaluation.run_config import EvalRunConfig
+from mv3d.evaluation.run_folders import (
+    facts_of,
+    is_current,
+    read_pictures,
+    read_sample,
+    views_digest,
+    write_object,
+)
+from mv3d.evaluation.run_plan import Plan, default_out, plan_run, protocol
+from mv3d.evaluation.run_scores import score_object
+from mv3d.evaluation.run_tables import csv_text, markdown, table_document
+from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.isolate import Limits, LocalPool, Work
+from mv3d.orbits.jobs import render_object
+from mv3d.orbits.locking import folder_lock
+from mv3d.orbits.sample import Reject
+from mv3d.runs import (
+    SCHEMA,
+    is_done,
+    is_out_of_memory,
+    library_versions,
+    read_record,
+    sha256,
+    to_json,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from mv3d.generation import LoadedModel
+
+PROTOCOL = "protocol.json"
+TABLES = ("table.md", "table.csv", "table.json")
+TRUTH, GENERATED, OBJECTS = "truth", "generated", "objects"
+Progress = Callable[[str, float], None]
+"""(stage, share of it that is done)"""
+
+
+@dataclass(frozen=True)
+class EvalRunResult:
+    """table: the content of table.json. already_done: nothing was computed."""
+
+    out_dir: Path
+    table: dict[str, Any] = field(repr=False)
+    already_done: bool = False
+
+
+def evaluate_model(
+    source: str | Path,
+    out_dir: str | Path | None = None,
+    config: EvalRunConfig | None = None,
+    *,
+    workers: int = 1,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    work: Work = render_object,
+) -> EvalRunResult:
+    """Evaluate a model on a folder or a list of objects (`mv3d.orbits.catalogue`); the table is in `out_dir`.
+
+    out_dir: by default SET-MODEL-ORBIT. It holds table.md, table.json, table.csv (a line for each object),
+    protocol.json, and below truth/ and generated/ a views folder for each object. workers: objects rendered at a time,
+    each in a process of its own within `limits`. overwrite: replace a table of other settings, and try again what was
+    left out; renderings and views that the new settings leave as they are stay.
+
+    Raises InputError for a list or a model that cannot be used, UsageError for what the model cannot make, OutputError
+    where the folder holds something else or another run is at work there, MissingPartError for a measure that is
+    asked for and cannot be had. What a single object is guilty of is a line of the table's `rejects`.
+    """
+    config = config or EvalRunConfig()
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    plan = plan_run(source, config)
+    out = Path(out_dir) if out_dir is not None else default_out(source, config)
+    with folder_lock(out):
+        run = _Run(plan, out)
+        run.claim(overwrite=overwrite)
+        if run.finished:
+            return EvalRunResult(out, run.table(), already_done=True)
+        run.begin()
+        run.render(workers, limits or Limits(), work, progress)
+        run.generate(progress)
+        run.compare(progress)
+        return EvalRunResult(out, run.finish())
+
+
+class _Run:
+    """The folder of one evaluation. One process at a time uses it."""
+
+    def __init__(self, plan: Plan, out: Path) -> None:
+        self._plan, self._out = plan, out
+
+    @property
+    def finished(self) -> bool:
+        """The tables are there, of this request, and warn of what the model says of itself now."""
+        plan, path = self._plan, self._out / PROTOCOL
+        if not is_done(path, settings=plan.settings, input_sha256=plan.objects_sha256):
+            return False
+        return self.table()["warnings"] == list(plan.findings.warnings)
+
+    def claim(self, *, overwrite: bool) -> None:
+        """Refuse what is not of this request, and tidy up after a killed run."""
+        out, plan = self._out, self._plan
+        record = read_record(out / PROTOCOL)
+        there = [name for name in (PROTOCOL, *TABLES, TRUTH, GENERATED, OBJECTS) if (out / name).exists()]
+        same = record is not None and record.get("identity_sha256") == plan.identity_sha256
+        if record is None and there:
+            raise OutputError(
+                f"{out}: holds {', '.join(there)} of something else; choose another --out, or remove them"
+            )
+        if record is not None and not same and not overwrite:
+            raise OutputError(
+                f"{out}: holds another evaluation ({_difference(record, plan)}); choose another --out, or use "
+                "--overwrite to replace it (renderings and views that are still right are kept)"
+            )
+        for left in out.glob(".mv3d-*"):
+            shutil.rmtree(left)
+        if overwrite:
+            for name in TABLES:
+                (out / name).unlink(missing_ok=True)
+            shutil.rmtree(out / OBJECTS, ignore_errors=True)
+            self._forget_others()
+
+    def begin(self) -> None:
+        """Say whose the folder is, and that it is not finished."""
+        write_text(self._out / PROTOCOL, to_json(self._record(finished=False)))
+        (self._out / OBJECTS).mkdir(exist_ok=True)
+
+    def render(self, workers: int, limits: Limits, work: Work, progress: Progress | None) -> None:
+        """The truth of every object that has none yet."""
+        todo = [item for item in self._kept() if not self._has_truth(item)]
+        with LocalPool(work, self._plan.orbit, workers=workers, limits=limits) as pool:
+            begun = done = 0
+            while done < len(todo):
+                while begun < len(todo) and pool.capacity() > 0:
+                    pool.submit(begun, todo[begun])
+                    begun += 1
+                for position, outcome in pool.results():
+                    item, done = todo[position], done + 1
+                    if isinstance(outcome, Reject):
+                        self._reject(item, "render", outcome.reason, outcome.detail)
+                        continue
+                    views, facts = read_sample(outcome)
+                    write_object(
+                        views,
+                        self._truth(item),
+                        self._out,
+                        settings=self._plan.truth,
+                        input_sha256=self._plan.digests[item.uid],
+                        **facts,
+                    )
+                    _tell(progress, "render", done, len(todo))
+
+    def generate(self, progress: Progress | None) -> None:
+        """The model's views of every truth that has none yet. The model is loaded for the first of them."""
+        from mv3d.generation import load_model  # noqa: PLC0415 - loads diffusers
+
+        model: LoadedModel | None = None
+        todo = [item for item in self._kept() if not self._has_views(item)]
+        for number, item in enumerate(todo):
+            _tell(progress, "generate", number, len(todo))
+            model = model or load_model(self._plan.generate)
+            try:
+                self._generate_one(item, model)
+            except (MissingPartError, OutputError):
+                raise
+            except Mv3dError as error:
+                if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+                    raise  # no fault of this object: the next one would end the same way
+                self._reject(item, "generate", type(error).__name__, str(error))
+        _tell(progress, "generate", len(todo), len(todo))
+
+    def compare(self, progress: Progress | None) -> None:
+        """The measures of every object that has none yet."""
+        plan = self._plan
+        todo = [item for item in self._kept() if self._scores(item) is None]
+        for number, item in enumerate(todo):
+            _tell(progress, "compare", number, len(todo))
+            try:
+                scores = score_object(
+                    read_pictures(self._generated(item)),
+                    read_pictures(self._truth(item)),
+                    size=plan.scoring["size"],
+                    found=plan.found,
+                    baseline=plan.config.baseline,
+                )
+            except InputError as error:
+                self._reject(item, "compare", type(error).__name__, str(error))
+                continue
+            self._note(item, {"of": self._scored_of(item), "scores": scores})
+        _tell(progress, "compare", len(todo), len(todo))
+
+    def finish(self) -> dict[str, Any]:
+        """The tables, then the record that says that they are whole."""
+        out, plan = self._out, self._plan
+        found = {item.uid: scores for item in plan.items if (scores := self._scores(item)) is not None}
+        rejects = [reject for item in plan.items if (reject := self._rejected(item)) is not None]
+        assert len(found) + len(rejects) == len(plan.items), "every object is in the table"
+        table = table_document(plan, found, rejects)
+        write_text(out / "table.json", to_json(table))
+        write_text(out / "table.csv", csv_text(table))
+        write_text(out / "table.md", markdown(table, protocol(plan)))
+        write_text(out / PROTOCOL, to_json(self._record(finished=True)))
+        return table
+
+    def table(self) -> dict[str, Any]:
+        """table.json of a finished run."""
+        return json.loads((self._out / "table.json").read_text(encoding="utf-8"))
+
+    def _generate_one(self, item: CatalogueItem, model: LoadedModel) -> None:
+        from mv3d.generation import generate_orbit  # noqa: PLC0415 - as above
+        from mv3d.preparation import Prepared  # noqa: PLC0415
+        from mv3d.recon.views import Views  # noqa: PLC0415
+
+        truth = read_pictures(self._truth(item))
+        assert truth.input_view is not None and truth.cameras is not None
+        config = self._plan.generate
+        if self._plan.config.orbit == "dynamic":  # the truth's own path, whatever it is
+            path = str(self._truth(item) / "transforms.json")
+            config = replace(config, trajectory=path, elevation=None)
+        made = generate_orbit(Prepared(truth.images[truth.input_view], "alpha"), config, model)
+        write_object(
+            Views(made.views.images, truth.cameras, truth.orbit, truth.input_view),
+            self._generated(item),
+            self._out,
+            settings=self._plan.generation,
+            input_sha256=views_digest(self._truth(item)),
+            warnings=list(made.warnings),
+            seconds=made.seconds,
+        )
+
+    def _kept(self) -> list[CatalogueItem]:
+        return [item for item in self._plan.items if self._rejected(item) is None]
+
+    def _has_truth(self, item: CatalogueItem) -> bool:
+        plan = self._plan
+        return is_current(
+            self._truth(item), settings=plan.truth, input_sha256=plan.digests[item.uid] or "absent"
+        )
+
+    def _has_views(self, item: CatalogueItem) -> bool:
+        digest = views_digest(self._truth(item))
+        return is_current(self._generated(item), settings=self._plan.generation, input_sha256=digest)
+
+    def _scores(self, item: CatalogueItem) -> dict[str, Any] | None:
+        """What was found for the views that are there now."""
+        document = read_record(self._object(item)) or {}
+        return document.get("scores") if document.get("of") == self._scored_of(item) else None
+
+    def _scored_of(self, item: CatalogueItem) -> dict[str, Any]:
+        return {
+            "truth": views_digest(self._truth(item)),
+            "generated": views_digest(self._generated(item)),
+            "scoring": json.loads(json.dumps(self._plan.scoring)),
+            "baseline": self._plan.config.baseline,
+        }
+
+    def _rejected(self, item: CatalogueItem) -> dict[str, str] | None:
+        document = read_record(self._object(item)) or {}
+        return document.get("reject") if document.get("of") == self._plan.identity_sha256 else None
+
+    def _reject(self, item: CatalogueItem, stage: str, reason: str, detail: str) -> None:
+        line = " ".join(detail.split()).replace(f"{self._out}{os.sep}", "")
+        reject = {"uid": item.uid, "stage": stage, "reason": reason, "detail": line}
+        self._note(item, {"of": self._plan.identity_sha256, "reject": reject})
+
+    def _note(self, item: CatalogueItem, document: Mapping[str, Any]) -> None:
+        write_text(self._object(item), to_json({"schema": SCHEMA, "uid": item.uid, **document}))
+
+    def _record(self, *, finished: bool) -> dict[str, Any]:
+        out, plan = self._out, self._plan
+        objects = []
+        for item in plan.items:
+            about = {key: value for key, value in asdict(item).items() if key in _ABOUT}
+            facts = facts_of(self._truth(item)) if finished and self._rejected(item) is None else {}
+            shown = {key: facts[key] for key in ("cameras", "environment", "normalization") if key in facts}
+            objects.append(about | {"sha256": plan.digests[item.uid]} | shown)
+        return {
+            "schema": SCHEMA,
+            "command": "eval run",
+            "finished": finished,
+            "versions": {"mv3d": __version__} | library_versions(),
+            "protocol": protocol(plan),
+            "objects": objects,
+            "settings": plan.settings,
+            "input_sha256": plan.objects_sha256,
+            "identity_sha256": plan.identity_sha256,
+            "outputs": {name: sha256(out / name) for name in TABLES} if finished else {},
+        }
+
+    def _forget_others(self) -> None:
+        """Folders of objects that the list no longer holds."""
+        names = {item.uid for item in self._plan.items}
+        for stage in (TRUTH, GENERATED):
+            for folder in (self._out / stage).glob("*"):
+                if folder.name not in names and facts_of(folder):
+                    shutil.rmtree(folder)
+
+    def _truth(self, item: CatalogueItem) -> Path:
+        return self._out / TRUTH / item.uid
+
+    def _generated(self, item: CatalogueItem) -> Path:
+        return self._out / GENERATED / item.uid
+
+    def _object(self, item: CatalogueItem) -> Path:
+        return self._out / OBJECTS / f"{item.uid}.json"
+
+
+_ABOUT = ("uid", "title", "category", "licence", "author", "source")
+
+
+def _tell(progress: Progress | None, stage: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(stage, done / total if total else 1.0)
+
+
+def _difference(record: Mapping[str, Any], plan: Plan) -> str:
+    """The first setting that is another one."""
+    mine, there = json.loads(json.dumps(plan.settings)), record.get("settings", {})
+    for key, value in mine.items():
+        other = there.get(key)
+        if other == value:
+            continue
+        if isinstance(value, dict) and isinstance(other, dict):
+            inner = next(name for name in {**other, **value} if other.get(name) != value.get(name))
+            return f"{key}: {inner}: there {other.get(inner)}, asked for {value.get(inner)}"
+        return f"{key}: there {other}, asked for {value}"
+    return "another list of objects"

@@ -1,0 +1,106 @@
+"""The folders of an evaluation: per object the truth and the generated views, each whole or not there at all.
+
+OUT/truth/UID, OUT/generated/UID: views folders, with a record of what decided their bytes (object.json). Both hold the
+truth's cameras: they are what the model was asked for, up to a scale that it cannot know.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mv3d.evaluation.gallery import Gallery
+from mv3d.orbits.config import sha256_of_json
+from mv3d.orbits.jobs import decode_frame
+from mv3d.orbits.sample import Sample
+from mv3d.orbits.shards import END_OF_TAR
+from mv3d.orbits.trajectories import load_orbit
+from mv3d.recon.images import read_rgba, stack_frames
+from mv3d.recon.views import Views
+from mv3d.recon.views_folder import write_views
+from mv3d.render.cameras import Orbit
+from mv3d.runs import SCHEMA, is_done, read_record, sha256, staging, to_json, write_text
+
+RECORD = "object.json"
+_CAMERAS = ("elevations_deg", "azimuths_deg", "radius", "fov_deg", "input_view")
+
+
+def read_sample(sample: Sample) -> tuple[Views, dict[str, Any]]:
+    """The views of a rendered orbit, and what it says of the object, its light and its cameras."""
+    members: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(sample.fragment + END_OF_TAR)) as tar:
+        for member in tar:
+            stream = tar.extractfile(member)
+            assert stream is not None, "a fragment holds plain files only"
+            members[member.name.partition(".")[2]] = stream.read()
+    document = json.loads(members["json"])
+    cameras = document["cameras"]
+    orbit = Orbit(
+        tuple(cameras["elevations_deg"]),
+        tuple(cameras["azimuths_deg"]),
+        cameras["radius"],
+        cameras["fov_deg"],
+        cameras["input_view"],
+    )
+    frames = [decode_frame(members[f"{n:03d}.webp"]) for n in range(len(orbit.azimuths_deg))]
+    images = np.stack(frames).astype(np.float32) / 255
+    facts = {key: document[key] for key in ("faces", "normalization", "environment", "renderer")}
+    facts["cameras"] = {key: cameras[key] for key in _CAMERAS}
+    return Views(images, orbit.cameras(cameras["w"], cameras["h"]), orbit, orbit.input_view), facts
+
+
+def write_object(
+    views: Views,
+    target: Path,
+    out_dir: Path,
+    *,
+    settings: Mapping[str, Any],
+    input_sha256: str,
+    **facts: Any,
+) -> None:
+    """A views folder with its record, written aside in `out_dir` and renamed. Raises OutputError."""
+    with staging(out_dir) as aside:
+        folder = aside / "object"
+        folder.mkdir()
+        write_views(views, folder)
+        outputs = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        record = {"schema": SCHEMA, "settings": settings, "input_sha256": input_sha256, **facts}
+        write_text(folder / RECORD, to_json(record | {"outputs": outputs}))
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(folder, target)
+
+
+def is_current(folder: Path, *, settings: Mapping[str, Any], input_sha256: str) -> bool:
+    """Whether a folder holds all of what these settings and this input give."""
+    return is_done(folder / RECORD, settings=dict(settings), input_sha256=input_sha256)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What the record says; empty where there is none."""
+    return read_record(folder / RECORD) or {}
+
+
+def views_digest(folder: Path) -> str:
+    """Of a folder's pictures and cameras, by its record; "" where there is none."""
+    outputs = facts_of(folder).get("outputs", {})
+    return sha256_of_json([outputs["images"], outputs["transforms.json"]]) if outputs else ""
+
+
+def read_pictures(folder: Path) -> Gallery:
+    """What `write_object` wrote. Unlike `read_gallery` it takes an empty view, too: of generated views that is a bad
+    result, not one to leave out. Raises InputError for what is damaged."""
+    orbit = load_orbit(folder / "transforms.json")
+    names = tuple(f"{index:03d}" for index in range(len(orbit.azimuths_deg)))
+    images = stack_frames([read_rgba(folder / "images" / f"{name}.png") for name in names], str(folder))
+    cameras = orbit.cameras(images.shape[2], images.shape[1])
+    return Gallery(names, images, images[..., 3], "alpha", cameras, orbit, orbit.input_view)

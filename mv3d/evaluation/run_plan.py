@@ -1,0 +1,254 @@
+"""What `mv3d eval run` is about to do, checked before anything is written: objects, orbit, model, measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mv3d import __version__
+from mv3d.errors import InputError, UsageError
+from mv3d.evaluation.guarding import Findings, trained_on
+from mv3d.evaluation.perceptual import Perceptual, perceptual_metrics
+from mv3d.evaluation.run_config import EvalRunConfig
+from mv3d.orbits.catalogue import CatalogueItem, read_list, safe_uid
+from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
+from mv3d.orbits.gate import GateConfig
+from mv3d.runs import sha256
+
+if TYPE_CHECKING:
+    from mv3d.generate_config import GenerateConfig
+    from mv3d.models.folder import ModelInfo
+    from mv3d.models.network import VectorConditioning
+
+LPIPS_LEAST = 63
+"""Pixels; below it AlexNet's last layer has nothing left to see."""
+# Whoever keeps an object for evaluation has chosen it: only what cannot be compared is left out, which is an object
+# that some view does not show, or shows cut off.
+GATE = GateConfig(
+    max_faces=2_000_000,
+    textures="any",
+    min_second_side=0.0,
+    min_third_side=0.0,
+    allow_scenes=True,
+    min_coverage=0.0,
+    min_contrast=0.0,
+    max_clipped=1.0,
+    min_brightness=0.0,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """digests: uid → sha256 of the object's file, "" where it is not there. truth, generation, scoring: what decides
+    the bytes of each stage, as JSON values. device: concrete."""
+
+    name: str
+    config: EvalRunConfig
+    items: tuple[CatalogueItem, ...]
+    digests: dict[str, str]
+    orbit: OrbitConfig
+    generate: GenerateConfig
+    info: ModelInfo
+    found: Perceptual
+    findings: Findings
+    device: str
+    truth: dict[str, Any]
+    generation: dict[str, Any]
+    scoring: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the table."""
+        return {
+            "mv3d": __version__,
+            "set": self.name,
+            "truth": self.truth,
+            "generation": self.generation,
+            "scoring": self.scoring,
+            "baseline": self.config.baseline,
+            "resamples": self.config.resamples,
+        }
+
+    @property
+    def objects_sha256(self) -> str:
+        """Of the list: names, rights and contents, not the places of files."""
+        rows = [
+            [i.uid, i.title, i.category, i.licence, i.author, i.source, i.sha256, self.digests[i.uid]]
+            for i in self.items
+        ]
+        return sha256_of_json(rows)
+
+    @property
+    def identity_sha256(self) -> str:
+        return sha256_of_json([self.settings, self.objects_sha256])
+
+
+def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
+    """Read the list, find the model, check that the one can be asked for the other. Loads no weights of the model.
+
+    Raises InputError for a list or a model that cannot be used, UsageError for an orbit that the model cannot make,
+    MissingPartError for a measure that is asked for and cannot be had.
+    """
+    from mv3d.devices import pick_device  # noqa: PLC0415 - what follows loads torch
+    from mv3d.models.folder import read_info  # noqa: PLC0415
+    from mv3d.models.locate import resolve  # noqa: PLC0415
+
+    source = Path(source)
+    items = tuple(read_list(source))
+    resolved = resolve(config.model, revision=config.revision)
+    from mv3d.generate_run import read_vector, settings  # noqa: PLC0415
+    from mv3d.generation import network_dtype  # noqa: PLC0415
+
+    device = pick_device(config.device)
+    info = read_info(resolved.folder)
+    views = check_orbit(config, info, read_vector(resolved.folder))
+    orbit = OrbitConfig(
+        views=views,
+        size=info.resolution,
+        elevation_deg=(config.elevation, config.elevation),
+        trajectory=config.orbit,
+        fov_deg=info.fov_deg,
+        environments=(config.environment,),
+        samples=config.samples,
+        seed=config.seed,
+        gate=GATE,
+    ).resolved()
+    if len(orbit.environments) != 1:
+        raise UsageError(
+            f"--environment: expected one light, got the {len(orbit.environments)} of {config.environment}; name one of them"
+        )
+    generate = replace(config.generation(), views=views)
+    filled = settings(generate, resolved, info)
+    side = config.size or info.resolution
+    found = _measures(config, side, str(device))
+    name = source.resolve().name if source.is_dir() else source.stem
+    digests = {i.uid: sha256(i.path) if i.path is not None and i.path.is_file() else "" for i in items}
+    return Plan(
+        name,
+        config,
+        items,
+        digests,
+        orbit,
+        generate,
+        info,
+        found,
+        trained_on(resolved.folder, items, digests, set_name=name, adapters=_adapter_texts(config.lora)),
+        str(device),
+        truth=identity(orbit),
+        generation={key: filled[key] for key in ("model", "lora", "steps", "sampler", "guidance", "seed")}
+        | {
+            "orbit": config.orbit,
+            "device": device.type,
+            "dtype": str(network_dtype(config.dtype, device)).removeprefix("torch."),
+        },
+        scoring={"size": side, "weights": found.about},
+    )
+
+
+def check_orbit(config: EvalRunConfig, info: ModelInfo, vector: VectorConditioning) -> int:
+    """How many views. Raises UsageError, in the words of this command, for what the model cannot make."""
+    from mv3d.camera_path import is_video_model, plan_orbit, takes_elevation  # noqa: PLC0415 - loads torch
+
+    if is_video_model(vector):
+        raise UsageError(
+            f"--model {config.model}: expected a model that makes an orbit, got one ({info.kind}) that takes no "
+            "camera: nothing says from where its views are; train one on it with mv3d train"
+        )
+    if config.orbit == "dynamic" and not ("azimuth" in vector.names and takes_elevation(vector)):
+        raise UsageError(
+            f"--orbit dynamic: expected a model that takes a camera per view, such as sv3d_p, got {config.model} "
+            f"({info.kind}), which makes static orbits alone; use --orbit static"
+        )
+    if info.height not in (None, info.resolution):
+        raise UsageError(
+            f"--model {config.model}: expected a model of square views, got {info.resolution}x{info.height}"
+        )
+    planned = plan_orbit(
+        info, vector, views=config.views, trajectory="static", elevation_deg=config.elevation
+    )
+    if len(planned.azimuths_deg) < 2:
+        raise UsageError(f"--model {config.model}: expected at least 2 views, got 1")
+    return len(planned.azimuths_deg)
+
+
+def default_out(source: str | Path, config: EvalRunConfig) -> Path:
+    """SET-MODEL-ORBIT in the present folder."""
+    path = Path(source)
+    name = path.resolve().name if path.is_dir() else path.stem
+    model = Path(config.model).name or config.model
+    return Path("-".join(safe_uid(part) for part in (name, model, config.orbit)))
+
+
+def _measures(config: EvalRunConfig, side: int, device: str) -> Perceptual:
+    wanted = config.lpips == "yes" or config.lpips_weights is not None
+    small = side < LPIPS_LEAST
+    if small and wanted:
+        raise UsageError(f"--lpips: expected pictures of at least {LPIPS_LEAST} pixels a side, got {side}")
+    found = perceptual_metrics(
+        lpips="no" if small else config.lpips,
+        clip_s=config.clip_s,
+        lpips_weights=None if small else config.lpips_weights,
+        clip_model=config.clip_model,
+        device=device,
+    )
+    if small and config.lpips == "auto":
+        reason = f"lpips: it needs pictures of at least {LPIPS_LEAST} pixels a side, these have {side}"
+        found = replace(found, missing={"lpips": reason, **found.missing})
+    return found
+
+
+def _adapter_texts(loras: Sequence[str]) -> dict[str, str]:
+    from mv3d.models.lora import parse_lora_argument, read_lora  # noqa: PLC0415 - loads torch
+
+    texts = {}
+    for text in loras:
+        path, _ = parse_lora_argument(text)
+        if not path.is_file():
+            raise InputError(f"--lora {text}: expected FILE or FILE:WEIGHT, found no file {path}")
+        texts[path.name] = json.dumps(read_lora(path).metadata, indent=0)
+    return texts
+
+
+def protocol(plan: Plan) -> dict[str, Any]:
+    """What was done, for people: whoever has this and the objects can do it again."""
+    config, orbit = plan.config, plan.orbit
+    if config.orbit == "static":
+        path = "elevation constant, frame i of n at azimuth 360 (i + 1)/n degrees"
+    else:
+        path = "SV3D's dynamic orbit (arXiv 2403.12008, appendix B), the paper's variant, another for each object"
+    return {
+        "set": plan.name,
+        "objects": len(plan.items),
+        "objects_sha256": plan.objects_sha256,
+        "orbit": {
+            "kind": config.orbit,
+            "path": path,
+            "views": orbit.views,
+            "elevation_deg": config.elevation,
+            "fov_deg": orbit.fov_deg,
+            "distance": "of each object, the least at which no view cuts it off, "
+            f"{orbit.margin:g} of half a side left free at the border",
+        },
+        "object": "centred, its largest side 1, upright as its file says",
+        "light": {
+            "environment": Path(orbit.environments[0]).name,
+            "turn": "about the vertical, of each object, by seed and uid",
+        },
+        "renderer": {"backend": orbit.backend, "samples": orbit.samples},
+        "left_out": asdict(orbit.gate),
+        "condition": {
+            "view": "the last one, at azimuth 0",
+            "picture": "as rendered, on white, not framed anew",
+            "camera": "its elevation is told to models that take one",
+        },
+        "resolution": {"rendered": orbit.size, "compared": plan.scoring["size"]},
+        "model": {"name": config.model, **plan.generation},
+        "compared": "generated views cut out as mv3d generate does, on white; silhouettes with the truth's cameras",
+        "baseline": "the input view repeated" if config.baseline else None,
+        "mean": "over views, then over objects",
+        "bootstrap": f"percentile, 95 %, {config.resamples} resamples over objects",
+        "seed": config.seed,
+    }

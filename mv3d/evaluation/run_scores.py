@@ -1,0 +1,115 @@
+"""The measures of one object's views, and what they come to over all objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from mv3d.errors import InputError
+from mv3d.evaluation.bootstrap import bootstrap_interval
+from mv3d.evaluation.gallery import Gallery
+from mv3d.evaluation.perceptual import Perceptual
+from mv3d.evaluation.silhouettes import silhouette_recall
+from mv3d.evaluation.view_metrics import evaluate_views
+
+METRICS = ("psnr", "ssim", "ssim_padded", "mse", "lpips", "clip_s", "mask_iou", "silhouette_recall")
+Way = Literal["model", "baseline"]
+WAYS: tuple[Way, ...] = ("model", "baseline")
+Part = Literal["mean_without_input", "mean"]
+
+
+def score_object(
+    generated: Gallery, truth: Gallery, *, size: int, found: Perceptual, baseline: bool
+) -> dict[Way, dict[str, Any]]:
+    """For the model and the baseline: `mean`, `mean_without_input` and `views`, as `evaluate_views`, with
+    silhouette_recall besides. Raises InputError for pictures that do not belong together."""
+    ways: dict[Way, Gallery] = {"model": generated}
+    if baseline:
+        ways["baseline"] = input_repeated(truth)
+    return {way: _score(pictures, truth, size, found) for way, pictures in ways.items()}
+
+
+def input_repeated(truth: Gallery) -> Gallery:
+    """The given view in place of every other: what needs no model."""
+    if truth.input_view is None:
+        raise InputError("truth: expected an orbit that says which view is given, got none")
+    images = np.repeat(truth.images[[truth.input_view]], len(truth), axis=0)
+    return replace(truth, images=images, masks=images[..., 3])
+
+
+def _score(pictures: Gallery, truth: Gallery, size: int, found: Perceptual) -> dict[str, Any]:
+    document = evaluate_views(pictures, truth, size=size, extra=found.metrics, missing=found.missing)
+    recalls = recalls_of(pictures, truth)
+    rows = [
+        row | {"silhouette_recall": float(value)}
+        for row, value in zip(document["views"], recalls, strict=True)
+    ]
+    others = [row["silhouette_recall"] for row in rows if not row.get("input")]
+    return {
+        "mean": document["mean"] | {"silhouette_recall": float(recalls.mean())},
+        "mean_without_input": document["mean_without_input"] | {"silhouette_recall": float(np.mean(others))},
+        "views": rows,
+    }
+
+
+def recalls_of(pictures: Gallery, truth: Gallery) -> Float[np.ndarray, " n"]:
+    """`silhouette_recall` with the truth's cameras, at the pictures' own size. 0 for all where a silhouette is empty,
+    or where they have no place in common: the hull is empty then, and covers nothing."""
+    assert pictures.masks is not None and truth.cameras is not None
+    if not (pictures.masks > 0.5).any((1, 2)).all():
+        return np.zeros(len(pictures))
+    cameras = truth.cameras.resized(pictures.width, pictures.height)
+    try:
+        return silhouette_recall(pictures.masks, cameras)
+    except InputError as error:
+        if "empty hull" not in str(error):
+            raise
+        return np.zeros(len(pictures))
+
+
+def summarize(
+    scores: Sequence[Mapping[str, Any]], way: Way, part: Part, *, resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Measure → mean, low and high over the objects; {} for no objects."""
+    return _intervals([score[way][part] for score in scores], resamples=resamples, seed=seed)
+
+
+def differences(
+    scores: Sequence[Mapping[str, Any]], part: Part, *, resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """The same of the model's value less the baseline's, object by object."""
+    rows = [
+        {key: value - score["baseline"][part][key] for key, value in score["model"][part].items()}
+        for score in scores
+    ]
+    return _intervals(rows, resamples=resamples, seed=seed)
+
+
+def by_view(scores: Sequence[Mapping[str, Any]], way: Way) -> list[dict[str, Any]]:
+    """Frame by frame, the mean over the objects: how the error grows towards the back."""
+    if not scores:
+        return []
+    table = []
+    for index, first in enumerate(scores[0][way]["views"]):
+        rows = [score[way]["views"][index] for score in scores]
+        keys = [key for key in METRICS if key in first]
+        angle = float(np.mean([row["azimuth_deg"] for row in rows]))
+        means = {key: float(np.mean([row[key] for row in rows])) for key in keys}
+        table.append({"view": index, "azimuth_deg": angle, **means})
+    return table
+
+
+def _intervals(
+    rows: Sequence[Mapping[str, float]], *, resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    if not rows:
+        return {}
+    keys = [key for key in METRICS if key in rows[0]]
+    return {
+        key: asdict(bootstrap_interval([row[key] for row in rows], resamples=resamples, seed=seed))
+        for key in keys
+    }
