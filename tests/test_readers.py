@@ -259,6 +259,15 @@ BAD = {
     ),
     "input view": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=99)), "input_view"),
     "other aspect": (lambda f: edit(f, lambda d: d.update(w=50)), "scaled copy"),
+    "endless size": (lambda f: edit(f, lambda d: d.update(w=np.inf, h=np.inf)), "w and h in pixels"),
+    "no float": (lambda f: edit(f, lambda d: d.update(fl_x=10**400)), "intrinsics as numbers"),
+    "no float in a pose": (set_frame("transform_matrix", [[10**400] * 4] * 4), "transform_matrix"),
+    "long name": (set_frame("file_path", "x" * 5000), "does not exist"),
+    "name of two lines": (set_frame("file_path", "a\nb"), "a b does not exist"),
+    "name that is no text": (set_frame("file_path", "\ud800"), "does not exist"),
+    "name of a folder": (set_frame("file_path", ".."), "expected a file_path"),
+    "endless orbit": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=np.inf)), "lists of numbers"),
+    "NaN in the orbit": (lambda f: edit(f, lambda d: d["orbit"].update(radius=np.nan)), "finite angles"),
 }
 
 
@@ -270,6 +279,7 @@ def test_bad_folder_is_one_clear_sentence(case, folder):
         load_views(folder)
     message = str(caught.value)
     assert expected in message and "\n" not in message.strip() and caught.value.exit_code == 1
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize(
@@ -285,6 +295,12 @@ def test_bad_files(tmp_path, name, content, expected):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=expected):
         load_views(tmp_path / name)
+
+
+def test_digits_that_are_no_numbers_in_the_names_of_frames(cube_views, tmp_path):
+    for index, image in enumerate(cube_views.images[:4]):
+        Image.fromarray(to_uint8(image)).save(tmp_path / f"²{index}.png")
+    assert len(load_views(tmp_path, elevation_deg=10)) == 4
 
 
 def test_missing_and_empty_places(tmp_path):

@@ -22,7 +22,8 @@ from fuzz.targets import TARGETS, mend
 
 INPUT, BAIT = "input", "bait"
 _FORBIDDEN = ("/etc/passwd", "/dev/zero")
-_LINKS = {"link.png": "secret.png", "link.bin": "secret.bin"}
+_LINKS = "links"
+"""A folder inside the input whose files are links to the bait."""
 _LONGEST_MESSAGE = 1500
 
 
@@ -89,9 +90,9 @@ def write_input(corpus: Path, work: Path, reader: str, number: int, seed: int) -
         )
         words.append(bent_file(file, rng, pick(rng, others) if others else None))
     mend(reader, target, rng)
-    for name, bait in _LINKS.items():
-        if not (target / name).exists() and not (target / name).is_symlink():
-            (target / name).symlink_to(Path("..") / BAIT / bait)
+    (target / _LINKS).mkdir()
+    for bait in (corpus / BAIT).iterdir():
+        (target / _LINKS / bait.name).symlink_to(Path("..") / ".." / BAIT / bait.name)
     return ", ".join(words)
 
 

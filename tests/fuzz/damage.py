@@ -28,8 +28,8 @@ _PATHS = (
     "data:,",
     "data:image/png;base64,AAAA",
     "data:image/png;base64,%%%%",
-    "link.png",  # the driver makes links of these names that lead to the bait
-    "link.bin",
+    "links/secret.png",  # a link that leads to the bait
+    "links/secret.bin",
     "a\0b",
     "a\nb",
     "\ud800",

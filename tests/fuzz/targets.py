@@ -382,7 +382,7 @@ def _read_weights(folder: Path) -> Any:
     try:
         lora = read_lora(path)
     except InputError as error:
-        if "a.weight" in str(error):  # the plain file is no adapter
+        if "not an adapter: unknown key" in str(error):  # the plain file is none
             return values
         raise
     return values, [lora.delta(name) for name in lora.down]
@@ -537,7 +537,7 @@ TARGETS: dict[str, Target] = {
     "gallery": Target(2, _gallery_seeds, _read_gallery),
     "shards": Target(6, _shard_seeds, _read_shards, _mend_shards),
     "weights": Target(4, _weights_seeds, _read_weights),
-    "model_folder": Target(4, _folder_seeds, _read_folder),
+    "model_folder": Target(2, _folder_seeds, _read_folder),
     "checkpoint": Target(3, _checkpoint_seeds, _read_checkpoint, _mend_checkpoint),
     "catalogue": Target(3, _catalogue_seeds, _read_catalogue),
     "guard": Target(1, _guard_seeds, _read_guard),

@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 CPU_SECONDS = 10
 """Of one input. A process that needs more is ended by the kernel."""
+MANY = 100
+"""Above so many inputs all valid ones are read first."""
 MEMORY = 3 * 2**30
 """Address space of one input, above what the process has once everything is imported."""
 
@@ -28,7 +30,7 @@ def main(arguments: list[str]) -> int:
     jobs = [(name, int(number)) for name, number in map(str.split, sys.stdin)]
     readers = tuple(dict.fromkeys(name for name, _ in jobs))
     write_seeds(corpus, readers)
-    _warm(corpus, readers)
+    _warm(corpus, readers, every=len(jobs) > MANY)
     base = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (base + MEMORY, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -50,13 +52,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _warm(corpus: Path, readers: tuple[str, ...]) -> None:
-    """Read one valid input of every reader: imports and first use are not what the limits are for. They are
-    valid, so nothing may go wrong."""
+def _warm(corpus: Path, readers: tuple[str, ...], *, every: bool) -> None:
+    """Read valid inputs of the readers, all or the first of each: imports and first use are not what the limits are
+    for. They are valid, so nothing may go wrong."""
     from fuzz.targets import TARGETS
 
     for name in readers:
-        for folder in sorted(path for path in (corpus / name).iterdir() if path.is_dir()):
+        folders = sorted(path for path in (corpus / name).iterdir() if path.is_dir())
+        for folder in folders if every else folders[:1]:
             TARGETS[name].read(folder)
 
 
