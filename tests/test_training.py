@@ -254,6 +254,8 @@ def test_camera_motion_from_clips(base, tmp_path):
     save_clip(clips / "b.mp4", frames=9)
     save_clip(clips / "short.mp4", frames=2)
     (clips / "broken.mp4").write_bytes(b"no video")
+    # What it says of its encoder is no UTF-8.
+    (clips / "words.mp4").write_bytes((clips / "a.mp4").read_bytes().replace(b"Lavf", b"\xff\xfevf"))
     base = save_base(tmp_path / "svd", SVD)
     with pytest.warns(UserWarning, match="left out"):
         result = train(quick("lora", steps=2, rank=2), clips, str(base), tmp_path / "run")

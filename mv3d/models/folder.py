@@ -119,8 +119,10 @@ def read_info(folder: Path) -> ModelInfo:
     sampler = document.pop("sampler", {})
     try:
         if "elevations_deg" in document:
-            low, high = document["elevations_deg"]
-            document["elevations_deg"] = (float(low), float(high))
+            low, high = map(float, document["elevations_deg"])
+            if not -90 <= low <= high <= 90:
+                raise ValueError(f"elevations_deg: expected -90 to 90, got {low:g} to {high:g}")
+            document["elevations_deg"] = (low, high)
         info = ModelInfo(**document, sampler=SamplerDefaults(**sampler))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a description of a model ({shown(error)})") from error

@@ -499,6 +499,11 @@ def _trajectory_seeds(folder: Path) -> None:
     (_new(folder / "views") / "path.json").write_text(json.dumps({"frames": [], "orbit": block}))
 
 
+def _path_seeds(folder: Path) -> None:
+    _trajectory_seeds(folder)
+    shutil.rmtree(folder / "views")  # mv3d recon reads plain files only
+
+
 def _read_trajectory(folder: Path) -> Any:
     from mv3d.orbits.trajectories import load_orbit
 
@@ -542,7 +547,7 @@ TARGETS: dict[str, Target] = {
     "catalogue": Target(3, _catalogue_seeds, _read_catalogue),
     "guard": Target(1, _guard_seeds, _read_guard),
     "trajectory": Target(1, _trajectory_seeds, _read_trajectory),
-    "recon_trajectory": Target(1, _trajectory_seeds, _read_path),
+    "recon_trajectory": Target(1, _path_seeds, _read_path),
     "clips": Target(1, _clip_seeds, _read_clips),
 }
 """Every reader by name."""
