@@ -342,13 +342,14 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     return document
 
 
-def _wrong_in_index(document: dict[str, Any]) -> str | None:  # noqa: PLR0911 - one return a rule
+def _wrong_in_index(document: dict[str, Any]) -> str | None:
     """What readers rely on and the document does not keep."""
     for name in ("objects", "samples"):
         if not is_count(document.get(name)):
             return f"a whole number in {name}"
-    if not isinstance(document.get("kind"), str) or not isinstance(document.get("finished"), bool):
-        return "kind and finished, a text and true or false"
+    kinds = {"kind": str, "identity_sha256": str, "finished": bool}
+    if not all(isinstance(document.get(name), kind) for name, kind in kinds.items()):
+        return "texts in kind and identity_sha256, true or false in finished"
     for name in ("licences", "rejected"):
         counts = document.get(name)
         if not isinstance(counts, dict) or not all(is_count(value) for value in counts.values()):
@@ -359,18 +360,20 @@ def _wrong_in_index(document: dict[str, Any]) -> str | None:  # noqa: PLR0911 - 
     shards = document.get("shards")
     if not isinstance(shards, list):
         return "a list of shards"
-    for shard in shards:
-        if (
-            not isinstance(shard, dict)
-            or not is_count(shard.get("samples"))
-            or not is_count(shard.get("bytes"))
-        ):
-            return "name, samples and bytes of every shard"
-        name = shard.get("name")
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+\.tar", name):
-            return f"shards in the folder itself, called NAME.tar, got {shown(name)}"
-        if shard["samples"] * LEAST_SAMPLE > shard["bytes"]:
-            return f"samples of at least {LEAST_SAMPLE} bytes in {name}"
+    return next(filter(None, map(_wrong_in_shard, shards)), None)
+
+
+def _wrong_in_shard(shard: Any) -> str | None:
+    """The same of one entry of the shards."""
+    if not isinstance(shard, dict) or not is_count(shard.get("samples")) or not is_count(shard.get("bytes")):
+        return "name, samples and bytes of every shard"
+    name = shard.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+\.tar", name):
+        return f"shards in the folder itself, called NAME.tar, got {shown(name)}"
+    if not isinstance(shard.get("sha256"), str):
+        return f"the sha256 of {name}"
+    if shard["samples"] * LEAST_SAMPLE > shard["bytes"]:
+        return f"samples of at least {LEAST_SAMPLE} bytes in {name}"
     return None
 
 

@@ -424,7 +424,10 @@ def test_npy_views_are_what_numpy_reads(tmp_path):
         ({"config": {"views": "12"}}, "views a whole number"),
         ({"finished": 1}, "true or false"),
         ({"shards": [{"name": "../x.tar", "samples": 1, "bytes": 9999}]}, r"got \.\./x\.tar"),
-        ({"shards": [{"name": "x.tar", "samples": 2**60, "bytes": 2**61}]}, "samples of at least"),
+        (
+            {"shards": [{"name": "x.tar", "samples": 2**60, "bytes": 2**61, "sha256": ""}]},
+            "samples of at least",
+        ),
         ({"shards": [{"name": "x.tar", "samples": 1, "bytes": 10**400}]}, "samples and bytes"),
     ],
     ids=str,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -42,6 +43,7 @@ _MOST_LAYERS = 256
 _LARGEST = 2**20  # of any other number in a config.json
 # What torch, diffusers and transformers raise for a configuration that makes no sense.
 _NO_NETWORK = (
+    StrictDataclassError,
     ValueError,
     TypeError,
     IndexError,
