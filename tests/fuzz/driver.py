@@ -28,10 +28,9 @@ def plan(count: int, readers: Iterable[str] = tuple(TARGETS), *, first: int = 0)
     readers = tuple(readers)
     total = sum(TARGETS[name].share for name in readers)
     exact = {name: count * TARGETS[name].share / total for name in readers}
-    counts = {name: max(1, int(value)) for name, value in exact.items()}
-    for name in sorted(readers, key=lambda name: counts[name] - exact[name]):
-        if sum(counts.values()) < count:
-            counts[name] += 1
+    counts = dict.fromkeys(readers, 1)
+    while sum(counts.values()) < count:  # the next one to whom most is missing
+        counts[max(readers, key=lambda name: exact[name] - counts[name])] += 1
     return [(name, first + number) for name in readers for number in range(counts[name])]
 
 
@@ -47,8 +46,7 @@ def run(
     outcomes: dict[tuple[str, int], Outcome] = {}
     left = list(jobs)
     while left:
-        batch = [job for job in left if job[0] == left[0][0]][:_BATCH] if len(jobs) > _BATCH else left
-        _one_child(batch, work, seed, outcomes, progress, len(jobs))
+        _one_child(left[:_BATCH], work, seed, outcomes, progress, len(jobs))
         left = [job for job in left if job not in outcomes]
     return [outcomes[job] for job in jobs]
 
