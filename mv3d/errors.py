@@ -30,3 +30,9 @@ class MissingPartError(Mv3dError):
     """An optional part is not installed; the message gives the exact install command."""
 
     exit_code = 3
+
+
+def shown(value: object, most: int = 80) -> str:
+    """What a file or a user gave, as part of a message: one line, cut where it is long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -9,6 +9,7 @@ depends on the list alone. Every file is written aside and renamed; the record o
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mv3d import __version__
-from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.errors import InputError, OutputError, UsageError, shown
 from mv3d.orbits.attribution import MARKDOWN, TABLE, write_attribution
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
@@ -29,7 +30,15 @@ from mv3d.orbits.isolate import Limits, LocalPool, Pool, Work
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.sample import Outcome, Reject, Sample
-from mv3d.orbits.shards import is_whole, read_shard_record, shard_name, write_pieces, write_shard
+from mv3d.orbits.shards import (
+    LEAST_SAMPLE,
+    is_count,
+    is_whole,
+    read_shard_record,
+    shard_name,
+    write_pieces,
+    write_shard,
+)
 from mv3d.render.renderer import get_renderer
 from mv3d.runs import SCHEMA, library_versions, to_json, write_text
 
@@ -132,7 +141,7 @@ class _Store:
 
     def claim(self, *, overwrite: bool) -> None:
         """Refuse another data set, tidy up after a killed run, and find what is finished."""
-        index = read_index(self._out)
+        index = None if overwrite else read_index(self._out)
         mine = self._identity
         if overwrite:
             self._remove_all()
@@ -315,12 +324,57 @@ def write_index(
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
-    """The index of a folder of shards, or None where there is none that can be read."""
+    """The index of a folder of shards, or None where there is none that can be read.
+
+    Raises InputError where it is one, but damaged: counts that are none, shards that lie elsewhere.
+    """
     try:
         document = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) and document.get("schema") == SCHEMA else None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        return None
+    wrong = _wrong_in_index(document)
+    if wrong:
+        raise InputError(
+            f"{folder / INDEX}: damaged: expected {wrong}; make the shards again, or restore the file"
+        )
+    return document
+
+
+def _wrong_in_index(document: dict[str, Any]) -> str | None:
+    """What readers rely on and the document does not keep."""
+    for name in ("objects", "samples"):
+        if not is_count(document.get(name)):
+            return f"a whole number in {name}"
+    kinds = {"kind": str, "identity_sha256": str, "finished": bool}
+    if not all(isinstance(document.get(name), kind) for name, kind in kinds.items()):
+        return "texts in kind and identity_sha256, true or false in finished"
+    for name in ("licences", "rejected"):
+        counts = document.get(name)
+        if not isinstance(counts, dict) or not all(is_count(value) for value in counts.values()):
+            return f"counts by name in {name}"
+    config = document.get("config")
+    if not isinstance(config, dict) or not (config.get("views") is None or is_count(config["views"])):
+        return "settings in config, views a whole number"
+    shards = document.get("shards")
+    if not isinstance(shards, list):
+        return "a list of shards"
+    return next(filter(None, map(_wrong_in_shard, shards)), None)
+
+
+def _wrong_in_shard(shard: Any) -> str | None:
+    """The same of one entry of the shards."""
+    if not isinstance(shard, dict) or not is_count(shard.get("samples")) or not is_count(shard.get("bytes")):
+        return "name, samples and bytes of every shard"
+    name = shard.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+\.tar", name):
+        return f"shards in the folder itself, called NAME.tar, got {shown(name)}"
+    if not isinstance(shard.get("sha256"), str):
+        return f"the sha256 of {name}"
+    if shard["samples"] * LEAST_SAMPLE > shard["bytes"]:
+        return f"samples of at least {LEAST_SAMPLE} bytes in {name}"
+    return None
 
 
 def _first_of(summary: Mapping[str, Any], seen: DuplicateIndex) -> str | None:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError, UsageError
+from mv3d.errors import InputError, UsageError, shown
 from mv3d.orbits.licences import UNKNOWN, parse_licence
 from mv3d.runs import write_text
 
@@ -143,7 +143,12 @@ def _read_folder(folder: Path) -> list[CatalogueItem]:
     table = folder / SOURCES
     if table.is_file():
         for number, row in enumerate(_rows(table), 1):
-            item = _from_row(_from_sources(row), folder, f"{table}: entry {number}")
+            where = f"{table}: entry {number}"
+            item = _from_row(_from_sources(row), folder, where)
+            if item.path is not None and not item.path.is_relative_to(folder):
+                raise InputError(
+                    f"{where}: expected a file in the folder itself, got {shown(item.path)}; correct its column file"
+                )
             sources[item.path.relative_to(folder).as_posix() if item.path else item.uid] = item
     items: list[CatalogueItem] = []
     taken: set[str] = set()
@@ -211,7 +216,7 @@ def _text(path: Path) -> str:
 def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem:
     values = {key: value for key, value in row.items() if value not in (None, "")}
     if "uid" not in values and "path" not in values:
-        raise InputError(f"{where}: expected a uid or a path, got {', '.join(row) or 'nothing'}")
+        raise InputError(f"{where}: expected a uid or a path, got {shown(', '.join(row)) or 'nothing'}")
     path = folder / str(values["path"]) if "path" in values else None
     try:
         return CatalogueItem(
@@ -228,8 +233,8 @@ def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem
             age_restricted=_flag(values.get("age_restricted")),
             **{key: _count(values.get(key)) for key in ("faces", "textures", "animations", "bytes")},
         )
-    except (InputError, ValueError, TypeError) as error:
-        raise InputError(f"{where}: {error}") from error
+    except (InputError, ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{where}: {shown(error, 300)}") from error
 
 
 def _tags(value: Any) -> tuple[str, ...]:
@@ -242,7 +247,7 @@ def _count(value: Any) -> int | None:
         return None
     number = float(value)
     if not number.is_integer() or number < 0:
-        raise ValueError(f"expected a whole number of 0 or more, got {value!r}")
+        raise ValueError(f"expected a whole number of 0 or more, got {shown(repr(value))}")
     return int(number)
 
 
@@ -250,7 +255,7 @@ def _flag(value: Any) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     if str(value).lower() not in ("true", "false", "1", "0"):
-        raise ValueError(f"age_restricted: expected true or false, got {value!r}")
+        raise ValueError(f"age_restricted: expected true or false, got {shown(repr(value))}")
     return str(value).lower() in ("true", "1")
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError, UsageError
+from mv3d.errors import InputError, UsageError, shown
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.duplicates import SIGNATURE_LENGTH, Fingerprint, fingerprint, same_shape
 from mv3d.orbits.gate import Rejected
@@ -47,15 +47,17 @@ class GuardedObject:
     def __post_init__(self) -> None:
         if not (self.sha256 or self.geometry or self.signature):
             raise InputError(
-                f"object {self.name!r}: expected a sha256, a geometry hash or a signature, got none"
+                f"object {shown(self.name)!r}: expected a sha256, a geometry hash or a signature, got none"
             )
         for name, value in (("sha256", self.sha256), ("geometry", self.geometry)):
             if value and not re.fullmatch(r"[0-9a-f]{16,64}", value):
-                raise InputError(f"{name} of {self.name!r}: expected hexadecimal digits, got {value[:80]!r}")
+                raise InputError(
+                    f"{name} of {shown(self.name)!r}: expected hexadecimal digits, got {value[:80]!r}"
+                )
         if self.signature and (
             len(self.signature) != SIGNATURE_LENGTH or not np.isfinite(self.signature).all()
         ):
-            raise InputError(f"signature of {self.name!r}: expected {SIGNATURE_LENGTH} finite numbers")
+            raise InputError(f"signature of {shown(self.name)!r}: expected {SIGNATURE_LENGTH} finite numbers")
 
 
 class EvaluationGuard:
@@ -146,15 +148,15 @@ def read_guard(path: Path | str) -> EvaluationGuard:
             rows = document.get("objects") if isinstance(document, dict) else document
             version = document.get("version", VERSION) if isinstance(document, dict) else VERSION
             if version != VERSION:
-                raise InputError(f"{path}: expected version {VERSION} of the format, got {version}")
+                raise InputError(f"{path}: expected version {VERSION} of the format, got {shown(version)}")
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as an evaluation list ({error})") from error
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: expected at least one object to guard, got none")
     try:
         return EvaluationGuard([_entry(row) for row in rows])
-    except (InputError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: {error}") from error
+    except (InputError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path}: {shown(error, 300)}") from error
 
 
 def _entry(row: Mapping[str, Any]) -> GuardedObject:

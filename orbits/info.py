@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.orbits.build import INDEX, PIXELS, REJECTS, read_index
 from mv3d.orbits.jobs import decode_frame
+from mv3d.orbits.reading import sample_document
 from mv3d.orbits.shards import Shard, places_of, read_shard_record
 from mv3d.runs import sha256
 
@@ -95,11 +96,22 @@ def info_lines(info: ShardsInfo) -> list[str]:
 
 
 def read_rejects(folder: Path | str) -> list[dict[str, str]]:
-    """The lines of rejects.jsonl: uid, reason, detail."""
+    """The lines of rejects.jsonl: uid, reason, detail. Raises InputError where they are damaged."""
     path = Path(folder) / REJECTS
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = []
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            reject = json.loads(line)
+            if not isinstance(reject, dict) or not isinstance(reject.get("reason"), str):
+                raise ValueError(f"line {number} has no reason")
+            found.append(reject)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: expected one reject a line as JSON ({shown(error)}); run mv3d orbits render again"
+        ) from error
+    return found
 
 
 def reject_table(rejects: Sequence[dict[str, str]]) -> dict[str, int]:
@@ -136,18 +148,22 @@ def contact_sheets(
 
 def _row(shard: Path, number: int, frames: int) -> Image.Image:
     members = Shard(shard).members(number)
-    document = json.loads(bytes(members["json"]))
+    document = sample_document(members)
     names = sorted(name for name in members if name.endswith(".webp"))
     picked = [names[round(i * len(names) / frames) % len(names)] for i in range(min(frames, len(names)))]
     row = Image.new("RGB", (frames * _CELL, _CELL + _LABEL), "white")
     draw = ImageDraw.Draw(row)
-    elevations = document["cameras"]["elevations_deg"]
-    draw.text(
-        (3, 1),
-        f"{document['uid']}  {document['licence']}  {document['environment']['name']}  "
-        f"el {min(elevations):.0f}..{max(elevations):.0f}  r {document['cameras']['radius']:.2f}",
-        fill="black",
-    )
+    try:
+        elevations = document["cameras"]["elevations_deg"]
+        label = (
+            f"{document['uid']}  {document['licence']}  {document['environment']['name']}  "
+            f"el {min(elevations):.0f}..{max(elevations):.0f}  r {document['cameras']['radius']:.2f}"
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{shard}: sample {number}: expected uid, licence, light and cameras in its JSON ({shown(error)})"
+        ) from error
+    draw.text((3, 1), shown(label, 300), fill="black")
     for place, name in enumerate(picked):
         frame = Image.fromarray(decode_frame(members[name])).resize((_CELL, _CELL), Image.Resampling.LANCZOS)
         cell = Image.new("RGBA", (_CELL, _CELL), (128, 128, 128, 255))

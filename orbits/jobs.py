@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mv3d import __version__
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig
 from mv3d.orbits.duplicates import fingerprint
@@ -42,6 +42,7 @@ from mv3d.render.renderer import RenderSettings, get_renderer
 from mv3d.runs import sha256
 
 SAMPLE_SCHEMA = 1
+_MAX_PIXELS = 64_000_000  # of one stored frame
 
 
 def object_rng(seed: int, uid: str) -> np.random.Generator:
@@ -141,9 +142,13 @@ def decode_frame(content: bytes | memoryview) -> UInt8[np.ndarray, "h w 4"]:
     """The inverse of `encode_frame`; RGB becomes RGBA. Raises InputError."""
     try:
         with Image.open(io.BytesIO(content), formats=("WEBP",)) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise InputError(
+                    f"frame: expected at most {_MAX_PIXELS} pixels, got {picture.width}x{picture.height}"
+                )
             return np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"frame: cannot be decoded ({error})") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"frame: cannot be decoded ({shown(error)})") from error
 
 
 @runtime_checkable

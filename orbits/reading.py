@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.orbits.build import PIXELS, read_index
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.shards import Shard
@@ -27,6 +27,7 @@ BACKGROUNDS: tuple[Background, ...] = ("white", "color")
 LATENTS = "orbit latents"
 _OPEN_SHARDS = 64  # each holds a file descriptor
 _WORD = np.dtype("<u4")
+_LONGEST_HEADER = 1024  # bytes; those of arrays without fields have some 128
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,13 @@ def read_pixels(
     members: Mapping[str, memoryview], *, frames: int, background: Background, rng: np.random.Generator
 ) -> OrbitSample:
     """Decodes the chosen frames and no others. Draws the start, then the colour. Raises InputError."""
-    document = _document(members)
+    document = sample_document(members)
     try:
         elevations = np.array(document["cameras"]["elevations_deg"], np.float64)
         azimuths = np.array(document["cameras"]["azimuths_deg"], np.float64)
         uid = str(document["uid"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"sample: expected uid and cameras in its JSON ({error})") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"sample: expected uid and cameras in its JSON ({shown(error)})") from error
     stored = _count(uid, elevations, azimuths)
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
     color = random_color(rng)
@@ -175,7 +176,7 @@ def read_pixels(
         color = WHITE
     missing = [f"{n:03d}.webp" for n in picked if f"{n:03d}.webp" not in members]
     if missing:
-        raise InputError(f"sample {uid}: frame {missing[0]} is missing")
+        raise InputError(f"sample {shown(uid)}: frame {missing[0]} is missing")
     images: np.ndarray | None = None
     for place, number in enumerate(picked):
         frame = decode_frame(members[f"{number:03d}.webp"])
@@ -183,7 +184,7 @@ def read_pixels(
             images = np.empty((frames, *frame.shape), np.uint8)
         if frame.shape != images.shape[1:]:
             raise InputError(
-                f"sample {uid}: expected frames of one size, got {frame.shape} and {images.shape[1:]}"
+                f"sample {shown(uid)}: expected frames of one size, got {frame.shape} and {images.shape[1:]}"
             )
         composite(frame, color, images[place])
     return OrbitSample(
@@ -195,18 +196,24 @@ def read_latents(
     members: Mapping[str, memoryview], *, frames: int, background: Background, rng: np.random.Generator
 ) -> OrbitSample:
     """The same from cached latents; the colour is the one that they were encoded on. Raises InputError."""
-    document = _document(members)
+    document = sample_document(members)
     try:
-        uid, color = document["uid"], np.array(document["backgrounds"][background], np.uint8)
+        uid, color = str(document["uid"]), np.array(document["backgrounds"][background], np.uint8)
         elevations = np.array(document["elevations_deg"], np.float64)
         azimuths = np.array(document["azimuths_deg"], np.float64)
         latents = npy_view(members[f"latents.{background}.npy"])
         embeddings = npy_view(members[f"embeddings.{background}.npy"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"sample: expected angles, latents and embeddings ({error})") from error
-    stored = _count(str(uid), elevations, azimuths)
-    if color.shape != (3,) or len(latents) != stored or len(embeddings) != stored:
-        raise InputError(f"sample {uid}: expected {stored} latents, got {len(latents)}, {len(embeddings)}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"sample: expected angles, latents and embeddings ({shown(error)})") from error
+    stored = _count(uid, elevations, azimuths)
+    for what, values, axes in (("latents", latents, 4), ("embeddings", embeddings, 2)):
+        if values.dtype != np.float16 or values.ndim != axes or len(values) != stored:
+            raise InputError(
+                f"sample {shown(uid)}: expected {stored} {what} as float16 with {axes} axes, got {values.dtype} "
+                f"{values.shape}"
+            )
+    if color.shape != (3,):
+        raise InputError(f"sample {shown(uid)}: expected a background of three numbers, got {color.size}")
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
     return OrbitSample(
         uid,
@@ -222,18 +229,20 @@ def read_latents(
 
 def _count(uid: str, elevations: np.ndarray, azimuths: np.ndarray) -> int:
     if azimuths.ndim != 1 or azimuths.shape != elevations.shape or not len(azimuths):
-        raise InputError(f"sample {uid}: expected as many elevations as azimuths, at least one")
+        raise InputError(f"sample {shown(uid)}: expected as many elevations as azimuths, at least one")
     if not (np.isfinite(azimuths).all() and np.isfinite(elevations).all()):
-        raise InputError(f"sample {uid}: expected finite angles")
+        raise InputError(f"sample {shown(uid)}: expected finite angles")
     return len(azimuths)
 
 
 def npy_view(content: memoryview) -> np.ndarray:
     """An .npy file in memory as an array, without a copy. Raises ValueError."""
     content = memoryview(content)
-    if bytes(content[:6]) != b"\x93NUMPY" or content[6] != 1:
+    if bytes(content[:7]) != b"\x93NUMPY\x01":
         raise ValueError("expected an .npy file of version 1")
     begin = 10 + int.from_bytes(content[8:10], "little")
+    if begin > _LONGEST_HEADER:
+        raise ValueError(f"expected an .npy header of at most {_LONGEST_HEADER} bytes, got {begin}")
     header = _npy_header(bytes(content[10:begin]))
     return np.frombuffer(content, header[0], offset=begin).reshape(header[1])
 
@@ -244,11 +253,12 @@ def _npy_header(text: bytes) -> tuple[np.dtype, tuple[int, ...]]:
         if fields["fortran_order"]:
             raise ValueError("rows last")
         return np.dtype(fields["descr"]), tuple(fields["shape"])
-    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"expected an .npy header ({error})") from error
 
 
-def _document(members: Mapping[str, memoryview]) -> dict[str, Any]:
+def sample_document(members: Mapping[str, memoryview]) -> dict[str, Any]:
+    """The JSON of a sample. Raises InputError."""
     if "json" not in members:
         raise InputError("sample: expected a JSON file, found none")
     try:
@@ -257,4 +267,4 @@ def _document(members: Mapping[str, memoryview]) -> dict[str, Any]:
             raise ValueError("no object")
         return document
     except (ValueError, RecursionError) as error:
-        raise InputError(f"sample: its JSON cannot be read ({error})") from error
+        raise InputError(f"sample: its JSON cannot be read ({shown(error)})") from error

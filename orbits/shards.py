@@ -10,16 +10,19 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError, OutputError
+from mv3d.errors import InputError, OutputError, shown
 from mv3d.orbits.sample import Outcome, Reject
 
 _BLOCK = 512
+LEAST_SAMPLE = 2 * _BLOCK
+"""Bytes: one file, its header and its content."""
 END_OF_TAR = bytes(2 * _BLOCK)
 """What ends a tar file; after any number of fragments."""
 
@@ -135,6 +138,12 @@ class Shard:
             )
         else:
             self.places = places_of(record)
+            for place in self.places:
+                if place.offset + place.bytes > len(self._view):
+                    raise InputError(
+                        f"{path.with_suffix('.json')}: sample {shown(place.key)}: expected it within the "
+                        f"{len(self._view)} bytes of {path.name}; remove this record, the samples are found without it"
+                    )
 
     def __len__(self) -> int:
         return len(self.places)
@@ -145,25 +154,50 @@ class Shard:
         try:
             return self._members(place)
         except (ValueError, tarfile.TarError) as error:
-            raise InputError(f"{self.path}: sample {place.key} is broken ({error})") from error
+            raise InputError(f"{self.path}: sample {shown(place.key)} is broken ({shown(error)})") from error
 
     def _members(self, place: SamplePlace) -> dict[str, memoryview]:
         found: dict[str, memoryview] = {}
         for name, begin, size in _headers(self.path, self._view, place.offset, place.offset + place.bytes):
             key, _, suffix = name.partition(".")
             if key != place.key:
-                raise InputError(f"{self.path}: sample {place.key}: expected its own files, found {name}")
+                raise InputError(
+                    f"{self.path}: sample {shown(place.key)}: expected its own files, found {shown(name)}"
+                )
             found[suffix] = self._view[begin : begin + size]
         return found
 
 
 def read_shard_record(path: Path) -> dict[str, Any] | None:
-    """The record of a finished shard, or None where there is none that can be read."""
+    """The record of a finished shard, or None where there is none that can be read, or a damaged one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and {"bytes", "samples", "rejects"} <= record.keys() else None
+    if not isinstance(record, dict) or not {"bytes", "samples", "rejects"} <= record.keys():
+        return None
+    samples, rejects = record["samples"], record["rejects"]
+    good = is_count(record["bytes"]) and isinstance(samples, list) and isinstance(rejects, list)
+    return record if good and all(map(_is_sample, samples)) and all(map(_is_reject, rejects)) else None
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value of a JSON file is a whole number from 0 on, of 63 bits."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_sample(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("key"), str)
+        and is_count(value.get("offset"))
+        and is_count(value.get("bytes"))
+        and is_count(value.get("faces", 0))
+    )
+
+
+def _is_reject(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(k), str) for k in ("uid", "reason", "detail"))
 
 
 def places_of(record: Mapping[str, Any]) -> tuple[SamplePlace, ...]:
@@ -177,10 +211,10 @@ def _headers(path: Path, view: memoryview, begin: int, end: int) -> Iterable[tup
         header = bytes(view[begin : begin + _BLOCK])
         if header.count(0) == _BLOCK:
             return
-        try:
-            size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
-        except ValueError as error:
-            raise InputError(f"{path}: no tar header at byte {begin}; the file is broken") from error
+        digits = header[124:136].strip(b"\0 ") or b"0"
+        if not re.fullmatch(rb"[0-7]+", digits):  # a size below zero would lead back for ever
+            raise InputError(f"{path}: no tar header at byte {begin}; the file is broken")
+        size = int(digits, 8)
         content = begin + _BLOCK
         begin = content + size + (-size % _BLOCK)
         if content + size > end:
@@ -196,9 +230,13 @@ def _headers(path: Path, view: memoryview, begin: int, end: int) -> Iterable[tup
 
 
 def _pax_path(text: bytes) -> str | None:
+    """Raises ValueError for records that are none."""
     while text:
-        length = int(text.split(b" ", 1)[0])
-        key, _, value = text[:length].split(b" ", 1)[1].rstrip(b"\n").partition(b"=")
+        digits, _, record = text.partition(b" ")
+        length = int(digits)
+        if not len(digits) < length <= len(text):
+            raise ValueError(f"an extended header of {length} bytes in {len(text)}")
+        key, _, value = record[: length - len(digits) - 1].rstrip(b"\n").partition(b"=")
         if key == b"path":
             return value.decode("utf-8")
         text = text[length:]

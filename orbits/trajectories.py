@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError, UsageError
+from mv3d.errors import InputError, UsageError, shown
 from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Orbit, orbit_cameras, sine_orbit
 
 Variant = Literal["paper", "release"]
@@ -100,9 +100,17 @@ def load_orbit(path: str | Path) -> Orbit:
         raise InputError(
             f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise InputError(
-            f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({error})"
+            f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({shown(error)})"
         ) from error
     if not elevations or len(elevations) != len(azimuths):
         raise InputError(

@@ -43,6 +43,12 @@ def estimate_elevation(
     Raises InputError where no elevation makes a common object.
     """
     coarse, fine = (_Silhouettes.of(alphas, *size) for size in (_COARSE, _FINE))
+    for view, alpha in enumerate(coarse.alphas):
+        if not (alpha > 0.5).any():
+            raise InputError(
+                f"elevation: the object is too small in view {view} to be seen in {_COARSE[0]} pixels; crop the images "
+                "around it, or give --elevation"
+            )
 
     def coverage(elevation_deg: float, small: _Silhouettes) -> float:
         cameras = orbit_cameras(

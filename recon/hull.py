@@ -111,6 +111,11 @@ def common_box(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> tuple[np
     rays = []
     for view in range(len(cameras)):
         ys, xs = np.nonzero(alphas[view] > 0.5)
+        if not len(xs):
+            raise InputError(
+                f"view {view}: expected an object that can be seen in {cameras.width}x{cameras.height} pixels, found "
+                "none; give larger or cropped images, or remove the view"
+            )
         middle = np.array([[(xs.min() + xs.max()) / 2 + 0.5, (ys.min() + ys.max()) / 2 + 0.5]])
         origin, direction = cameras.rays(view, middle)
         across = np.eye(3) - np.outer(direction[0], direction[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4", ".webm", ".mov", ".mkv", ".avi", ".apng", ".png")
@@ -21,6 +22,17 @@ MAX_PIXELS = 64_000_000
 MAX_FRAMES = 512
 MAX_TOTAL_PIXELS = 300_000_000
 """Of all views together; 4.8 GB as float RGBA."""
+
+# What Pillow's decoders raise for damaged files; a file that ends within a field is an IndexError or a struct.error.
+_BROKEN = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    struct.error,
+)
 
 
 def read_rgba(path: Path) -> Float[np.ndarray, "h w 4"]:
@@ -42,12 +54,16 @@ def read_rgba(path: Path) -> Float[np.ndarray, "h w 4"]:
             raise InputError(
                 f"{path}: expected at most {MAX_PIXELS} pixels, got a far larger image; scale it down"
             ) from error
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
-            raise InputError(f"{path}: expected an image, got a corrupt or unknown file ({error})") from error
+        except _BROKEN as error:
+            raise InputError(
+                f"{path}: expected an image, got a corrupt or unknown file ({shown(error, 200)})"
+            ) from error
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Refuse an image that would need gigabytes once decoded."""
+    """Refuse an image without pixels, and one that would need gigabytes once decoded."""
+    if width < 1 or height < 1:
+        raise InputError(f"{path}: expected at least one pixel, got {width}x{height}; the file is damaged")
     if width * height > MAX_PIXELS:
         raise InputError(f"{path}: expected at most {MAX_PIXELS} pixels, got {width}x{height}; scale it down")
 
@@ -114,7 +130,7 @@ def numbered_images(folder: Path) -> list[Path]:
 
 
 def _number_key(path: Path) -> tuple[Any, ...]:
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem))
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem))
 
 
 def _pillow_frames(path: Path) -> Iterator[np.ndarray]:
@@ -126,15 +142,10 @@ def _pillow_frames(path: Path) -> Iterator[np.ndarray]:
                 for index in range(min(getattr(image, "n_frames", 1), MAX_FRAMES + 1)):
                     image.seek(index)
                     yield rgba_from_pil(image)
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-    ) as error:
-        raise InputError(f"{path}: expected an animation, got a corrupt or unknown file ({error})") from error
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: expected an animation, got a corrupt or unknown file ({shown(error, 200)})"
+        ) from error
 
 
 def _video_frames(path: Path) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.recon.field import Field
 from mv3d.recon.hull import box_interval
 from mv3d.recon.views import Views
@@ -53,9 +53,17 @@ def _from_file(path: Path, radius: float, fov_deg: float) -> Orbit:
         radius, fov_deg = float(document.get("radius", radius)), float(document.get("fov_deg", fov_deg))
     except FileNotFoundError as error:
         raise InputError(f"--trajectory: expected {', '.join(_NAMED)} or a JSON file, got {path}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise InputError(
-            f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({error})"
+            f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({shown(error)})"
         ) from error
     if (
         not elevations
@@ -64,6 +72,10 @@ def _from_file(path: Path, radius: float, fov_deg: float) -> Orbit:
     ):
         raise InputError(
             f"{path}: expected as many finite elevations_deg as azimuths_deg, got {len(elevations)} and {len(azimuths)}"
+        )
+    if radius <= 0 or not 0 < fov_deg < 180:
+        raise InputError(
+            f"{path}: expected a positive radius and a fov_deg between 0 and 180, got {radius:g}, {fov_deg:g}"
         )
     return Orbit(elevations, azimuths, radius, fov_deg)
 

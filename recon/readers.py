@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.recon.elevation import estimate_elevation
 from mv3d.recon.images import (
     ANIMATION_SUFFIXES,
@@ -181,24 +182,31 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _inside(root: Path, name: Any, path: Path, index: int) -> Path:
     """The file that a frame names, refused where it leads out of the folder, by .. or by a link."""
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise InputError(f"{path}: frame {index}: expected a file_path, got {name!r}")
+    if not isinstance(name, str) or not Path(name).name or "\0" in name:
+        raise InputError(f"{path}: frame {index}: expected a file_path, got {shown(repr(name))}")
     target = root / name
     if not target.suffix:
         target = target.with_name(target.name + ".png")  # NeRF-synthetic leaves the suffix out
-    if Path(name).is_absolute() or not target.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = not Path(name).is_absolute() and target.resolve().is_relative_to(root.resolve())
+        there = inside and target.is_file()
+    except (OSError, ValueError):  # too long for the file system, or no text
+        inside, there = True, False
+    if not inside:
         raise InputError(
-            f"{path}: frame {index}: expected a file inside {root}, got {name}; copy the images into the folder"
+            f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
         )
-    if not target.is_file():
-        raise InputError(f"{path}: frame {index}: {name} does not exist; restore it or remove the frame")
+    if not there:
+        raise InputError(
+            f"{path}: frame {index}: {shown(name)} does not exist; restore it or remove the frame"
+        )
     return target
 
 
 def _pose(frame: dict[str, Any], path: Path, index: int) -> Float[np.ndarray, "4 4"]:
     try:
         pose = np.array(frame["transform_matrix"], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: frame {index}: expected transform_matrix as 4x4 numbers, got none"
         ) from error
@@ -217,7 +225,7 @@ def _intrinsics(
     model = values.get("camera_model", "PINHOLE")
     if model not in ("PINHOLE", "OPENCV", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL"):
         raise InputError(
-            f"{where}: expected a perspective camera_model, got {model}; undistort the images first"
+            f"{where}: expected a perspective camera_model, got {shown(model)}; undistort the images first"
         )
     try:
         bent = [key for key in _DISTORTION if abs(float(values.get(key) or 0)) > 1e-6]
@@ -239,10 +247,12 @@ def _intrinsics(
         else:
             focal_y = focal_x
         center_x, center_y = float(values.get("cx", own_width / 2)), float(values.get("cy", own_height / 2))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: expected intrinsics as numbers ({error})") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: expected intrinsics as numbers ({shown(error)})") from error
+    if not (0 < own_width < math.inf and 0 < own_height < math.inf):
+        raise InputError(f"{where}: expected w and h in pixels, got {own_width:g}x{own_height:g}")
     scale_x, scale_y = width / own_width, height / own_height
-    if abs(scale_x / scale_y - 1) > 0.02:
+    if not abs(width * own_height - height * own_width) <= 0.02 * height * own_width:
         raise InputError(
             f"{where}: expected an image of {own_width:g}x{own_height:g} or a scaled copy, got {width}x{height}"
         )
@@ -261,10 +271,16 @@ def _orbit(block: Any, count: int, path: Path) -> Orbit | None:
             float(block.get("fov_deg", SV3D_FOV_DEG)),
             None if input_view is None else int(input_view),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            f"{path}: orbit: expected elevations_deg and azimuths_deg as lists of numbers ({error})"
+            f"{path}: orbit: expected elevations_deg and azimuths_deg as lists of numbers ({shown(error)})"
         ) from error
+    numbers = (*orbit.elevations_deg, *orbit.azimuths_deg, orbit.radius, orbit.fov_deg)
+    if not np.isfinite(numbers).all() or orbit.radius <= 0 or not 0 < orbit.fov_deg < 180:
+        raise InputError(
+            f"{path}: orbit: expected finite angles, a positive radius and a field of view below 180 degrees; remove "
+            "the block if unsure"
+        )
     if len(orbit.elevations_deg) != count or len(orbit.azimuths_deg) != count:
         raise InputError(
             f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure"

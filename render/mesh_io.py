@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.errors import InputError, OutputError, UsageError, shown
 from mv3d.render.cameras import gltf_from_world, world_from_gltf
+from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import sample_bilinear
 
 SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 _ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
+_MOST_FACES = 20_000_000  # of a mesh that is read
 _COMPONENTS = {"float32": 5126, "uint16": 5123, "uint32": 5125}
 
 
@@ -260,22 +262,34 @@ def load_mesh(path: Path) -> Mesh:
     UVs that leave [0, 1] are wrapped per face; a face that spans more than one tile of a repeated texture
     is stretched (no such atlas exists). Raises InputError for missing, corrupt or empty files.
     """
-    import trimesh  # noqa: PLC0415 - slow to import
-
     if not path.is_file():
         raise InputError(f"{path}: expected a mesh file, found none; check the path")
     try:
-        scene = trimesh.load_scene(path)
-        parts = scene.dump()
-    except Exception as error:  # trimesh raises whatever its parsers stumble over
-        raise InputError(f"{path}: cannot be read as a mesh ({type(error).__name__}: {error})") from error
-    found = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    if not found:
-        raise InputError(f"{path}: expected triangles, got none")
-    if all(np.ptp(np.asarray(part.vertices), axis=0).max() == 0 for part in found):
+        return _read(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (
+        Exception
+    ) as error:  # trimesh raises whatever its parsers stumble over, some when a part is looked at
         raise InputError(
-            f"{path}: all vertices are at one place; a Draco-compressed file needs the decoder DracoPy"
-        )
+            f"{path}: cannot be read as a mesh ({type(error).__name__}: {shown(error, 200)})"
+        ) from error
+
+
+def _read(path: Path) -> Mesh:
+    import trimesh  # noqa: PLC0415 - slow to import
+
+    scene = trimesh.load_scene(path)
+    whole = {name: part for name, part in scene.geometry.items() if isinstance(part, trimesh.Trimesh)}
+    placed = [scene.graph[node][1] for node in scene.graph.nodes_geometry]
+    count = sum(len(whole[name].faces) for name in placed if name in whole)
+    if count > _MOST_FACES:
+        raise InputError(f"expected at most {_MOST_FACES:,} faces with instances expanded, got {count:,}")
+    found = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    if not found:
+        raise InputError("expected triangles, got none")
+    if all(np.ptp(np.asarray(part.vertices), axis=0).max() == 0 for part in found):
+        raise InputError("all vertices are at one place; a Draco-compressed file needs the decoder DracoPy")
     turn: Callable[[np.ndarray], np.ndarray] = (
         world_from_gltf if path.suffix.lower() in (".glb", ".gltf", ".obj") else np.asarray
     )
@@ -284,9 +298,14 @@ def load_mesh(path: Path) -> Mesh:
 
 def _part(part: Any, turn: Callable[[np.ndarray], np.ndarray]) -> Mesh:
     vertices, faces = turn(np.asarray(part.vertices)), np.asarray(part.faces)
+    Mesh(vertices, faces)  # checks the indices before they are used
     if part.visual.kind == "texture" and part.visual.uv is not None:
         texture = _base_color(part.visual.material)
         uv = np.asarray(part.visual.uv, np.float32) * [1, -1] + [0, 1]  # trimesh counts v from the bottom
+        if uv.shape != (len(vertices), 2) or not np.isfinite(uv).all():
+            raise InputError(
+                f"texture coordinates: expected {len(vertices)} pairs of finite numbers, got {uv.shape}"
+            )
         if uv.min() < 0 or uv.max() > 1:
             # Faces share vertices across tiles: split them, then move every face into the first tile.
             vertices, uv = vertices[faces].reshape(-1, 3), uv[faces]
@@ -314,6 +333,10 @@ def _base_color(material: Any) -> np.ndarray:
         tint = tint / 255
     if image is None:
         return np.full((8, 8, 3), np.clip(tint, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if image.width * image.height > LoadLimits.texture_pixels:
+        raise InputError(
+            f"texture: expected at most {LoadLimits.texture_pixels:,} pixels, got {image.width}x{image.height}"
+        )
     return (np.asarray(image.convert("RGB")) * np.clip(tint, 0, 1) + 0.5).astype(np.uint8)
 
 
@@ -335,6 +358,10 @@ def _join(parts: list[Mesh]) -> Mesh:
     tiles = [part.texture if part.texture is not None else _average_color(part) for part in parts]
     height = max(tile.shape[0] for tile in tiles) + 2
     width = sum(tile.shape[1] + 2 for tile in tiles)
+    if height * width > LoadLimits.all_texture_pixels:
+        raise InputError(
+            f"textures: expected at most {LoadLimits.all_texture_pixels:,} pixels side by side, got {width}x{height}"
+        )
     page = np.zeros((height, width, 3), np.uint8)
     uvs, left = [], 0
     for part, tile in zip(parts, tiles, strict=True):

@@ -63,10 +63,14 @@ class Resources:
         )
         if relative.startswith("/") or "\0" in relative:
             raise outside
-        target = (self.folder / relative).resolve()
-        if not target.is_relative_to(self.folder):
-            raise outside
-        if not target.is_file():
+        try:
+            target = (self.folder / relative).resolve()
+            if not target.is_relative_to(self.folder):
+                raise outside
+            there = target.is_file()
+        except (OSError, ValueError):  # too long for the file system, or no text
+            there, target = False, self.folder
+        if not there:
             raise InputError(f"{self.name}: {what} {uri[:80]!r} is missing; put it beside the file")
         return self._read(target, f"{self.name}: {what} {uri[:80]!r}")
 

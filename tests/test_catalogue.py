@@ -184,6 +184,8 @@ def test_a_folder_is_a_catalogue(tmp_path):
         ("l.jsonl", '{"uid": "a", "tags": 5}\n', "entry 1"),
         ("l.jsonl", '{"uid": "a", "faces": [1]}\n', "entry 1"),
         ("l.txt", "a\n", "expected a folder or one of"),
+        ("l.jsonl", f'{{"uid": "a", "faces": 1{"0" * 400}}}', "entry 1"),
+        ("l.jsonl", f'{{"uid": "a", "faces": "{"x" * 9000}"}}', "entry 1: .{1,320}$"),
     ],
 )
 def test_bad_lists(tmp_path, name, content, message):
@@ -204,6 +206,14 @@ def test_bad_places(tmp_path):
         write_list(tmp_path / "l.txt", [ITEM])
     with pytest.raises(OutputError, match="cannot be written"):
         write_list(tmp_path / "absent" / "l.jsonl", [ITEM])
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "/a.glb"])
+def test_a_source_outside_its_folder_is_refused(tmp_path, place):
+    (tmp_path / "a.glb").write_bytes(b"")
+    (tmp_path / "SOURCES.csv").write_text(f"name,file\na,{place}\n")
+    with pytest.raises(InputError, match="entry 1: expected a file in the folder itself"):
+        read_list(tmp_path)
 
 
 def test_uids_of_text_files_and_lists(tmp_path):

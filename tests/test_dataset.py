@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,15 @@ from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, mirrored, normalized, 
 from mv3d.orbits.encode import EncodeConfig, clip_pixels, encode_shards
 from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects
 from mv3d.orbits.jobs import decode_frame
-from mv3d.orbits.reading import OrbitSample, OrbitStore, chosen_frames, composite, npy_view, relative_azimuths
+from mv3d.orbits.reading import (
+    OrbitSample,
+    OrbitStore,
+    chosen_frames,
+    composite,
+    npy_view,
+    read_latents,
+    relative_azimuths,
+)
 from mv3d.orbits.shards import Shard
 from mv3d.render.cameras import Orbit
 
@@ -400,6 +410,87 @@ def test_npy_views_are_what_numpy_reads(tmp_path):
     np.testing.assert_array_equal(npy_view(memoryview((tmp_path / "x.npy").read_bytes())), values)
     with pytest.raises(ValueError, match="npy"):
         npy_view(memoryview(b"nonsense" * 9))
+    for cut in (b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535):
+        with pytest.raises(ValueError, match="npy"):
+            npy_view(memoryview(cut))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shards": None}, "a list of shards"),
+        ({"samples": -1}, "a whole number in samples"),
+        ({"licences": {"CC0-1.0": "all"}}, "counts by name in licences"),
+        ({"config": {"views": "12"}}, "views a whole number"),
+        ({"finished": 1}, "true or false"),
+        ({"shards": [{"name": "../x.tar", "samples": 1, "bytes": 9999}]}, r"got \.\./x\.tar"),
+        (
+            {"shards": [{"name": "x.tar", "samples": 2**60, "bytes": 2**61, "sha256": ""}]},
+            "samples of at least",
+        ),
+        ({"shards": [{"name": "x.tar", "samples": 1, "bytes": 10**400}]}, "samples and bytes"),
+    ],
+    ids=str,
+)
+def test_an_index_that_does_not_hold_together_is_one_sentence(shards, tmp_path, change, message):
+    folder = copy_of(shards, tmp_path / "x")
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(index | change))
+    for read in (OrbitStore, inspect_shards, contact_sheets):
+        with pytest.raises(InputError, match=f"damaged: expected .*{message}"):
+            read(folder)
+
+
+def test_headers_that_lead_back_end(shards, tmp_path):
+    """A size below zero once made a reader of headers go round for ever, a length of 0 in an extended header, too."""
+    path = tmp_path / "shard-000000.tar"
+    data = (shards / "shard-000000.tar").read_bytes()
+    path.write_bytes(data[:124] + b"-0000001000\0" + data[136:])
+    with pytest.raises(InputError, match="no tar header at byte 0"):
+        Shard(path)
+    for record in (b"0 path=x\n", b"-9 path=x\n", b"99 path=x\n", b"x", b""):
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.XHDTYPE, len(record)
+        path.write_bytes(info.tobuf() + record.ljust(512, b"\0")[: 512 * bool(record)] + data)
+        try:
+            assert len(Shard(path)) > 0
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_record_that_leads_out_of_its_shard_is_one_sentence(shards, tmp_path):
+    folder = copy_of(shards, tmp_path / "x")
+    path = folder / "shard-000000.json"
+    record = json.loads(path.read_text())
+    record["samples"][0] |= {"offset": 2**40, "bytes": 2**62}
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="expected it within the"):
+        Shard(folder / "shard-000000.tar")
+    record["samples"][0] |= {"offset": "far"}
+    path.write_text(json.dumps(record))  # no record any more: the headers have to do
+    assert len(Shard(folder / "shard-000000.tar")) == 4
+
+
+def test_rejects_that_are_no_json_are_one_sentence(shards, tmp_path):
+    folder = copy_of(shards, tmp_path / "x")
+    for text in ("{", "[" * 100_000, '{"uid": "a"}', "1"):
+        (folder / "rejects.jsonl").write_text(text)
+        with pytest.raises(InputError, match=r"rejects\.jsonl: expected one reject a line"):
+            read_rejects(folder)
+
+
+def test_latents_of_another_type_are_one_sentence():
+    out = io.BytesIO()
+    np.save(out, np.zeros((4, 4, 2, 2), "M8[s]"))
+    angles = {"elevations_deg": [1] * 4, "azimuths_deg": [1] * 4}
+    document = json.dumps({"uid": "u", "backgrounds": {"white": [255] * 3}, **angles}).encode()
+    members = {"json": document, "latents.white.npy": out.getvalue(), "embeddings.white.npy": out.getvalue()}
+    views = {name: memoryview(data) for name, data in members.items()}
+    with pytest.raises(InputError, match="expected 4 latents as float16"):
+        read_latents(views, frames=2, background="white", rng=np.random.default_rng(0))
+    views["json"] = memoryview(document.replace(b"[255, 255, 255]", b"[256, 0, 0]"))
+    with pytest.raises(InputError, match="expected angles, latents and embeddings"):
+        read_latents(views, frames=2, background="white", rng=np.random.default_rng(0))
 
 
 def test_webdataset_reads_the_same(shards):

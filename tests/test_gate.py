@@ -520,6 +520,8 @@ def test_a_list_of_file_hashes_alone(tmp_path):
         ("l.json", '[{"signature": [1, 2]}]', "14 finite numbers"),
         ("l.json", f'[{{"signature": {[float("nan")] * 14}}}]'.replace("nan", "NaN"), "14 finite numbers"),
         ("l.json", "[3]", "l.json"),
+        ("l.json", f'[{{"signature": [1{"0" * 400}]}}]', "l.json"),
+        ("l.json", f'[{{"name": "{"x" * 9000}"}}]', "l.json: object .{1,200}$"),
         ("l.csv", "name,sha256\n", "at least one object"),
         ("l.csv", "name,sha256\nx,\n", "expected a sha256"),
     ],

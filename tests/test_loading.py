@@ -323,6 +323,8 @@ BAD = {
     "buffer outside, backslash": (lambda d: _external_buffer(d, "..\\secret.bin"), "leads out of the file's folder"),
     "buffer absolute": (lambda d: _external_buffer(d, "/etc/passwd"), "leads out of the file's folder"),
     "buffer by link": (lambda d: _external_buffer(d, "link.bin"), "leads out of the file's folder"),
+    "buffer of a long name": (lambda d: _external_buffer(d, "x" * 5000), "is missing"),
+    "buffer of no text": (lambda d: _external_buffer(d, "\ud800"), "is missing"),
     "buffer missing": (lambda d: _external_buffer(d, "nowhere.bin"), "is missing"),
     "buffer a folder": (lambda d: _external_buffer(d, "."), "is missing"),
     "buffer too short": (lambda d: _set(d, "buffers", value=[{"byteLength": 10**6}]), "expected 1,000,000 bytes"),

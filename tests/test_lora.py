@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from mv3d.errors import InputError, UsageError
 from mv3d.models import SV3D_P, NetworkConfig
 from mv3d.models.lora import (
+    METADATA_KEY,
     Lora,
     camera_modules,
     extract_lora,
@@ -152,6 +153,19 @@ def test_bad_adapters_are_named_and_change_nothing(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(InputError, match="cut off"):
         read_lora(path)
+    pair = {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(3, 1)}
+    for tensors, record, message in (
+        ({**pair, "a.lora_B.weight": torch.ones(3, 2)}, "{}", r"expected lora_A \(rank, in\)"),
+        ({**pair, "a.lora_A.weight": torch.tensor(1.0)}, "{}", r"expected lora_A \(rank, in\)"),
+        ({**pair, "a.lora_A.weight": torch.ones(1, 2).to(torch.float8_e4m3fn)}, "{}", "got F8_E4M3"),
+        (pair, "[]", "whose alpha is a number"),
+        (pair, '{"alpha": "much"}', "whose alpha is a number"),
+        (pair, '{"alpha": NaN}', "whose alpha is a number"),
+        (pair, "[" * 100_000, "not JSON"),
+    ):
+        save_file(tensors, path, metadata={METADATA_KEY: record})
+        with pytest.raises(InputError, match=message):
+            read_lora(path)
     with pytest.raises(InputError, match="no layer wings"):
         inject_lora(network(), ["wings"], rank=1, alpha=1.0, generator=torch.Generator())
 

@@ -97,6 +97,36 @@ def test_corrupt_files_are_refused(tmp_path, content):
         load_mesh(path)
 
 
+def test_a_mesh_whose_picture_is_cut_off_is_one_sentence(tmp_path):
+    path = tmp_path / "a.glb"
+    textured_quad().export(path)
+    data = path.read_bytes()
+    begin = data.index(b"IDAT") + 4
+    path.write_bytes(data[:begin] + bytes(16) + data[begin + 16 :])
+    with pytest.raises(InputError, match=r"a\.glb: cannot be read as a mesh") as caught:
+        load_mesh(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_instances_than_memory_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "many.glb"
+    cube().export(path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    document = json.loads(data[20 : 20 + length])
+    document["nodes"] = [{"mesh": 0}] * 50
+    document["scenes"] = [{"nodes": list(range(50))}]
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + length :]
+    sizes = (20 + len(text) + len(rest)).to_bytes(4, "little") + len(text).to_bytes(4, "little")
+    path.write_bytes(data[:8] + sizes + data[16:20] + text + rest)
+    assert len(load_mesh(path).faces) == 50 * len(cube().faces)
+    monkeypatch.setattr("mv3d.render.mesh_io._MOST_FACES", 1000)
+    with pytest.raises(InputError, match=r"many\.glb: expected at most 1,000 faces with instances"):
+        load_mesh(path)
+
+
 def test_degenerate_faces_are_left_out(tmp_path):
     mesh = cube()
     mesh = Mesh(mesh.vertices, np.concatenate([mesh.faces, [[0, 0, 1]]]))

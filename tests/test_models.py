@@ -258,6 +258,60 @@ def test_bad_checkpoints_are_named_and_leave_nothing(kind, message, checkpoint, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (".", {"num_frames": "many"}, r"mv3d\.json: num_frames: expected int"),
+        (".", {"num_frames": 0}, "num_frames"),
+        (".", {"fov_deg": math.nan}, "fov_deg: expected float, finite"),
+        (".", {"elevations_deg": [10**400, 1]}, "not a description"),
+        (".", {"elevations_deg": [math.nan, 1]}, "not a description"),
+        (".", {"sampler": {"steps": None}}, "steps"),
+        ("unet", {"layers_per_block": 10**6}, "layers_per_block: expected numbers up to 256"),
+        ("unet", {"_class_name": ["x"] * 9000}, "expected a network .{1,200}$"),
+        ("unet", {"block_out_channels": None}, "unet/config.json"),
+        ("unet", {"num_frames": [1] * 9000}, "at most 256 entries"),
+        ("vae", {"_class_name": []}, "vae/config.json: expected one of"),
+        ("vae", {"block_out_channels": 3}, "expected a list block_out_channels"),
+        ("vae", {"layers_per_block": "many"}, "vae/config.json: does not describe"),
+        ("image_encoder", {"num_hidden_layers": 2**31}, "num_hidden_layers: expected numbers up to 256"),
+        ("image_encoder", {"hidden_size": "wide"}, "image_encoder/config.json: does not describe"),
+        ("image_encoder", {"num_attention_heads": 0}, "image_encoder/config.json: does not describe"),
+    ],
+    ids=str,
+)
+def test_descriptions_that_make_no_sense_are_one_sentence(part, change, message, model, tmp_path):
+    import shutil
+
+    shutil.copytree(model, tmp_path / "m")
+    path = tmp_path / "m" / part / ("mv3d.json" if part == "." else "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message) as caught:
+        load_model_folder(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+
+
+def test_json_nested_without_end_is_one_sentence(model, tmp_path):
+    import shutil
+
+    shutil.copytree(model, tmp_path / "m")
+    (tmp_path / "m" / "mv3d.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_model_folder(tmp_path / "m")
+
+
+def test_weights_of_whole_numbers_are_refused(model, tmp_path):
+    import shutil
+
+    shutil.copytree(model, tmp_path / "m")
+    path = tmp_path / "m" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["conv_in.weight"] = weights["conv_in.weight"].int()
+    save_file(weights, path)
+    with pytest.raises(InputError, match=r"conv_in\.weight is stored as I32"):
+        load_model_folder(tmp_path / "m")
+
+
 @pytest.mark.parametrize(("kind", "message"), BROKEN.items(), ids=BROKEN.keys())
 def test_bad_model_folders_are_named(kind, message, model, tmp_path):
     import shutil

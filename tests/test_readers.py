@@ -12,7 +12,7 @@ from shapes import SHARED, cube, orbit_of
 
 from mv3d.errors import InputError, Mv3dError, OutputError
 from mv3d.recon.elevation import estimate_elevation
-from mv3d.recon.images import read_rgba
+from mv3d.recon.images import read_animation, read_rgba
 from mv3d.recon.masks import foreground_alpha
 from mv3d.recon.readers import load_views
 from mv3d.recon.views import Views, composite
@@ -259,6 +259,15 @@ BAD = {
     ),
     "input view": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=99)), "input_view"),
     "other aspect": (lambda f: edit(f, lambda d: d.update(w=50)), "scaled copy"),
+    "endless size": (lambda f: edit(f, lambda d: d.update(w=np.inf, h=np.inf)), "w and h in pixels"),
+    "no float": (lambda f: edit(f, lambda d: d.update(fl_x=10**400)), "intrinsics as numbers"),
+    "no float in a pose": (set_frame("transform_matrix", [[10**400] * 4] * 4), "transform_matrix"),
+    "long name": (set_frame("file_path", "x" * 5000), "does not exist"),
+    "name of two lines": (set_frame("file_path", "a\nb"), "a b does not exist"),
+    "name that is no text": (set_frame("file_path", "\ud800"), "does not exist"),
+    "name of a folder": (set_frame("file_path", "."), "expected a file_path"),
+    "endless orbit": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=np.inf)), "lists of numbers"),
+    "NaN in the orbit": (lambda f: edit(f, lambda d: d["orbit"].update(radius=np.nan)), "finite angles"),
 }
 
 
@@ -270,6 +279,7 @@ def test_bad_folder_is_one_clear_sentence(case, folder):
         load_views(folder)
     message = str(caught.value)
     assert expected in message and "\n" not in message.strip() and caught.value.exit_code == 1
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize(
@@ -285,6 +295,36 @@ def test_bad_files(tmp_path, name, content, expected):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=expected):
         load_views(tmp_path / name)
+
+
+def test_an_animation_cut_off_anywhere_is_one_sentence(tmp_path):
+    path = tmp_path / "a.gif"
+    frames = [Image.new("P", (8, 8), color) for color in (1, 2, 3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = path.read_bytes()
+    refused = 0
+    for end in range(len(data)):
+        path.write_bytes(data[:end])
+        try:
+            read_animation(path)
+        except InputError as error:
+            refused += "\n" not in str(error)
+    assert refused > len(data) // 2
+
+
+def test_an_object_of_one_pixel_is_one_sentence(tmp_path):
+    speck = np.zeros((200, 200, 4), np.uint8)
+    speck[100, 100] = 255
+    for index in range(3):
+        Image.fromarray(speck).save(tmp_path / f"{index}.png")
+    with pytest.raises(InputError, match="too small in view 0 to be seen in 64 pixels"):
+        load_views(tmp_path)
+
+
+def test_digits_that_are_no_numbers_in_the_names_of_frames(cube_views, tmp_path):
+    for index, image in enumerate(cube_views.images[:4]):
+        Image.fromarray(to_uint8(image)).save(tmp_path / f"²{index}.png")
+    assert len(load_views(tmp_path, elevation_deg=10)) == 4
 
 
 def test_missing_and_empty_places(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -114,6 +115,27 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
         found = read_latest(tmp_path / "c")
     assert found is not None and found.step == 4
     assert read_latest(tmp_path / "nothing") is None
+    # A record that fits a damaged file, one that names other files, and one that is none.
+    record = path.with_name("checkpoint.json")
+    whole_record = record.read_text()
+    for name, content in (("weights.safetensors", b"\xff" * 64), ("optimizer.pt", b"PK\x03\x04no archive")):
+        kept = path.with_name(name).read_bytes()
+        path.with_name(name).write_bytes(content)
+        document = json.loads(whole_record)
+        digest = hashlib.sha256(content).hexdigest()
+        document["files"][name] = {"bytes": len(content), "sha256": digest}
+        record.write_text(json.dumps(document))
+        with pytest.warns(UserWarning, match="checkpoint before it"):
+            assert read_latest(tmp_path / "c").step == 4
+        path.with_name(name).write_bytes(kept)
+    for text in (
+        '{"schema": 1, "step": 6, "files": {"../x": {"bytes": 1, "sha256": ""}}}',
+        "[" * 100_000,
+        "[1]",
+    ):
+        record.write_text(text)
+        with pytest.warns(UserWarning, match="checkpoint before it"):
+            assert read_latest(tmp_path / "c").step == 4
     # What a cut in the middle of writing leaves is no checkpoint.
     (tmp_path / "c" / ".part-00000008").mkdir()
     (tmp_path / "c" / "00000009").mkdir()
@@ -268,6 +290,8 @@ def test_camera_motion_from_clips(base, tmp_path):
     save_clip(clips / "b.mp4", frames=9)
     save_clip(clips / "short.mp4", frames=2)
     (clips / "broken.mp4").write_bytes(b"no video")
+    # What it says of its encoder is no UTF-8.
+    (clips / "words.mp4").write_bytes((clips / "a.mp4").read_bytes().replace(b"Lavf", b"\xff\xfevf"))
     base = save_base(tmp_path / "svd", SVD)
     with pytest.warns(UserWarning, match="left out"):
         result = train(quick("lora", steps=2, rank=2), clips, str(base), tmp_path / "run")

@@ -149,6 +149,9 @@ def test_an_orbit_from_a_file(tmp_path):
         '{"elevations_deg": [91], "azimuths_deg": [1]}',
         '{"elevations_deg": [1], "azimuths_deg": [1], "input_view": 1}',
         '{"elevations_deg": [1], "azimuths_deg": [1], "fov_deg": 0}',
+        '{"elevations_deg": [1], "azimuths_deg": [1], "input_view": Infinity}',
+        f'{{"elevations_deg": [1{"0" * 400}], "azimuths_deg": [1]}}',
+        "[" * 100_000,
     ],
 )
 def test_a_bad_orbit_file_costs_one_line(tmp_path, text):

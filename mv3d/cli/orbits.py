@@ -234,10 +234,9 @@ def info(command: InfoCommand) -> int:
     found = inspect_shards(command.shards, verify=command.verify)
     sheets: list[str] = []
     if command.sheets is not None:
+        drawn = contact_sheets(command.shards, samples=command.samples, seed=command.seed)
         command.sheets.mkdir(parents=True, exist_ok=True)
-        for number, sheet in enumerate(
-            contact_sheets(command.shards, samples=command.samples, seed=command.seed)
-        ):
+        for number, sheet in enumerate(drawn):
             path = command.sheets / f"sheet-{number:02d}.png"
             sheet.save(path)
             sheets.append(str(path))

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.models.network import SVD, MultiViewUNet
 from mv3d.models.patches import PatchAutoencoder
 
@@ -38,6 +39,21 @@ CLIP_VIT_H: dict[str, Any] = {
     "hidden_act": "gelu",
 }
 """OpenCLIP's ViT-H/14."""
+_MOST_LAYERS = 256
+_LARGEST = 2**20  # of any other number in a config.json
+# What torch, diffusers and transformers raise for a configuration that makes no sense.
+_NO_NETWORK = (
+    StrictDataclassError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    NotImplementedError,
+    RuntimeError,
+)
 _NOTES = ("_class_name", "_diffusers_version", "_name_or_path", "_use_default_values")
 
 
@@ -45,17 +61,17 @@ def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
     """The network of a config.json, ours or diffusers' own of SVD; and the config to write."""
     kind = config.get("_class_name")
     if kind not in ("MultiViewUNet", "UNetSpatioTemporalConditionModel"):
-        raise InputError(f"unet/config.json: expected a network of Stable Video Diffusion, got {kind}")
+        raise InputError(f"unet/config.json: expected a network of Stable Video Diffusion, got {shown(kind)}")
     given = _known(config, MultiViewUNet, "unet")
     if "vector_names" not in given:
         width, each = (
             given.get("projection_class_embeddings_input_dim", 768),
             given.get("addition_time_embed_dim", 256),
         )
-        if width != len(SVD.names) * each:
+        if not isinstance(each, int) or width != len(SVD.names) * each:
             raise InputError(
-                f"unet/config.json: expected projection_class_embeddings_input_dim {len(SVD.names) * each} "
-                f"(fps, motion bucket and noise of {each} each), got {width}"
+                f"unet/config.json: expected projection_class_embeddings_input_dim of {len(SVD.names)} times "
+                f"addition_time_embed_dim (fps, motion bucket and noise), got {shown(width)} and {shown(each)}"
             )
         given |= {"vector_names": SVD.names, "vector_widths": (each,) * len(SVD.names)}
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
@@ -70,10 +86,13 @@ def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
         "PatchAutoencoder": PatchAutoencoder,
     }
     kind = config.get("_class_name")
-    if kind not in classes:
-        raise InputError(f"vae/config.json: expected one of {', '.join(classes)}, got {kind}")
+    if not isinstance(kind, str) or kind not in classes:
+        raise InputError(f"vae/config.json: expected one of {', '.join(classes)}, got {shown(kind)}")
     given = _known(config, classes[kind], "vae")
-    levels = len(given.get("block_out_channels", ()))
+    channels = given.get("block_out_channels", ())
+    if not isinstance(channels, list | tuple):
+        raise InputError(f"vae/config.json: expected a list block_out_channels, got {shown(channels)}")
+    levels = len(channels)
     if kind != "PatchAutoencoder":
         given.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
     if kind == "AutoencoderKL":
@@ -92,9 +111,11 @@ def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProj
     """The image encoder of a config.json; and the config to write."""
     if config.get("model_type", "clip_vision_model") != "clip_vision_model":
         raise InputError(
-            f"image_encoder/config.json: expected model_type clip_vision_model, got {config['model_type']}"
+            f"image_encoder/config.json: expected model_type clip_vision_model, got {shown(config['model_type'])}"
         )
-    full = CLIPVisionConfig(**{key: value for key, value in config.items() if not key.startswith("_")})
+    _check_sizes(config, "image_encoder")
+    given = {key: value for key, value in config.items() if not key.startswith("_")}
+    full = _made(CLIPVisionConfig, "image_encoder", given)
     kept = {key: getattr(full, key) for key in (*CLIP_VIT_H, "num_channels", "layer_norm_eps")}
     return _made(CLIPVisionModelWithProjection, "image_encoder", {"config": full}), {
         "model_type": "clip_vision_model"
@@ -120,18 +141,34 @@ def _known(config: dict[str, Any], kind: type, what: str) -> dict[str, Any]:
     given = {key: value for key, value in config.items() if key not in _NOTES}
     for key in given:
         if key not in takes:
-            raise InputError(f"{what}/config.json: unknown field {key}")
+            raise InputError(f"{what}/config.json: unknown field {shown(key)}")
+    _check_sizes(given, what)
     return given
+
+
+def _check_sizes(config: dict[str, Any], what: str) -> None:
+    """Raises InputError for numbers that no network has: building it would take hours, or all memory."""
+    for key, value in config.items():
+        most = _MOST_LAYERS if "layers" in key else _LARGEST
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) > _MOST_LAYERS:
+            raise InputError(
+                f"{what}/config.json: {shown(key)}: expected at most {_MOST_LAYERS} entries, got {len(numbers)}"
+            )
+        for number in numbers:
+            if isinstance(number, int | float) and not abs(number) <= most:
+                raise InputError(
+                    f"{what}/config.json: {shown(key)}: expected numbers up to {most}, got {shown(number)}"
+                )
 
 
 def _made(kind: Callable[..., Any], what: str, arguments: dict[str, Any]) -> Any:
     """Build a part; what the library says against its configuration becomes one sentence."""
     try:
         return kind(**arguments)
-    except (ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = " ".join(str(error).split())
+    except _NO_NETWORK as error:
         raise InputError(
-            f"{what}/config.json: does not describe a network that can be built ({reason})"
+            f"{what}/config.json: does not describe a network that can be built ({shown(error, 300)})"
         ) from error
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.models.folder import COMPONENTS, read_config, read_info, weights_path
 from mv3d.models.weights import open_weights
 
@@ -17,8 +17,11 @@ def describe(folder: Path) -> dict[str, Any]:
     """Plain values for people and for JSON. Raises InputError where the folder is no model or a file is cut off."""
     info = read_info(folder)
     config = read_config(folder / "unet")
-    if not isinstance(names := config.get("vector_names"), list):
-        raise InputError(f"{folder}/unet/config.json: expected a list vector_names, got {names}")
+    names = config.get("vector_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{folder}/unet/config.json: expected a list of names vector_names, got {shown(names)}"
+        )
     parameters, dtypes = {}, {}
     for component in COMPONENTS:
         with open_weights(weights_path(folder, component)) as weights:

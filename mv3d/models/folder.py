@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 from mv3d.runs import to_json, write_text
 
 SCHEMA = 1
+_LARGEST = 2**20  # of what a model counts: views, pixels, steps
 INFO_FILE = "mv3d.json"
 COMPONENTS = {
     "unet": "diffusion_pytorch_model.safetensors",
@@ -117,11 +119,39 @@ def read_info(folder: Path) -> ModelInfo:
     sampler = document.pop("sampler", {})
     try:
         if "elevations_deg" in document:
-            low, high = document["elevations_deg"]
-            document["elevations_deg"] = (float(low), float(high))
-        return ModelInfo(**document, sampler=SamplerDefaults(**sampler))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a description of a model ({error})") from error
+            low, high = map(float, document["elevations_deg"])
+            if not -90 <= low <= high <= 90:
+                raise ValueError(f"elevations_deg: expected -90 to 90, got {low:g} to {high:g}")
+            document["elevations_deg"] = (low, high)
+        info = ModelInfo(**document, sampler=SamplerDefaults(**sampler))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not a description of a model ({shown(error)})") from error
+    _check_kinds(info, path)
+    _check_kinds(info.sampler, path)
+    return info
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "int | None": (int, type(None)),
+}
+
+
+def _check_kinds(values: ModelInfo | SamplerDefaults, path: Path) -> None:
+    """Raises InputError for a field of another kind than it is declared, for numbers that are none or not positive
+    where they count something."""
+    for entry in dataclasses.fields(values):
+        value, kind = getattr(values, entry.name), str(entry.type)
+        wanted = _KINDS.get(kind)
+        good = wanted is None or (isinstance(value, wanted) and not isinstance(value, bool))
+        if good and kind.startswith("int") and value is not None:
+            good = 1 <= value <= _LARGEST
+        if good and kind == "float":
+            good = abs(value) < math.inf
+        if not good:
+            raise InputError(f"{path}: {entry.name}: expected {kind}, finite, got {shown(repr(value))}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -130,8 +160,8 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({shown(error)})") from error
     if not isinstance(document, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(document).__name__}")
     return document

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mv3d.errors import InputError, UsageError
+from mv3d.errors import InputError, UsageError, shown
 from mv3d.models.weights import open_weights
 
 METADATA_KEY = "mv3d_lora"
@@ -152,18 +152,30 @@ def read_lora(path: str | Path) -> Lora:
                     store[name.removesuffix(suffix)] = weights.tensor(key)
                     break
             else:
-                raise InputError(f"{path}: not an adapter: unknown key {key}")
+                raise InputError(f"{path}: not an adapter: unknown key {shown(key)}")
         try:
             record = json.loads(weights.metadata.get(METADATA_KEY, "{}"))
-        except ValueError as error:
-            raise InputError(f"{path}: its metadata are not JSON ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: its metadata are not JSON ({shown(error)})") from error
     if down.keys() != up.keys():
         odd = sorted(down.keys() ^ up.keys())[0]
-        raise InputError(f"{path}: not a whole adapter: {odd} has one of lora_A and lora_B alone")
+        raise InputError(f"{path}: not a whole adapter: {shown(odd)} has one of lora_A and lora_B alone")
     if not down and not diffs:
         raise InputError(f"{path}: not an adapter: it is empty")
+    for name, value in down.items():
+        a, b = tuple(value.shape), tuple(up[name].shape)
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1] or not a[0]:
+            raise InputError(
+                f"{path}: not an adapter: {shown(name)}: expected lora_A (rank, in) and lora_B (out, rank), got "
+                f"{a} and {b}"
+            )
     rank = next((len(value) for value in down.values()), 1)
-    return Lora(down, up, float(record.pop("alpha", rank)), diffs, record)
+    alpha = record.pop("alpha", rank) if isinstance(record, dict) else None
+    if not isinstance(alpha, int | float) or not abs(alpha) < math.inf:
+        raise InputError(
+            f"{path}: its metadata: expected an object whose alpha is a number, got {shown(alpha)}"
+        )
+    return Lora(down, up, float(alpha), diffs, record)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _SHOWN = 3
@@ -46,12 +46,16 @@ class WeightsFile:
         return self._handle.get_slice(key).get_dtype()
 
     def tensor(self, key: str) -> Tensor:
-        """Raises InputError where a value is NaN or infinite."""
+        """Raises InputError where a value is NaN or infinite, or of a type that no model here is stored in."""
+        if self.dtype(key) not in _DTYPES:
+            raise InputError(
+                f"{self.path}: {shown(key)}: expected one of {', '.join(_DTYPES)}, got {self.dtype(key)}; convert it"
+            )
         value = self._handle.get_tensor(key)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
             raise InputError(
-                f"{self.path}: {bad} of {value.numel()} values of {key} are NaN or infinite; the file is damaged or comes "
+                f"{self.path}: {bad} of {value.numel()} values of {shown(key)} are NaN or infinite; the file is damaged or comes "
                 "from a training that diverged: take an earlier checkpoint"
             )
         return value
@@ -64,9 +68,9 @@ def open_weights(path: str | Path) -> Iterator[WeightsFile]:
     refuse_what_is_not_safetensors(path)
     try:
         handle: Any = safe_open(path, framework="pt", device="cpu")
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not a whole safetensors file ({str(error).strip()}); it is cut off or damaged: fetch it again"
+            f"{path}: not a whole safetensors file ({shown(error, 200)}); it is cut off or damaged: fetch it again"
         ) from error
     with handle as opened:
         yield WeightsFile(path, opened)
@@ -111,7 +115,7 @@ def check_keys(
 
 def _some(keys: list[str]) -> str:
     rest = len(keys) - _SHOWN
-    return ", ".join(keys[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(shown, keys[:_SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def write_weights(
@@ -156,10 +160,15 @@ def load_state(module: torch.nn.Module, path: Path, *, what: str, dtype: torch.d
     dtype: convert floating-point weights to it, one by one; by default as stored.
     """
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    kinds = {key: value.is_floating_point() for key, value in module.state_dict().items()}
     with open_weights(path) as weights:
         check_keys(path, expected, {key: weights.shape(key) for key in weights.keys}, what=what)
         state = {}
         for key in expected:
             value = weights.tensor(key)
+            if value.is_floating_point() != kinds[key]:
+                raise InputError(
+                    f"{path}: not the weights of {what}: {key} is stored as {weights.dtype(key)}"
+                )
             state[key] = value.to(dtype) if dtype is not None and value.is_floating_point() else value
     module.load_state_dict(state, assign=True)

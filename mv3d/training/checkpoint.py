@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -18,14 +19,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mv3d.errors import InputError, OutputError
+from mv3d.errors import InputError, OutputError, shown
 from mv3d.runs import sha256, to_json
 
 SCHEMA = 1
 _RECORD = "checkpoint.json"
+_FILES = ("weights.safetensors", "ema.safetensors", "optimizer.pt")
+# What safetensors, zipfile and torch's reader of plain tensors raise for a file whose record fits and whose content
+# does not.
+_UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+)
 _PART = ".part-"
 
 
@@ -78,26 +96,42 @@ def read_latest(root: Path) -> Checkpoint | None:
 def _read(folder: Path) -> Checkpoint:
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        step, files = int(record["step"]), dict(record["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: not a whole checkpoint ({error})") from error
+        step = int(record["step"])
+        files = {name: (known["bytes"], known["sha256"]) for name, known in record["files"].items()}
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise InputError(f"{folder}: not a whole checkpoint ({shown(error)})") from error
     if record.get("schema") != SCHEMA:
-        raise InputError(f"{folder}: expected a checkpoint of schema {SCHEMA}, got {record.get('schema')}")
-    for name, known in files.items():
+        raise InputError(
+            f"{folder}: expected a checkpoint of schema {SCHEMA}, got {shown(record.get('schema'))}"
+        )
+    for name, (expected, digest) in files.items():
+        if name not in _FILES:
+            raise InputError(f"{folder}: expected {', '.join(_FILES)}, got {shown(name)}")
         path = folder / name
         size = path.stat().st_size if path.is_file() else 0
-        if size != known["bytes"]:
-            raise InputError(f"{path}: cut off: expected {known['bytes']} bytes, got {size}")
-        if sha256(path) != known["sha256"]:
+        if size != expected:
+            raise InputError(f"{path}: cut off: expected {shown(expected)} bytes, got {size}")
+        if sha256(path) != digest:
             raise InputError(f"{path}: damaged: its content is not what was written")
     if not {"weights.safetensors", "optimizer.pt"} <= files.keys():
         raise InputError(f"{folder}: not a whole checkpoint: weights or optimiser are missing")
-    return Checkpoint(
-        step,
-        load_file(folder / "weights.safetensors"),
-        load_file(folder / "ema.safetensors") if "ema.safetensors" in files else None,
-        torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
-    )
+    try:
+        weights = load_file(folder / "weights.safetensors")
+        ema = load_file(folder / "ema.safetensors") if "ema.safetensors" in files else None
+        optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise InputError(f"{folder}: its tensors cannot be read ({shown(error)})") from error
+    if step < 0 or not isinstance(optimizer, dict):
+        raise InputError(f"{folder}: expected a step and the state of an optimiser, got others")
+    return Checkpoint(step, weights, ema, optimizer)
 
 
 def _folders(root: Path) -> list[Path]:

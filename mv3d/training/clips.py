@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from mv3d.errors import InputError
+from mv3d.errors import InputError, shown
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
@@ -95,8 +95,9 @@ def _decoded(path: Path) -> Any:
     try:
         with av.open(str(path)) as container:
             yield from container.decode(video=0)
-    except (av.error.FFmpegError, IndexError, OSError) as error:  # pyright: ignore[reportAttributeAccessIssue]
-        raise InputError(f"{path}: cannot be read as a video ({error})") from error
+    # A ValueError: a title that is no UTF-8, for one.
+    except (av.error.FFmpegError, IndexError, OSError, ValueError) as error:  # pyright: ignore[reportAttributeAccessIssue]
+        raise InputError(f"{path}: cannot be read as a video ({shown(error, 200)})") from error
 
 
 def _fitted(image: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

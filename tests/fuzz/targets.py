@@ -1,0 +1,559 @@
+"""The readers, each with small valid inputs. An input is a folder; `read` looks at nothing else.
+
+Reading goes as far as a command would: pixels are decoded, tensors loaded, samples drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fuzz.damage import pick
+
+
+@dataclass(frozen=True)
+class Target:
+    """share: of the inputs, relative to the others. seeds: writes valid inputs, a folder each. read: the reader.
+    mend: after the damage, puts right sums and sizes that would hide it from the deeper layers."""
+
+    share: int
+    seeds: Callable[[Path], None]
+    read: Callable[[Path], Any]
+    mend: Callable[[Path, np.random.Generator], None] = lambda folder, rng: None
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _named(folder: Path, stem: str, suffixes: tuple[str, ...] = ()) -> Path:
+    """The one file of that name, whatever its suffix, or with one of these."""
+    files = sorted(path for path in folder.glob(f"{stem}.*") if not suffixes or path.suffix in suffixes)
+    return files[0] if files else folder / f"{stem}.gone"
+
+
+# -- models and meshes
+
+
+def _model_seeds(folder: Path) -> None:
+    from gltf_files import png_bytes, textured, triangle
+    from shapes import cube, textured_quad
+
+    from mv3d.render.mesh_io import save_mesh
+
+    textured().write(_new(folder / "glb") / "model.glb")
+    save_mesh(textured_quad(), _new(folder / "glb2") / "model.glb")
+    scene = textured()
+    scene.json["nodes"] = [
+        {"children": [1, 2]},
+        {"mesh": 0, "scale": [1, 2, 1]},
+        {"mesh": 0, "translation": [1, 0, 0]},
+    ]
+    where = scene.accessor(np.array([[0, 0, 0], [0, 2, 0]], np.float32), "VEC3")
+    scene.json["nodes"][1]["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": where}}}
+    scene.attribute("COLOR_0", np.full((3, 4), 200, np.uint8), "VEC4", normalized=True)
+    scene.attribute("JOINTS_0", np.zeros((3, 4), np.uint8), "VEC4")
+    scene.attribute("WEIGHTS_0", np.tile(np.array([1, 0, 0, 0], np.float32), (3, 1)), "VEC4")
+    scene.json["skins"] = [{"joints": [1]}]
+    scene.json["nodes"][2]["skin"] = 0
+    scene.primitive["targets"] = [{"POSITION": scene.accessor(np.ones((3, 3), np.float32), "VEC3")}]
+    scene.json["meshes"][0]["weights"] = [0.5]
+    scene.json["materials"][0] |= {"emissiveFactor": [0.1, 0, 0], "alphaMode": "MASK", "doubleSided": True}
+    scene.json["materials"][0]["pbrMetallicRoughness"]["baseColorTexture"]["extensions"] = {
+        "KHR_texture_transform": {"offset": [0.1, 0], "scale": [2, 1], "rotation": 0.5}
+    }
+    scene.json["samplers"] = [{"wrapS": 33071, "wrapT": 33648}]
+    scene.json["textures"][0]["sampler"] = 0
+    scene.write(_new(folder / "scene") / "model.glb")
+    scene.write(_new(folder / "embedded") / "model.gltf")
+    beside, document = _new(folder / "beside"), triangle()
+    document.json["buffers"] = [{"uri": "data.bin", "byteLength": len(document.binary)}]
+    document.attribute("TEXCOORD_0", np.array([[0, 1], [1, 1], [0, 0]], np.float32), "VEC2")
+    document.json["buffers"][0]["byteLength"] = len(document.binary)
+    document.json |= {
+        "images": [{"uri": "texture.png"}],
+        "textures": [{"source": 0}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
+    }
+    document.primitive["material"] = 0
+    (beside / "data.bin").write_bytes(document.binary)
+    (beside / "texture.png").write_bytes(png_bytes())
+    (beside / "model.gltf").write_text(json.dumps(document.json))
+    for kind in ("obj", "ply", "stl"):
+        save_mesh(textured_quad(), _new(folder / kind) / f"model.{kind}")
+    save_mesh(cube(), _new(folder / "cube") / "model.ply")
+    corners = "\n".join(
+        f"facet normal 0 0 1\nouter loop\nvertex 0 0 {z}\nvertex 1 0 {z}\nvertex 0 1 {z}\nendloop\nendfacet"
+        for z in (0, 1)
+    )
+    (_new(folder / "text_stl") / "model.stl").write_text(f"solid a\n{corners}\nendsolid a\n")
+    (_new(folder / "text_ply") / "model.ply").write_text(
+        "ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+        "property uchar red\nproperty uchar green\nproperty uchar blue\nelement face 2\n"
+        "property list uchar int vertex_indices\nend_header\n0 0 0 255 0 0\n1 0 0 0 255 0\n1 1 0 0 0 255\n0 1 0 9 9 9\n"
+        "3 0 1 2\n3 0 2 3\n"
+    )
+
+
+def _read_model(folder: Path) -> Any:
+    from mv3d.render.loading import MODEL_SUFFIXES, load_model
+
+    return load_model(_named(folder, "model", MODEL_SUFFIXES))
+
+
+def _read_mesh(folder: Path) -> Any:
+    from mv3d.render.loading import MODEL_SUFFIXES
+    from mv3d.render.mesh_io import load_mesh
+
+    return load_mesh(_named(folder, "model", MODEL_SUFFIXES))
+
+
+def _environment_seeds(folder: Path) -> None:
+    rows = np.arange(8 * 16 * 4, dtype=np.uint8).reshape(8, 16, 4)
+    rows[..., 3] = 128
+    head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 8 +X 16\n"
+    (_new(folder / "flat") / "sky.hdr").write_bytes(head + rows.tobytes())
+    runs = b"".join(
+        b"\x02\x02\x00\x10" + b"".join(bytes([16]) + row[:, channel].tobytes() for channel in range(4))
+        for row in rows
+    )
+    (_new(folder / "runs") / "sky.hdr").write_bytes(head + runs)
+
+
+def _read_environment(folder: Path) -> Any:
+    from mv3d.render.environment import load_environment
+
+    return load_environment(_named(folder, "sky"))
+
+
+# -- pictures and views
+
+
+def _ball(size: int, place: float = 0.5) -> np.ndarray:
+    ys, xs = (np.mgrid[:size, :size] + 0.5) / size
+    inside = np.hypot(xs - place, ys - 0.5) < 0.3
+    return np.where(inside[..., None], np.stack([xs, ys, 1 - xs, np.ones_like(xs)], -1), 0) * 255
+
+
+def _image_seeds(folder: Path) -> None:
+    picture = Image.fromarray(_ball(48).astype(np.uint8))
+    white = Image.new("RGBA", picture.size, "white")
+    white.alpha_composite(picture)
+    plain = white.convert("RGB")
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    grey16 = Image.fromarray((np.asarray(plain.convert("L"), np.uint16) * 257).astype(np.uint16))
+    for name, image, suffix, extra in (
+        ("rgba", picture, "png", {}),
+        ("palette", picture.quantize(16), "png", {}),
+        ("grey16", grey16, "png", {}),
+        ("grey_alpha", picture.convert("LA"), "png", {}),
+        ("jpeg", plain, "jpg", {"exif": tags.tobytes()}),
+        ("cmyk", plain.convert("CMYK"), "jpg", {}),
+        ("webp", picture, "webp", {"lossless": True}),
+        ("tiff", plain, "tif", {"compression": "tiff_lzw"}),
+        ("tiff_float", plain.convert("F"), "tif", {}),
+        ("bmp", plain, "bmp", {}),
+    ):
+        image.save(_new(folder / name) / f"photo.{suffix}", **extra)
+
+
+def _read_image(folder: Path) -> Any:
+    from mv3d.preparation import prepare_image
+    from mv3d.recon.images import read_rgba
+
+    path = _named(folder, "photo")
+    return read_rgba(path), prepare_image(path, width=32, matting="colour")
+
+
+def _small_views() -> Any:
+    from mv3d.recon.views import Views
+    from mv3d.render.cameras import Orbit, sv3d_azimuths_deg
+
+    orbit = Orbit((10.0,) * 5, tuple(sv3d_azimuths_deg(5).tolist()), input_view=4)
+    images = np.stack([_ball(24, 0.45 + 0.02 * n) for n in range(5)]).astype(np.float32) / 255
+    return Views(images, orbit.cameras(24, 24), orbit, 4)
+
+
+def _views_seeds(folder: Path) -> None:
+    from mv3d.recon.views_folder import save_views
+
+    views = _small_views()
+    save_views(views, folder / "ours")
+    posed = json.loads((folder / "ours" / "transforms.json").read_text())
+    others, masked = _new(folder / "synthetic"), _new(folder / "masked")
+    for name in ("orbit.mp4", "contact.png", "input.png"):  # not read: damage there would be lost
+        (folder / "ours" / name).unlink()
+    for index, image in enumerate(views.images):
+        shown = Image.fromarray((image * 255).astype(np.uint8))
+        shown.save(others / f"r_{index}.png")
+        shown.convert("RGB").save(masked / f"{index}.png")
+        shown.getchannel("A").save(masked / f"mask{index}.png")
+    poses = [frame["transform_matrix"] for frame in posed["frames"]]
+    frames = [{"file_path": f"./r_{i}", "transform_matrix": pose} for i, pose in enumerate(poses)]
+    (others / "transforms_train.json").write_text(json.dumps({"camera_angle_x": 0.59, "frames": frames}))
+    frames = [
+        {
+            "file_path": f"{i}.png",
+            "mask_path": f"mask{i}.png",
+            "transform_matrix": pose,
+            "fl_x": 40.0,
+            "cx": 12.0,
+        }
+        for i, pose in enumerate(poses)
+    ]
+    lens = {
+        "camera_model": "OPENCV",
+        "k1": 0.0,
+        "fl_x": 40,
+        "fl_y": 40.0,
+        "cx": 12,
+        "cy": 12,
+        "w": 48,
+        "h": 48,
+    }
+    (masked / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+
+
+def _read_views(folder: Path) -> Any:
+    from mv3d.recon.readers import load_views
+
+    return load_views(folder)
+
+
+def _orbit_seeds(folder: Path) -> None:
+    from mv3d.render.video import encode_mp4
+
+    frames = [Image.fromarray(_ball(24, 0.45 + 0.02 * n).astype(np.uint8)) for n in range(5)]
+    numbered = _new(folder / "numbered")
+    for index, frame in enumerate(frames):
+        frame.save(numbered / f"frame_{index}.png")
+    opaque = []
+    for frame in frames:
+        white = Image.new("RGBA", frame.size, "white")
+        white.alpha_composite(frame)
+        opaque.append(white.convert("RGB"))
+    for name, pictures in (("gif", opaque), ("webp", frames), ("png", frames)):
+        pictures[0].save(_new(folder / name) / f"orbit.{name}", save_all=True, append_images=pictures[1:])
+    encode_mp4(np.stack([np.asarray(p.resize((32, 32))) for p in opaque]), _new(folder / "mp4") / "orbit.mp4")
+
+
+def _read_orbit(folder: Path) -> Any:
+    from mv3d.recon.readers import load_views
+
+    videos = sorted(folder.glob("orbit.*"))
+    return load_views(videos[0] if videos else folder)
+
+
+def _gallery_seeds(folder: Path) -> None:
+    _views_seeds(folder)
+    plain = _new(folder / "plain")
+    for index in range(3):
+        Image.fromarray(_ball(24).astype(np.uint8)).save(plain / f"{index}.png")
+
+
+def _read_gallery(folder: Path) -> Any:
+    from mv3d.evaluation.gallery import read_gallery
+
+    return read_gallery(folder)
+
+
+# -- shards
+
+
+def _shard_seeds(folder: Path) -> None:
+    from painted import painted
+
+    from mv3d.orbits.build import PIXELS, write_index
+    from mv3d.orbits.catalogue import CatalogueItem
+    from mv3d.orbits.config import OrbitConfig
+    from mv3d.orbits.reading import LATENTS
+    from mv3d.orbits.sample import Sample
+    from mv3d.orbits.shards import tar_fragment, write_shard
+
+    config = OrbitConfig(views=4, size=16)
+    long = "o" * 95  # its member names need an extended header
+    pixels = [painted(CatalogueItem(uid, licence="CC0-1.0"), config) for uid in ("a", "b", long)]
+    rng = np.random.default_rng(0)
+    latents = []
+    for uid in ("a", "b"):
+        angles = {"elevations_deg": [10.0] * 4, "azimuths_deg": [90.0, 180.0, 270.0, 0.0]}
+        document = {"uid": uid, "backgrounds": {"white": [255] * 3, "color": [1, 2, 3]}, **angles}
+        members = [("json", json.dumps(document).encode())]
+        for background in ("white", "color"):
+            for name, shape in (("latents", (4, 4, 2, 2)), ("embeddings", (4, 8))):
+                out = io.BytesIO()
+                np.save(out, rng.normal(size=shape).astype(np.float16))
+                members.append((f"{name}.{background}.npy", out.getvalue()))
+        latents.append(Sample(tar_fragment(uid, members), {"uid": uid, "licence": "CC0-1.0", "faces": 1}))
+    for name, kind, samples in (("pixels", PIXELS, pixels), ("latents", LATENTS, latents)):
+        out = _new(folder / name)
+        record = write_shard(out / "shard-000000.tar", samples, scratch=out)
+        identity = {
+            "kind": kind,
+            "mv3d": "0",
+            "config": {"views": 4},
+            "objects": len(samples),
+            "list_sha256": "",
+        }
+        write_index(out, identity, [record], finished=True, scratch=out)
+
+
+def _mend_shards(folder: Path, rng: np.random.Generator) -> None:
+    tar, record, index = folder / "shard-000000.tar", folder / "shard-000000.json", folder / "index.json"
+    if rng.random() < 0.4:
+        record.unlink(missing_ok=True)  # then the samples are found by their headers
+    for path in (index, record):
+        if not path.is_file() or rng.random() < 0.2:
+            continue
+        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, RecursionError):
+            document = json.loads(path.read_text())
+            holder = document["shards"][0] if path == index else document
+            holder["bytes"] = tar.stat().st_size
+            path.write_text(json.dumps(document))
+
+
+def _read_shards(folder: Path) -> Any:
+    from mv3d.errors import InputError
+    from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
+    from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects, reject_table
+
+    refused, read = None, []
+    for step in (
+        lambda: info_lines(inspect_shards(folder, verify=True)),
+        lambda: reject_table(read_rejects(folder)),
+        lambda: contact_sheets(folder, samples=2, frames=2),
+        lambda: [OrbitSet(folder, OrbitSetConfig(frames=2)).sample(n) for n in range(4)],
+    ):
+        try:
+            read.append(step())
+        except InputError as error:  # the steps are commands of their own
+            refused = error
+    if refused is not None and len(read) < 3:
+        raise refused
+    return read
+
+
+# -- weights
+
+
+def _weights_seeds(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from mv3d.models.lora import Lora, save_lora
+
+    torch.manual_seed(0)
+    save_file(
+        {
+            "a.weight": torch.randn(3, 4),
+            "a.bias": torch.randn(3).half(),
+            "n": torch.arange(4),
+            "b": torch.randn(2).bfloat16(),
+        },
+        _new(folder / "plain") / "weights.safetensors",
+        metadata={"format": "pt", "mv3d_lora": "{}"},
+    )
+    down, up = {"x.to_q": torch.randn(2, 4)}, {"x.to_q": torch.randn(4, 2)}
+    save_lora(
+        _new(folder / "lora") / "weights.safetensors",
+        Lora(down, up, 2.0, {"y.weight": torch.randn(2)}, {"seed": 0}),
+    )
+
+
+def _read_weights(folder: Path) -> Any:
+    from mv3d.errors import InputError
+    from mv3d.models.lora import read_lora
+    from mv3d.models.weights import open_weights
+
+    path = folder / "weights.safetensors"
+    with open_weights(path) as weights:
+        values = [(weights.shape(key), weights.dtype(key), weights.tensor(key)) for key in weights.keys]
+    try:
+        lora = read_lora(path)
+    except InputError as error:
+        if "not an adapter: unknown key" in str(error):  # the plain file is none
+            return values
+        raise
+    return values, [lora.delta(name) for name in lora.down]
+
+
+def _folder_seeds(folder: Path) -> None:
+    from tiny_model import write_model
+
+    from mv3d.models.network import SV3D_P
+
+    write_model(folder / "tiny", SV3D_P)
+
+
+def _read_folder(folder: Path) -> Any:
+    from mv3d.models.describe import describe
+    from mv3d.models.loading import load_model_folder
+
+    return describe(folder), load_model_folder(folder)
+
+
+def _checkpoint_seeds(folder: Path) -> None:
+    import torch
+
+    from mv3d.training.checkpoint import Checkpoint, write_checkpoint
+
+    torch.manual_seed(0)
+    for step in (1, 2):
+        weights = {"a": torch.randn(3, 4)}
+        state = {"state": {0: {"exp_avg": torch.randn(3, 4), "step": 2}}, "param_groups": [{"lr": 1e-3}]}
+        write_checkpoint(folder / "run", Checkpoint(step, weights, dict(weights), state), keep=2)
+
+
+def _mend_checkpoint(folder: Path, rng: np.random.Generator) -> None:
+    from mv3d.runs import sha256
+
+    for record in folder.glob("*/checkpoint.json"):
+        if rng.random() < 0.2:
+            continue
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+            document = json.loads(record.read_text())
+            for name, known in document["files"].items():
+                path = record.parent / name
+                known |= {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            record.write_text(json.dumps(document))
+
+
+def _read_checkpoint(folder: Path) -> Any:
+    from mv3d.training.checkpoint import read_latest
+
+    return read_latest(folder)
+
+
+# -- lists
+
+
+def _catalogue_seeds(folder: Path) -> None:
+    from gltf_files import triangle
+
+    from mv3d.orbits.catalogue import CatalogueItem, write_list
+
+    items = [
+        CatalogueItem(
+            f"o{n}", Path(f"/x/o{n}.glb"), "CC-BY-4.0", "A", "s", "0" * 64, "t", "http://h/x.glb", "chair", ("a", "b"), n, 1, 0,
+            100, False,
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    for suffix in ("jsonl", "csv"):
+        write_list(_new(folder / suffix) / f"list.{suffix}", items)
+    rows = [json.loads(line) for line in (folder / "jsonl" / "list.jsonl").read_text().splitlines()]
+    (_new(folder / "json") / "list.json").write_text(json.dumps(rows))
+    objects = _new(folder / "folder")
+    for name in ("a.glb", "b.glb"):
+        triangle().write(objects / name)
+    (objects / "SOURCES.csv").write_text(
+        "name,file,source_repo,path,commit,licence,author,sha256,faces\n"
+        f"a,a.glb,r,p/a.glb,c0,CC0-1.0,A,{'0' * 64},1\nb,b.glb,r,p/b.glb,c0,CC-BY-4.0,B,,1\n"
+    )
+
+
+def _read_catalogue(folder: Path) -> Any:
+    from mv3d.orbits.catalogue import read_list, read_uids
+
+    lists = sorted(folder.glob("list.*"))
+    return (read_list(lists[0]), read_uids(lists[0])) if lists else read_list(folder)
+
+
+def _guard_seeds(folder: Path) -> None:
+    from mv3d.orbits.guard import GuardedObject, write_guard
+
+    objects = [
+        GuardedObject(f"o{n}", f"{n:064x}", f"{n:064x}", tuple(0.1 * n + k for k in range(14)))
+        for n in range(3)
+    ]
+    for suffix in ("json", "csv"):
+        write_guard(_new(folder / suffix) / f"guard.{suffix}", objects)
+
+
+def _read_guard(folder: Path) -> Any:
+    from mv3d.orbits.guard import read_guard
+
+    return read_guard(_named(folder, "guard"))
+
+
+def _trajectory_seeds(folder: Path) -> None:
+    from mv3d.orbits.trajectories import dynamic_orbit
+
+    orbit = dynamic_orbit(7, np.random.default_rng(0), elevation_deg=10.0)
+    block = {
+        "elevations_deg": list(orbit.elevations_deg), "azimuths_deg": list(orbit.azimuths_deg), "radius": 2.0,
+        "fov_deg": 33.8, "input_view": 6,
+    }  # fmt: skip
+    (_new(folder / "plain") / "path.json").write_text(json.dumps(block))
+    (_new(folder / "views") / "path.json").write_text(json.dumps({"frames": [], "orbit": block}))
+
+
+def _path_seeds(folder: Path) -> None:
+    _trajectory_seeds(folder)
+    shutil.rmtree(folder / "views")  # mv3d recon reads plain files only
+
+
+def _read_trajectory(folder: Path) -> Any:
+    from mv3d.orbits.trajectories import load_orbit
+
+    return load_orbit(folder / "path.json").cameras(32, 32)
+
+
+def _read_path(folder: Path) -> Any:
+    from mv3d.recon.novel import trajectory
+
+    return trajectory(str(folder / "path.json"), _small_views())
+
+
+def _clip_seeds(folder: Path) -> None:
+    from training_data import save_clip
+
+    for name in ("one", "two"):
+        clips = _new(folder / name)
+        save_clip(clips / "a.mp4", frames=6, size=32)
+        shutil.copy(clips / "a.mp4", clips / "b.mp4")
+
+
+def _read_clips(folder: Path) -> Any:
+    from mv3d.training.clips import ClipSet
+
+    clips = ClipSet(folder, frames=3, size=(24, 16), seed=0)
+    return [clips.sample(n) for n in range(len(clips))]
+
+
+TARGETS: dict[str, Target] = {
+    "model": Target(7, _model_seeds, _read_model),
+    "mesh": Target(5, _model_seeds, _read_mesh),
+    "environment": Target(1, _environment_seeds, _read_environment),
+    "image": Target(5, _image_seeds, _read_image),
+    "views": Target(5, _views_seeds, _read_views),
+    "orbit": Target(3, _orbit_seeds, _read_orbit),
+    "gallery": Target(2, _gallery_seeds, _read_gallery),
+    "shards": Target(6, _shard_seeds, _read_shards, _mend_shards),
+    "weights": Target(4, _weights_seeds, _read_weights),
+    "model_folder": Target(2, _folder_seeds, _read_folder),
+    "checkpoint": Target(3, _checkpoint_seeds, _read_checkpoint, _mend_checkpoint),
+    "catalogue": Target(3, _catalogue_seeds, _read_catalogue),
+    "guard": Target(1, _guard_seeds, _read_guard),
+    "trajectory": Target(1, _trajectory_seeds, _read_trajectory),
+    "recon_trajectory": Target(1, _path_seeds, _read_path),
+    "clips": Target(1, _clip_seeds, _read_clips),
+}
+"""Every reader by name."""
+
+
+def mend(name: str, folder: Path, rng: np.random.Generator) -> None:
+    """Half of the inputs stay as the damage left them."""
+    if rng.random() < pick(rng, (0.5, 0.9)):
+        TARGETS[name].mend(folder, rng)
