@@ -290,6 +290,9 @@ def test_alpha_that_the_model_made(ball_views):
     np.testing.assert_allclose(composite(out), made[..., :3], atol=0.02)
     solid = alpha[..., 0] > 0.1
     np.testing.assert_allclose(out[..., :3][solid], ball_views.images[..., :3][solid], atol=1e-5)
+    lower, _ = matted(made, alpha_threshold=0.4)
+    np.testing.assert_array_equal(lower[..., 3] > 0.5, alpha[..., 0] > 0.4)
+    np.testing.assert_allclose(composite(lower), made[..., :3], atol=0.02)
 
 
 def test_elevation_of_a_model_that_chooses_it_is_measured(cube_views, chair, still_folder, monkeypatch):

@@ -59,6 +59,8 @@ class ModelInfo:
     fov_deg: float = 33.8
     elevations_deg: tuple[float, float] = (-89.0, 89.0)
     """Range of elevations that the model was trained for."""
+    alpha_threshold: float = 0.5
+    """Of a model that makes alpha: from here on a pixel is counted as the object's; becomes one half."""
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
     base: str = ""
     """Hub id or file that the weights come from."""
