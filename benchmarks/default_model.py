@@ -105,8 +105,12 @@ def score(views: np.ndarray, truth: Truth) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in KEYS}
 
 
-def with_sigma_min(model: LoadedModel, sigma_min: float) -> LoadedModel:
-    info = replace(model.info, sampler=replace(model.info.sampler, sigma_min=sigma_min))
+def changed(model: LoadedModel, sigma_min: float | None, alpha_threshold: float | None) -> LoadedModel:
+    info = model.info
+    if sigma_min is not None:
+        info = replace(info, sampler=replace(info.sampler, sigma_min=sigma_min))
+    if alpha_threshold is not None:
+        info = replace(info, alpha_threshold=alpha_threshold)
     return replace(model, generator=replace(model.generator, info=info))
 
 
@@ -118,14 +122,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--sampler", default=None)
     parser.add_argument("--sigma-min", type=float, default=None, help="stop at this noise level")
+    parser.add_argument("--alpha-threshold", type=float, default=None, help="instead of the model's")
     parser.add_argument("--limit", type=int, default=None, help="the first so many objects")
     parser.add_argument("--sheet", type=Path, default=None, help="a picture: truth above, model below")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     config = GenerateConfig(model=options.model, steps=options.steps, sampler=options.sampler, elevation=10.0)
     model = load_model(config)
-    if options.sigma_min is not None:
-        model = with_sigma_min(model, options.sigma_min)
+    model = changed(model, options.sigma_min, options.alpha_threshold)
     views = model.info.num_frames
     mean, smalls, kept = read_training(options.train, views)
     rows: list[dict[str, Any]] = []
