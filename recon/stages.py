@@ -13,7 +13,7 @@ from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
 from mv3d.recon.outline import fit_outlines
-from mv3d.recon.surface import decimate, extract_mesh, smooth
+from mv3d.recon.surface import mesh_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.recon.views import Views
@@ -118,10 +118,8 @@ def texture_solid(config: ReconConfig, views: Views, solid: Solid, clock: Clock)
         hull = solid.hull
         if solid.field is not None:
             hull = carve(views.images[..., 3], views.cameras, hull, solid.field.sdf, solid.field.grid)
-        vertices, faces = extract_mesh(hull.sdf, hull.grid, smallest=smallest)
-        vertices = smooth(vertices, faces)
     with clock.stage("decimate"):
-        vertices, faces = decimate(vertices, faces, config.faces)
+        vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
     with clock.stage("outline"):
         vertices = fit_outlines(vertices, faces, views.images[..., 3], views.cameras)
     with clock.stage("texture"):

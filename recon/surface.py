@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy import sparse
+from scipy import ndimage, sparse
 
 from mv3d.errors import InputError
 from mv3d.recon.grid import Grid
 from mv3d.recon.morphology import labelled
 from mv3d.render.mesh import face_normals
 from mv3d.render.topology import is_closed, vertex_links
+
+_BLURS = (0.0, 1.0, 2.0, 4.0)  # samples of the grid
+_NEAR = 1.25  # of the faces asked for
 
 
 def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> Float[np.ndarray, "x y z"]:
@@ -80,6 +83,25 @@ def decimate(
         if len(f) <= 1.02 * target and is_closed(f) and (size > 0).all():
             return v, f
     return _manifold_decimate(vertices, faces, target)
+
+
+def mesh_within(
+    sdf: Float[torch.Tensor, "x y z"], grid: Grid, target: int, *, smallest: float = 0.02
+) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+    """The field as a smoothed, closed mesh of about `target` faces.
+
+    Views that contradict each other carve a sponge. Its handles need their faces, so that no simplification that stays
+    closed comes near the target: then the surface is that of the distance blurred by 1, 2 and at last 4 samples.
+    """
+    for blur in _BLURS:
+        field = sdf.detach().cpu()
+        if blur:
+            field = torch.from_numpy(ndimage.gaussian_filter(field.numpy(), blur))
+        vertices, faces = extract_mesh(field, grid, smallest=smallest)
+        vertices, faces = decimate(smooth(vertices, faces), faces, target)
+        if len(faces) <= _NEAR * target:
+            break
+    return vertices, faces
 
 
 def _used(

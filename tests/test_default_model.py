@@ -63,5 +63,5 @@ def test_the_example_photo_becomes_views_and_the_same_seed_the_same_ones(tmp_pat
     np.testing.assert_array_equal(first.images, second.images)
     assert 0.02 < first.images[..., 3].mean() < 0.6
     record = json.loads((tmp_path / "a" / "run.json").read_text())
-    assert record["settings"]["model"] == "default"
+    assert record["settings"]["model"]["kind"] == "default"
     capsys.readouterr()

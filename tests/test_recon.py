@@ -24,7 +24,7 @@ from mv3d.recon.field import FieldConfig, _surface_loss, fit_field
 from mv3d.recon.grid import Grid
 from mv3d.recon.hull import silhouette_distance, visual_hull
 from mv3d.recon.pipeline import run
-from mv3d.recon.surface import clean_field, decimate, extract_mesh, smooth
+from mv3d.recon.surface import clean_field, decimate, extract_mesh, mesh_within, smooth
 from mv3d.recon.texture import BakeConfig, bake, texel_map, unwrap
 from mv3d.recon.tighten import TightenConfig, tighten
 from mv3d.render.mesh import face_normals
@@ -39,6 +39,23 @@ QUICK = ReconConfig(quality="draft", faces=2000, texture_size=256)
 def ball_grid(resolution: int = 40, radius: float = 0.4) -> tuple[Grid, torch.Tensor]:
     grid = Grid.around([-0.5] * 3, [0.5] * 3, resolution)
     return grid, (grid.points(CPU).norm(dim=1) - radius).reshape(grid.shape)
+
+
+def test_a_sponge_becomes_simple_and_a_ball_stays_as_it_is():
+    grid, ball = ball_grid()
+    x, y, z = (40 * grid.points(CPU)).T
+    gyroid = x.sin() * y.cos() + y.sin() * z.cos() + z.sin() * x.cos()  # tunnels in all directions
+    sponge = torch.maximum(ball, (gyroid.reshape(grid.shape) - 1) / 40)
+    vertices, faces = extract_mesh(sponge, grid)
+    _, simplified = decimate(smooth(vertices, faces), faces, 300)
+    assert len(simplified) > 600  # its handles need them
+    vertices, faces = mesh_within(sponge, grid, 300)
+    assert len(faces) <= 375 and is_closed(faces)
+    assert np.abs(np.linalg.norm(vertices, axis=1) - 0.4).mean() < 0.06
+    vertices, faces = extract_mesh(ball, grid)
+    expected = decimate(smooth(vertices, faces), faces, 300)
+    for ours, theirs in zip(mesh_within(ball, grid, 300), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_grid_sampling_is_trilinear():
