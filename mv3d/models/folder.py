@@ -150,7 +150,7 @@ def _check_kinds(values: ModelInfo | SamplerDefaults, path: Path) -> None:
         good = wanted is None or (isinstance(value, wanted) and not isinstance(value, bool))
         if good and kind.startswith("int") and value is not None:
             good = 1 <= value <= _LARGEST
-        if good and kind == "float":
+        if good and kind == "float" and isinstance(value, int | float):
             good = abs(value) < math.inf
         if not good:
             raise InputError(f"{path}: {entry.name}: expected {kind}, finite, got {shown(repr(value))}")
