@@ -33,7 +33,15 @@ from mv3d.orbits.jobs import decode_frame, object_rng
 from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.reading import BACKGROUNDS, LATENTS, WHITE, composite, random_color
 from mv3d.orbits.sample import Outcome, Reject, Sample
-from mv3d.orbits.shards import Shard, is_whole, read_shard_record, tar_fragment, write_pieces, write_shard
+from mv3d.orbits.shards import (
+    Shard,
+    is_count,
+    is_whole,
+    read_shard_record,
+    tar_fragment,
+    write_pieces,
+    write_shard,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -89,6 +97,11 @@ def encode_shards(
         raise InputError(f"{source}: expected a folder of mv3d orbits render, found no such index")
     if not index["finished"]:
         raise InputError(f"{source}: not finished yet; run its mv3d orbits render command again first")
+    if not all(is_count(index["config"].get(key)) for key in ("views", "size")):
+        raise InputError(
+            f"{source / INDEX}: damaged: expected whole numbers for views and size in config; render the shards again, "
+            "or restore the file"
+        )
     with folder_lock(out):
         store = _LatentStore(source, out, index, _identity(index, Path(vae), Path(image_encoder), config))
         store.claim(overwrite=overwrite)
@@ -247,7 +260,7 @@ class _LatentStore:
         return read_index(self._out)
 
     def claim(self, *, overwrite: bool) -> None:
-        there = self.read_index()
+        there = None if overwrite else self.read_index()  # a damaged one can be replaced
         if overwrite:
             (self._out / INDEX).unlink(missing_ok=True)
             for path in [*self._out.glob("shard-*.tar"), *self._out.glob("shard-*.json")]:
@@ -268,7 +281,7 @@ class _LatentStore:
             record = read_shard_record((self._out / name).with_suffix(".json"))
             if record is not None and is_whole(self._out / name, record):
                 self._records[name] = record
-        if there is None or overwrite:
+        if there is None:
             self._write_index(finished=False)
 
     def work_through(

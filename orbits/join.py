@@ -20,6 +20,7 @@ from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.shards import is_whole, read_shard_record
 from mv3d.runs import to_json, write_text
 
+_CREDITS = ("title", "author", "licence", "source")
 _ALIKE = ("views", "size", "fov_deg")
 """What samples of one batch must have in common."""
 
@@ -119,17 +120,22 @@ def _attributed(folder: Path) -> list[CatalogueItem]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        return [
-            CatalogueItem(
-                row["uid"],
-                title=row["title"],
-                author=row["author"],
-                licence=row["licence"],
-                source=row["source"],
-                sha256=row.get("sha256") or None,
+        try:
+            rows = list(csv.DictReader(stream))
+        except (csv.Error, ValueError) as error:
+            raise InputError(
+                f"{path}: damaged: {error}; render the shards again, or restore the file"
+            ) from error
+    items = []
+    for number, row in enumerate(rows, 2):
+        if not row.get("uid") or any(row.get(key) is None for key in _CREDITS):
+            raise InputError(
+                f"{path}: damaged: expected uid, {', '.join(_CREDITS)} in line {number}; render the shards again, or "
+                "restore the file"
             )
-            for row in csv.DictReader(stream)
-        ]
+        credits = {key: row[key] for key in _CREDITS}
+        items.append(CatalogueItem(row["uid"], sha256=row.get("sha256") or None, **credits))
+    return items
 
 
 def _link(source: Path, target: Path) -> None:

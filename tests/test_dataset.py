@@ -368,6 +368,26 @@ def test_encoding_again_is_done_and_other_networks_are_refused(shards, latents, 
         encode_shards(shards, other, networks[1], latents)
 
 
+def test_a_damaged_index_is_told_and_can_be_replaced(shards, latents, networks, tmp_path):
+    copy = copy_of(latents, tmp_path / "latents")
+    good = (copy / "index.json").read_text()
+    (copy / "index.json").write_text(json.dumps({**json.loads(good), "samples": -1}))
+    with pytest.raises(InputError, match="damaged"):
+        encode_shards(shards, networks[0], networks[1], copy)
+    encode_shards(shards, networks[0], networks[1], copy, overwrite=True)
+    assert (copy / "index.json").read_text() == good
+
+
+def test_pixels_without_a_size_are_refused(shards, networks, tmp_path):
+    copy = copy_of(shards, tmp_path / "shards")
+    document = json.loads((copy / "index.json").read_text())
+    del document["config"]["size"]
+    (copy / "index.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="views and size"):
+        encode_shards(copy, networks[0], networks[1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_encoding_can_be_cut_off_anywhere(shards, latents, networks, tmp_path, monkeypatch):
     reference = {path.name: path.read_bytes() for path in latents.glob("*.*") if path.is_file()}
     real = os.replace

@@ -79,6 +79,17 @@ def test_a_cut_off_shard_is_refused_and_nothing_stays(sets, tmp_path):
     assert not list((tmp_path / "out").glob("[!.]*"))
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda t: t.replace("author", "writer"), lambda t: t + "x,y\n", lambda t: t + "\x00"]
+)
+def test_a_damaged_table_of_credits_is_refused(sets, tmp_path, damage):
+    build_shards([CatalogueItem("d", licence="CC0-1.0")], tmp_path / "d", CONFIG, work=painted)
+    table = tmp_path / "d" / TABLE
+    table.write_text(damage(table.read_text()))
+    with pytest.raises(InputError, match=r"attribution\.csv: damaged"):
+        join_shards([sets / "a", tmp_path / "d"], tmp_path / "out")
+
+
 def test_other_results_are_not_overwritten(sets, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OutputError, match="empty"):
