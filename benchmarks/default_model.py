@@ -105,8 +105,12 @@ def score(views: np.ndarray, truth: Truth) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in KEYS}
 
 
-def changed(model: LoadedModel, sigma_min: float | None, alpha_threshold: float | None) -> LoadedModel:
+def changed(
+    model: LoadedModel, sigma_min: float | None, alpha_threshold: float | None, own_alphas: bool
+) -> LoadedModel:
     info = model.info
+    if own_alphas:
+        info = replace(info, consistent_alpha=False)
     if sigma_min is not None:
         info = replace(info, sampler=replace(info.sampler, sigma_min=sigma_min))
     if alpha_threshold is not None:
@@ -123,13 +127,14 @@ def main() -> None:
     parser.add_argument("--sampler", default=None)
     parser.add_argument("--sigma-min", type=float, default=None, help="stop at this noise level")
     parser.add_argument("--alpha-threshold", type=float, default=None, help="instead of the model's")
+    parser.add_argument("--own-alphas", action="store_true", help="not made consistent")
     parser.add_argument("--limit", type=int, default=None, help="the first so many objects")
     parser.add_argument("--sheet", type=Path, default=None, help="a picture: truth above, model below")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     config = GenerateConfig(model=options.model, steps=options.steps, sampler=options.sampler, elevation=10.0)
     model = load_model(config)
-    model = changed(model, options.sigma_min, options.alpha_threshold)
+    model = changed(model, options.sigma_min, options.alpha_threshold, options.own_alphas)
     views = model.info.num_frames
     mean, smalls, kept = read_training(options.train, views)
     rows: list[dict[str, Any]] = []

@@ -1,6 +1,9 @@
-"""Makes docs/demo.png from the demo's views and its reconstruction.
+"""Makes the README's pictures.
 
-Run: make demo && .venv/bin/python examples/make_readme_picture.py examples/demo_views out/demo/mesh.glb docs/demo.png
+    python examples/make_readme_picture.py loop SHARDS VIEWS MESH.glb docs/loop.png      the whole loop
+    python examples/make_readme_picture.py recon VIEWS MESH.glb docs/demo.png            views in, mesh out
+
+SHARDS: of mv3d orbits render; VIEWS: a views folder; MESH: what mv3d recon made of it.
 """
 
 from __future__ import annotations
@@ -9,8 +12,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from mv3d.orbits.jobs import decode_frame
+from mv3d.orbits.reading import OrbitStore
 from mv3d.recon.readers import load_views
 from mv3d.recon.views import composite
 from mv3d.render.cameras import orbit_cameras
@@ -20,37 +25,120 @@ from mv3d.render.raycast import render_views
 
 SHOWN = [20, 2, 6, 10, 15]
 FROM = ([50.0, 45.0, -35.0], [30.0, 210.0, 40.0])
-SIDE = 240
+SIDE, LABEL, ARROW = 240, 44, 56
+INK, PALE = "#222222", "#6b7280"
 
 
-def row(images: np.ndarray) -> Image.Image:
-    """One row of square pictures on white, cropped to the middle."""
+def tiles(images: np.ndarray, side: int, crop: float = 0.0) -> list[Image.Image]:
+    """(n, h, w, 4) → pictures on white; `crop`: share cut off at each border."""
     white = (np.clip(composite(images), 0, 1) * 255).astype(np.uint8)
-    cut = white.shape[1] // 10
-    tiles = [Image.fromarray(image[cut:-cut, cut:-cut]).resize((SIDE, SIDE)) for image in white]
-    strip = Image.new("RGB", (SIDE * len(tiles), SIDE))
-    for index, tile in enumerate(tiles):
-        strip.paste(tile, (index * SIDE, 0))
-    return strip
+    cut = round(white.shape[1] * crop)
+    kept = white[:, cut : white.shape[1] - cut, cut : white.shape[2] - cut]
+    return [Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS) for image in kept]
 
 
-def picture(views_path: str, mesh_path: str) -> Image.Image:
-    views, mesh = load_views(views_path), load_mesh(Path(mesh_path))
-    size = views.cameras.width
-    above = orbit_cameras(*FROM, width=size, height=size)
-    bare = render_views(Mesh(mesh.vertices, mesh.faces), above[[0, 2]], supersample=2, headlight=0.8)
-    rows = [
-        row(views.images[SHOWN]),
-        row(render_views(mesh, views.cameras[SHOWN], supersample=2)),
-        row(np.concatenate([render_views(mesh, above, supersample=2, headlight=0.15), bare])),
-    ]
-    sheet = Image.new("RGB", (rows[0].width, SIDE * len(rows)))
-    for index, strip in enumerate(rows):
-        sheet.paste(strip, (0, index * SIDE))
+def grid(pictures: list[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size, row by row."""
+    side = pictures[0].width
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (side * columns, side * rows), "white")
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (index % columns * side, index // columns * side))
     return sheet
 
 
+def seen_from_above(mesh: Mesh, size: int) -> np.ndarray:
+    """Renders from places where no camera was: textured, and without the texture."""
+    above = orbit_cameras(*FROM, width=size, height=size)
+    textured = render_views(mesh, above, supersample=2, headlight=0.15)
+    bare = render_views(Mesh(mesh.vertices, mesh.faces), above[[0, 2]], supersample=2, headlight=0.8)
+    return np.concatenate([textured, bare])
+
+
+def recon_picture(views_path: str, mesh_path: str) -> Image.Image:
+    """Rows: input views, the mesh from the same places, the mesh from where no camera was."""
+    views, mesh = load_views(views_path), load_mesh(Path(mesh_path))
+    pictures = tiles(views.images[SHOWN], SIDE, 0.1)
+    pictures += tiles(render_views(mesh, views.cameras[SHOWN], supersample=2), SIDE, 0.1)
+    pictures += tiles(seen_from_above(mesh, views.cameras.width), SIDE, 0.1)
+    return grid(pictures, len(SHOWN))
+
+
+def training_views(shards: str, objects: int, views: int) -> list[Image.Image]:
+    """A row of views of each of some objects, evenly spread over the data set."""
+    store = OrbitStore(shards)
+    pictures = []
+    for number in np.linspace(0, len(store.places) - 1, objects).astype(int):
+        members = store.members(store.places[number])
+        names = sorted(name for name in members if name.endswith(".webp"))
+        chosen = [names[i] for i in np.linspace(0, len(names) - 1, views + 1).astype(int)[:-1]]
+        frames = np.stack([decode_frame(members[name]) for name in chosen]) / np.float32(255)
+        pictures += tiles(frames, SIDE // 3)
+    return pictures
+
+
+def loop_picture(shards: str, views_path: str, mesh_path: str) -> Image.Image:
+    """Below: objects → orbits → the model. Above: one photo → 21 posed views → a textured mesh."""
+    views, mesh = load_views(views_path), load_mesh(Path(mesh_path))
+    photo = tiles(views.images[-1:], SIDE)[0]
+    made = grid(tiles(views.images[:20:2], SIDE // 2), 5)
+    turned = render_views(mesh, views.cameras[[1, 7]], supersample=2)
+    turned = np.concatenate([turned, seen_from_above(mesh, views.cameras.width)[[0, 4]]])
+    final = grid(tiles(turned, SIDE // 2), 2)
+    data = grid(training_views(shards, 3, 9), 9)
+    panels = [
+        (photo, "one photo"),
+        (made, "21 posed views (every other one shown)"),
+        (final, "a textured GLB"),
+    ]
+    width = sum(picture.width for picture, _ in panels) + 2 * ARROW
+    top = LABEL + SIDE
+    sheet = Image.new("RGB", (width, top + 2 * LABEL + data.height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
+    x = 0
+    for picture, label in panels:
+        draw.text((x + picture.width / 2, LABEL / 2), label, fill=INK, font=font, anchor="mm")
+        sheet.paste(picture, (x, LABEL))
+        x += picture.width + ARROW
+    for x, verb in ((SIDE, "generate"), (SIDE + ARROW + made.width, "recon")):
+        arrow(draw, (x + 8, LABEL + SIDE / 2), (x + ARROW - 8, LABEL + SIDE / 2))
+        draw.text(
+            (x + ARROW / 2, LABEL + SIDE / 2 - 16),
+            verb,
+            fill=PALE,
+            font=ImageFont.load_default(12),
+            anchor="mm",
+        )
+    middle = SIDE + ARROW + made.width / 2
+    left = round(middle - data.width / 2)
+    sheet.paste(data, (max(left, 0), top + LABEL))
+    arrow(draw, (middle, top + LABEL - 6), (middle, top + 6))
+    draw.text((middle + 14, top + LABEL / 2), "mv3d train", fill=PALE, font=font, anchor="lm")
+    below = top + 1.5 * LABEL + data.height
+    text = "orbits of 3D objects: Objaverse, your own, or procedural (mv3d orbits)"
+    draw.text((middle, below), text, fill=INK, font=font, anchor="mm")
+    return sheet
+
+
+def arrow(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """A straight arrow, horizontal or vertical."""
+    direction = np.sign(np.subtract(end, start))
+    across = direction[::-1]
+    draw.line([start, end], fill=PALE, width=3)
+    base = np.asarray(end) - 10 * direction
+    draw.polygon([tuple(end), tuple(base + 6 * across), tuple(base - 6 * across)], fill=PALE)
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["loop", shards, views, mesh, out]:
+            picture = loop_picture(shards, views, mesh)
+        case ["recon", views, mesh, out]:
+            picture = recon_picture(views, mesh)
+        case _:
+            sys.exit(f"usage:{(__doc__ or '').split(':', 1)[1].rsplit('SHARDS:', 1)[0].rstrip()}")
+    picture.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: make_readme_picture.py VIEWS MESH OUT.png")
-    picture(sys.argv[1], sys.argv[2]).save(sys.argv[3], optimize=True)
+    main(sys.argv[1:])

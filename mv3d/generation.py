@@ -36,6 +36,7 @@ from mv3d.models.network import VectorConditioning
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
 from mv3d.orbits.trajectories import NAMED
 from mv3d.preparation import Prepared, prepare_image
+from mv3d.recon.consensus import consistent_alpha
 from mv3d.recon.elevation import estimate_elevation, silhouette_coverage
 from mv3d.recon.masks import foreground_alpha
 from mv3d.recon.stages import Clock, Progress
@@ -149,6 +150,9 @@ def generate_orbit(
             orbit = _plan(config, model, DEFAULT_ELEVATION_DEG if found is None else found)
         frames = sample_frames(prepared, orbit, config, model, clock)
     with clock.stage("cut out"):
+        if info.consistent_alpha and frames.shape[-1] == 4:
+            frames, note = _agreed(frames, prepared, orbit, model.device)
+            notes += [note] if note else []
         images, uncut = matted(frames, alpha_threshold=info.alpha_threshold)
     if uncut:
         notes.append(
@@ -320,6 +324,20 @@ def matted(
             images.append(np.concatenate([frame, np.ones((*frame.shape[:2], 1), np.float32)], -1))
             uncut.append(index)
     return np.stack(images), uncut
+
+
+def _agreed(
+    frames: Float[np.ndarray, "n h w 4"], prepared: Prepared, orbit: Orbit, device: torch.device
+) -> tuple[Float[np.ndarray, "n h w 4"], str]:
+    """The frames with alphas that one solid can have cast, the photo's among them; a sentence where there is none."""
+    alphas = frames[..., 3].clip(0, 1)
+    if orbit.input_view is not None:
+        alphas[orbit.input_view] = prepared.rgba[..., 3]
+    try:
+        agreed = consistent_alpha(alphas, orbit.cameras(frames.shape[2], frames.shape[1]), device=device)
+    except InputError as error:
+        return frames, f"the views' alphas could not be made consistent ({error})"
+    return np.concatenate([frames[..., :3], agreed[..., None]], -1), ""
 
 
 def without_white(

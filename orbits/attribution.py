@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from mv3d.errors import InputError
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.licences import Licence, parse_licence
 from mv3d.runs import write_text
 
 MARKDOWN, TABLE = "ATTRIBUTION.md", "attribution.csv"
+_CREDITS = ("title", "author", "licence", "source")
 _COLUMNS = ("uid", "title", "author", "licence", "licence_url", "source", "sha256")
 
 
@@ -26,6 +28,28 @@ def write_attribution(folder: Path | str, items: Iterable[CatalogueItem]) -> tup
     write_text(folder / TABLE, _table(ordered))
     write_text(folder / MARKDOWN, attribution_text(ordered))
     return folder / MARKDOWN, folder / TABLE
+
+
+def read_attribution(folder: Path | str) -> list[CatalogueItem]:
+    """The items of a folder's attribution.csv; none where there is no such file. Raises InputError for a damaged one."""
+    path = Path(folder) / TABLE
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}: damaged: {error}; restore the file, or render the shards again") from error
+    items = []
+    for number, row in enumerate(rows, 2):
+        if not row.get("uid") or any(row.get(key) is None for key in _CREDITS):
+            raise InputError(
+                f"{path}: damaged: expected uid, {', '.join(_CREDITS)} in line {number}; restore the file, or render the "
+                "shards again"
+            )
+        credits = {key: row[key] for key in _CREDITS}
+        items.append(CatalogueItem(row["uid"], sha256=row.get("sha256") or None, **credits))
+    return items
 
 
 def attribution_text(items: Iterable[CatalogueItem]) -> str:

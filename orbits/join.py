@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -13,14 +12,13 @@ from typing import Any
 
 from mv3d import __version__
 from mv3d.errors import InputError, OutputError
-from mv3d.orbits.attribution import TABLE, write_attribution
+from mv3d.orbits.attribution import read_attribution, write_attribution
 from mv3d.orbits.build import INDEX, REJECTS, BuildResult, read_index, write_index
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.shards import is_whole, read_shard_record
 from mv3d.runs import to_json, write_text
 
-_CREDITS = ("title", "author", "licence", "source")
 _ALIKE = ("views", "size", "fov_deg")
 """What samples of one batch must have in common."""
 
@@ -94,7 +92,7 @@ def _fill(aside: Path, folders: list[Path], indices: list[dict[str, Any]]) -> No
             write_text(aside / f"{name}.json", to_json(records[-1]))
         if (folder / REJECTS).exists():
             rejects += (folder / REJECTS).read_text(encoding="utf-8").splitlines()
-        items |= {item.uid: item for item in _attributed(folder)}
+        items |= {item.uid: item for item in read_attribution(folder)}
     write_text(aside / REJECTS, "".join(f"{line}\n" for line in rejects))
     write_attribution(aside, items.values())
     first = indices[0]
@@ -113,29 +111,6 @@ def _fill(aside: Path, folders: list[Path], indices: list[dict[str, Any]]) -> No
         total.update(index["rejected"])
     document["rejected"] = dict(sorted(total.items()))
     write_text(aside / INDEX, to_json(document))
-
-
-def _attributed(folder: Path) -> list[CatalogueItem]:
-    path = folder / TABLE
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        try:
-            rows = list(csv.DictReader(stream))
-        except (csv.Error, ValueError) as error:
-            raise InputError(
-                f"{path}: damaged: {error}; render the shards again, or restore the file"
-            ) from error
-    items = []
-    for number, row in enumerate(rows, 2):
-        if not row.get("uid") or any(row.get(key) is None for key in _CREDITS):
-            raise InputError(
-                f"{path}: damaged: expected uid, {', '.join(_CREDITS)} in line {number}; render the shards again, or "
-                "restore the file"
-            )
-        credits = {key: row[key] for key in _CREDITS}
-        items.append(CatalogueItem(row["uid"], sha256=row.get("sha256") or None, **credits))
-    return items
 
 
 def _link(source: Path, target: Path) -> None:

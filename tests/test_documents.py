@@ -19,6 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GALLERY = [ROOT / "docs" / "gallery" / "README.md"]
 NOT_RUN = re.compile(r"<!-- not run: needs .+ -->\s*$")
 """In front of a Python block: it is compiled only."""
 
@@ -75,6 +76,26 @@ def test_blocks_and_commands_are_found():
     assert commands(shell.text) == [["recon", "x", "--out", "y"], ["info", "A", "B"]]
     assert (held.run, free.run, free.text) == (False, True, "2\n")
     assert len(SHELL) > 30 and len(PYTHON) >= 2
+
+
+# -- links
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures that lie in the repository."""
+    found = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+    return [target for target in found if "://" not in target]
+
+
+def test_links_are_found():
+    text = "![a](b.png) [c](https://d) [e](f.md#g) [h](#i)\n```\n[j](k)\n```\n"
+    assert links(text) == ["b.png", "f.md"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS + GALLERY, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path):
+    lost = [t for t in links(path.read_text(encoding="utf-8")) if not (path.parent / t).exists()]
+    assert not lost, f"{path.name}: {', '.join(lost)} is not there"
 
 
 # -- commands

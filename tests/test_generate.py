@@ -37,7 +37,7 @@ from mv3d.generation import (
 )
 from mv3d.models.lora import Lora, save_lora
 from mv3d.models.network import SV3D_U, SVD, VectorConditioning
-from mv3d.preparation import prepare_image
+from mv3d.preparation import Prepared, prepare_image
 from mv3d.recon.views import Views, composite
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -293,6 +293,28 @@ def test_alpha_that_the_model_made(ball_views):
     lower, _ = matted(made, alpha_threshold=0.4)
     np.testing.assert_array_equal(lower[..., 3] > 0.5, alpha[..., 0] > 0.4)
     np.testing.assert_allclose(composite(lower), made[..., :3], atol=0.02)
+
+
+def test_a_model_can_ask_for_it(ball_views, still_folder, monkeypatch):
+    """The model's pictures are replaced by those of a ball with a stain that no other view knows."""
+    model = load_model(GenerateConfig(model=str(still_folder), device="cpu"))
+    side = ball_views.cameras.width
+    alpha = ball_views.images[..., 3:].copy()
+    alpha[1, :3, :3] = 1
+    made = np.concatenate([composite(ball_views.images), alpha], -1)
+    photo = Prepared(ball_views.images[-1], "alpha")
+    config = GenerateConfig(device="cpu", elevation=float(ball_views.orbit.elevations_deg[0]))
+    stains = {}
+    for asked in (False, True):
+        info = replace(
+            model.info, num_frames=len(made), resolution=side, consistent_alpha=asked, alpha_threshold=0.5
+        )
+        monkeypatch.setattr(generation, "sample_frames", lambda *args: made.copy())
+        chosen = replace(model, generator=replace(model.generator, info=info))
+        views = generate_orbit(photo, config, chosen).views
+        stains[asked] = float(views.images[1, :3, :3, 3].mean())
+    assert stains[False] == 1
+    assert stains[True] < 0.1
 
 
 def test_elevation_of_a_model_that_chooses_it_is_measured(cube_views, chair, still_folder, monkeypatch):

@@ -61,6 +61,8 @@ class ModelInfo:
     """Range of elevations that the model was trained for."""
     alpha_threshold: float = 0.5
     """Of a model that makes alpha: from here on a pixel is counted as the object's; becomes one half."""
+    consistent_alpha: bool = False
+    """Of a model that makes alpha: lower it to what all views grant one solid (`mv3d.recon.consensus`)."""
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
     base: str = ""
     """Hub id or file that the weights come from."""

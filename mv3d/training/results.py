@@ -15,6 +15,7 @@ from mv3d.errors import InputError
 from mv3d.models.folder import COMPONENTS, ModelCard, write_info
 from mv3d.models.lora import Lora, merge_loras, save_lora
 from mv3d.models.network import MultiViewUNet
+from mv3d.orbits.attribution import read_attribution, write_attribution
 from mv3d.runs import to_json, write_text
 from mv3d.training.config import TrainConfig
 from mv3d.training.parts import Parts, build_parts
@@ -34,8 +35,9 @@ class Provenance:
     data: str
     licences: dict[str, int]
     metrics: dict[str, float]
-    attribution: tuple[Path, ...] = ()
-    """Files that say who made what the data show: they go along with the weights."""
+    credited: tuple[Path, ...] = ()
+    """Folders (of the base, of the data) whose attribution files say who made what was shown: they go along with the
+    weights."""
 
 
 def write_results(
@@ -120,8 +122,9 @@ def _write_model(
         revision=provenance.revision,
     )
     write_info(folder, info)
-    for path in provenance.attribution:
-        shutil.copyfile(path, folder / path.name)
+    items = {item.uid: item for source in provenance.credited for item in read_attribution(source)}
+    if items:
+        write_attribution(folder, items.values())
     write_text(folder / "README.md", _card(config, parts, provenance).text())
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mv3d.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.orbits.attribution import MARKDOWN, TABLE
 from mv3d.orbits.build import INDEX
 from mv3d.runs import (
     SCHEMA,
@@ -181,9 +180,9 @@ def _train_stage(
         )
         data_name = f"{data.name}, {len(samples)} {samples.kind}"
         licences = getattr(samples, "licences", {})
-        credits = tuple(data / name for name in (MARKDOWN, TABLE) if (data / name).is_file())
+        credited = (*([found.folder] if found else []), data)
         revision = found.revision if found else ""
-        provenance = Provenance(base, revision, data_name, licences, metrics, credits)
+        provenance = Provenance(base, revision, data_name, licences, metrics, credited)
         report = {
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
