@@ -1,0 +1,220 @@
+"""benchmarks/: what parts hand on, the page made of it, the charts, and one part from the command to the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import make_page
+import pytest
+from make_page import Outcome, cell_text, page, read_outcomes, run_part, write_outcomes, write_page
+from part import Chart, Machine, Part, Series, Table, read_part, write_part
+from PIL import Image
+
+from mv3d.errors import InputError
+from mv3d.evaluation.chart import Line, axis_of, chart_png, line_chart, log_ticks, tick_text
+
+MACHINE = Machine("Some CPU", 2, 16.0, "3.11.7", "Linux")
+RENDERING = Part(
+    part="rendering",
+    title="Rendering",
+    machine=MACHINE,
+    versions={"numpy": "2.0", "Blender": "4.2"},
+    seconds=12.0,
+    text=("What is compared.", "What is not fair."),
+    tables=(Table("21 views", ("renderer", "s"), (("mv3d | Embree", 1.23456), ("Cycles", None))),),
+    charts=(
+        Chart("time", "Time", "views", "s", (Series("mv3d", ((6, 1.0), (84, 9.0))),), log_x=True, log_y=True),
+    ),
+    missing=("pyrender was not there; pip install pyrender.",),
+)
+
+
+def outcome(part: str, error: str = "", scale: make_page.Scale = "small") -> Outcome:
+    return Outcome(part, scale, "2025-01-02 03:04", "abc1234", 12.5, error)
+
+
+# -- parts
+
+
+def test_a_part_survives_its_file(tmp_path: Path):
+    path = write_part(RENDERING, tmp_path / "rendering.json")
+    assert read_part(path) == RENDERING
+    assert json.loads(path.read_text())["schema"] == 1
+
+
+def test_wrong_parts_are_told(tmp_path: Path):
+    with pytest.raises(InputError, match="expected 2 cells"):
+        Table("t", ("a", "b"), ((1,),))
+    with pytest.raises(InputError, match="small letters"):
+        Chart("A name", "t", "x", "y", ())
+    with pytest.raises(InputError, match="use None"):
+        write_part(dataclasses.replace(RENDERING, seconds=float("nan")), tmp_path / "x.json")
+    path = tmp_path / "rendering.json"
+    with pytest.raises(InputError, match="expected the JSON"):
+        read_part(path)
+    path.write_text('{"schema": 0}')
+    with pytest.raises(InputError, match="schema 1, got 0"):
+        read_part(path)
+    document = json.loads(write_part(RENDERING, path).read_text())
+    del document["machine"]["cpu"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="expected the form"):
+        read_part(path)
+
+
+# -- the page
+
+GOLDEN = """# Benchmarks
+
+Made by `python benchmarks/make_page.py`; do not edit. Each part runs mv3d and its peers in one run on one machine and says what is compared and what is not fair about it; peers that were not there are named with how to install them.
+
+The sizes are those of `--small`: small enough for two cores and about 20 minutes.
+
+- Some CPU, 2 cores, 16 GB of memory; Python 3.11.7; Linux
+
+Versions: Blender 4.2, numpy 2.0.
+
+| part |  | size | took | date, UTC | commit |
+|---|---|---|---|---|---|
+| `rendering` | [Rendering](#rendering) | small | 12 s | 2025-01-02 03:04 | abc1234 |
+| `growth` | **failed** | small | 12 s | 2025-01-02 03:04 | abc1234 |
+
+## Rendering
+
+What is compared.
+
+What is not fair.
+
+**21 views**
+
+| renderer | s |
+|---|---|
+| mv3d \\| Embree | 1.23 |
+| Cycles | – |
+
+![Time: s against views](benchmarks/rendering-time.png)
+
+Not measured:
+
+- pyrender was not there; pip install pyrender.
+
+## growth
+
+This part failed: `exit code 1: ValueError: 'x'`
+"""
+
+
+def test_the_page_of_given_parts(tmp_path: Path):
+    outcomes = {
+        "growth": outcome("growth", "exit code 1: ValueError: `x`"),
+        "rendering": outcome("rendering"),
+    }
+    assert page(outcomes, {"rendering": RENDERING}) == GOLDEN
+    with pytest.raises(InputError, match="at least one part"):
+        page({}, {})
+
+
+def test_the_page_is_made_again_without_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder, docs = tmp_path / "out", tmp_path / "docs"
+    folder.mkdir()
+    (docs / "benchmarks").mkdir(parents=True)
+    (docs / "benchmarks" / "of-an-earlier-page.png").write_bytes(b"x")
+    write_part(RENDERING, folder / "rendering.json")
+    write_outcomes({"rendering": outcome("rendering", scale="quick")}, folder)
+    assert make_page.main(["--from", str(folder), "--docs", str(docs)]) == 0
+    assert capsys.readouterr().out.strip() == str(docs / "benchmarks.md")
+    text = (docs / "benchmarks.md").read_text(encoding="utf-8")
+    assert "figures say little" in text and "failed" not in text
+    (picture,) = (docs / "benchmarks").iterdir()
+    assert picture.name == "rendering-time.png" and f"(benchmarks/{picture.name})" in text
+    assert picture.stat().st_size < 60_000 and Image.open(picture).size == (1440, 760)
+    # What an earlier run says is there must be there.
+    (folder / "rendering.json").unlink()
+    assert make_page.main(["--from", str(folder), "--docs", str(docs)]) == 1
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="record of a run"):
+        read_outcomes(folder)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+path = Path(sys.argv[sys.argv.index("--out") + 1])
+assert "--quick" in sys.argv and "--objects" in sys.argv
+{body}
+"""
+
+
+def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_part(RENDERING, tmp_path / "given.json")
+    bodies = {
+        "rendering": f"path.write_bytes(Path({str(tmp_path / 'given.json')!r}).read_bytes())",
+        "orbits": "path.write_text('{}'); raise ValueError('no such object')",
+        "training": "pass",
+        "growth": "import time; time.sleep(60)",
+    }
+    for name, body in bodies.items():
+        (tmp_path / f"{name}.py").write_text(SCRIPT.format(body=body))
+    monkeypatch.setitem(make_page.LIMITS_S, "quick", 4)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "orbits.json").write_text("of an earlier run")
+    outcomes = {name: run_part(name, "quick", tmp_path, out, folder=tmp_path) for name in bodies}
+    errors = {name: one.error for name, one in outcomes.items()}
+    assert errors["rendering"] == ""
+    assert errors["orbits"] == "exit code 1: ValueError: no such object"
+    assert "expected the JSON" in errors["training"] and errors["growth"] == "stopped after 4 s"
+    assert sorted(path.name for path in out.glob("*.json")) == ["rendering.json"]
+    write_outcomes(outcomes, out)
+    text = write_page(out, tmp_path / "docs").read_text(encoding="utf-8")
+    assert "no such object" in text and text.count("This part failed") == 3 and "## Rendering" in text
+
+
+def test_cells():
+    assert [cell_text(v) for v in (None, True, 12345, 12345.6, 0.012345, 34.56, "a\n b", 7)] == [
+        "–", "yes", "12,345", "12,346", "0.0123", "34.6", "a b", "7",
+    ]  # fmt: skip
+
+
+# -- charts
+
+
+def test_a_chart_draws_every_line_where_it_belongs():
+    # Round numbers at both ends: the line runs from one corner of the plot to the other.
+    chart = line_chart([Line("", [(0.0, 0.0), (10.0, 10.0)])], title="t", x="x", y="y", x_ticks=(0, 10))
+    left, right, top, bottom = 64 * 2, 700 * 2, 30 * 2, 336 * 2
+    blue = (0x00, 0x72, 0xB2)
+    for place in ((left, bottom), ((left + right) // 2, (top + bottom) // 2), (right, top)):
+        assert chart.getpixel(place) == blue, place
+    assert chart.getpixel((left + 200, top + 100)) != blue
+    two = line_chart([Line("a", [(1, 1), (2, 2)]), Line("b", [(1, 2)])], title="t", x="x", y="y", width=300)
+    assert two.size == (600, 760)
+    colors = {color for _, color in two.getcolors(1 << 20) or []}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
+    assert len(chart_png(two)) < 60_000
+
+
+def test_axes():
+    up = axis_of([0.0, 60.0], log=False, name="a")
+    assert up.low == 0 and up.share(up.high) == 1
+    log = axis_of([6, 84], log=True, name="a")
+    assert log.share(log.low) == 0 and log.share(log.high) == pytest.approx(1)
+    # Half way by the logarithm is the geometric mean.
+    assert log.share((log.low * log.high) ** 0.5) == pytest.approx(0.5)
+    for low, high in ((1, 1e6), (0.3, 700), (6, 84), (100, 130), (1e-5, 2e-5)):
+        ticks = log_ticks(low, high)
+        assert 3 <= len(ticks) <= 8 and low <= ticks[0] and ticks[-1] <= high, (low, high, ticks)
+    assert [tick_text(v) for v in (0, 0.05, 128, 5000, 20_000, 1_500_000)] == [
+        "0", "0.05", "128", "5000", "20k", "1.5M",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [([], "at least one point"), ([(1, float("nan"))], "finite"), ([(1, 0), (2, 1)], "above 0")],
+)
+def test_charts_that_cannot_be_drawn(points: list[tuple[float, float]], words: str):
+    with pytest.raises(InputError, match=words):
+        line_chart([Line("", points)], title="t", x="x", y="y", log_y=True)
