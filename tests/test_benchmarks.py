@@ -182,13 +182,13 @@ def test_cells():
 
 
 def test_a_chart_draws_every_line_where_it_belongs():
-    # Round numbers at both ends: the line runs from one corner of the plot to the other.
     chart = line_chart([Line("", [(0.0, 0.0), (10.0, 10.0)])], title="t", x="x", y="y", x_ticks=(0, 10))
     left, right, top, bottom = 64 * 2, 700 * 2, 30 * 2, 336 * 2
-    blue = (0x00, 0x72, 0xB2)
-    for place in ((left, bottom), ((left + right) // 2, (top + bottom) // 2), (right, top)):
-        assert chart.getpixel(place) == blue, place
-    assert chart.getpixel((left + 200, top + 100)) != blue
+    up = axis_of([0.0, 10.0], log=False, name="y")
+    for share in (0, 0.25, 0.5, 1):
+        place = left + share * (right - left), bottom - up.share(10 * share) * (bottom - top)
+        assert chart.getpixel((round(place[0]), round(place[1]))) == (0x00, 0x72, 0xB2), share
+    assert chart.getpixel((left + 200, top + 100)) == (255, 255, 255)
     two = line_chart([Line("a", [(1, 1), (2, 2)]), Line("b", [(1, 2)])], title="t", x="x", y="y", width=300)
     assert two.size == (600, 760)
     colors = {color for _, color in two.getcolors(1 << 20) or []}
