@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cycles import framed
 from part import (
@@ -61,7 +61,8 @@ AXES = {
 @dataclass(frozen=True)
 class Point:
     """What one run does. faces: at most so many of the reconstructed mesh; at least so many of the rendered object.
-    grid, hull: samples along the longest side of the field's finer level and of the hull. steps: of that level."""
+    grid, hull: samples along the longest side of the field's finer level and of the hull. steps: of that level. quality: of
+    all that is not said here."""
 
     views: int
     size: int
@@ -70,6 +71,7 @@ class Point:
     hull: int = 128
     steps: int = 100
     texture: int = 1024
+    quality: Literal["draft", "standard"] = "standard"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Plan:
 
 PLANS: dict[Scale, Plan] = {
     "quick": Plan(
-        {RECONSTRUCT: Point(9, 64, 1000, 24, 32, 6, 256), RENDER: Point(6, 64, 10_000)},
+        {RECONSTRUCT: Point(9, 64, 1000, 24, 32, 6, 256, "draft"), RENDER: Point(6, 64, 10_000)},
         {
             RECONSTRUCT: {"views": (6, 9, 12), "size": (48, 64, 96), "faces": (500, 1000, 2000), "grid": (16, 24, 32)},
             RENDER: {"views": (3, 6, 9), "size": (48, 64, 96), "faces": (10_000, 20_000, 50_000)},
@@ -116,9 +118,11 @@ PLANS: dict[Scale, Plan] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """seconds of the clock. peak_gb: of the process. stages: seconds by name, empty for rendering. faces: there were."""
+    """seconds of the clock. cpu_s: of all cores together, which other programs on the machine disturb less. peak_gb: of
+    the process. stages: seconds by name, empty for rendering. faces: there were."""
 
     seconds: float
+    cpu_s: float
     peak_gb: float
     stages: dict[str, float]
     faces: int
@@ -135,29 +139,31 @@ def values_of(plan: Plan, work: str) -> list[Point]:
 
 
 def reconstruct_once(folder: Path, point: Point) -> Cost:
-    level = stages.LEVELS["standard"]
+    level = stages.LEVELS[point.quality]
     fit = FieldConfig(levels=((point.grid // 2, round(0.6 * point.steps)), (point.grid, point.steps)))
     # The grid is no setting of a user's; the process ends with this run.
-    stages.LEVELS["standard"] = replace(level, hull=point.hull, fit=fit)
-    started = time.perf_counter()
+    turntable = level.turntable if point.quality == "standard" else (6, 64)
+    stages.LEVELS[point.quality] = replace(level, hull=point.hull, fit=fit, turntable=turntable)
+    started, busy = time.perf_counter(), time.process_time()
     views = load_views(folder)
     loaded = time.perf_counter() - started
-    config = ReconConfig(faces=point.faces, texture_size=point.texture, device="cpu")
+    config = ReconConfig(quality=point.quality, faces=point.faces, texture_size=point.texture, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
         report = run(config, views, Path(scratch) / "out", load_seconds=loaded).report
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
     parts = {name: spent for name, spent in report["seconds"].items() if name != "total"}
-    return Cost(seconds, peak_memory_bytes() / 1e9, parts, int(report["faces"]))
+    return Cost(seconds, busy, peak_memory_bytes() / 1e9, parts, int(report["faces"]))
 
 
 def render_once(path: Path, point: Point) -> Cost:
     _, model = textured(path, point.faces)
     cameras = framed(model, static_orbit(point.views, 10.0), point.size)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     # As `mv3d orbits render` does it: no more than one picture is in memory.
     for _ in EmbreeRenderer().frames(model, cameras, builtin_environment(0), RenderSettings(samples=4)):
         pass
-    return Cost(time.perf_counter() - started, peak_memory_bytes() / 1e9, {}, len(model.faces))
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    return Cost(seconds, busy, peak_memory_bytes() / 1e9, {}, len(model.faces))
 
 
 def alone(work: Callable[..., Cost], *arguments: Any) -> Cost:
@@ -192,7 +198,10 @@ def costs(path: Path, plan: Plan, scratch: Path) -> dict[str, dict[Point, Cost]]
 
 
 def told(work: str, point: Point, cost: Cost) -> Cost:
-    print(f"{work}: {point}: {cost.seconds:.1f} s, {cost.peak_gb:.2f} GB, {cost.faces} faces", flush=True)
+    print(
+        f"{work}: {point}: {cost.seconds:.1f} s ({cost.cpu_s:.1f} s on processors), {cost.peak_gb:.2f} GB, {cost.faces} faces",
+        flush=True,
+    )
     return cost
 
 
@@ -265,13 +274,15 @@ def stage_table(plan: Plan, found: dict[Point, Cost]) -> Table:
     names = list(dict.fromkeys(name for cost in found.values() for name in cost.stages))
     rows = [
         (
-            point.views, point.size, f"{point.faces:,}", point.grid, round(cost.seconds, 1),
+            point.views, point.size, f"{point.faces:,}", point.grid, round(cost.seconds, 1), round(cost.cpu_s, 1),
             *(round(cost.stages.get(name, 0.0), 1) for name in names),
         )
         for point, cost in found.items()
     ]  # fmt: skip
     return Table(
-        "Reconstruct: seconds by stage", ("views", "side", "faces", "grid", "all", *names), tuple(rows)
+        "Reconstruct: seconds by stage",
+        ("views", "side", "faces", "grid", "all", "of processors", *names),
+        tuple(rows),
     )
 
 
@@ -284,7 +295,7 @@ def measure(options: Namespace) -> Part:
     recon, render = plan.base[RECONSTRUCT], plan.base[RENDER]
     text = (
         f"{path.stem}, one thing grown at a time, each run in a process of its own. Base of reconstruct: {recon.views} views "
-        f"of {recon.size}², at most {recon.faces:,} faces, field grid of {recon.grid} samples, quality standard; seconds "
+        f"of {recon.size}², at most {recon.faces:,} faces, field grid of {recon.grid} samples, quality {recon.quality}; seconds "
         "from the views folder to the written GLB, turntable and record. Base of render: "
         f"{render.views} views of {render.size}², at least {render.faces:,} triangles, 4 samples at edges, lit; seconds "
         "from the model in memory to the last picture, none of them kept.",

@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PARTS = ("rendering", "orbits", "training", "generation", "recon_peers", "growth")
 LIMITS_S: dict[Scale, float] = {"quick": 240, "small": 1500, "full": 6 * 3600}
-"""A part that takes longer is stopped and counts as failed."""
+"""A part that takes longer is stopped and counts as failed; --limit-s for a machine that is slow or busy."""
 SCALES: dict[Scale, str] = {
     "quick": "The sizes are those of `--quick`: they show that everything runs, and the figures say little.",
     "small": "The sizes are those of `--small`: small enough for two cores and about 20 minutes.",
@@ -73,10 +73,10 @@ def run_part(name: str, scale: Scale, objects: Path, out: Path, *, folder: Path 
             start_new_session=os.name == "posix",
         )
         try:
-            code = process.wait(LIMITS_S[scale])
+            code = process.wait(limit_s)
             error = "" if code == 0 else last_words(log, code)
         except subprocess.TimeoutExpired:
-            error = f"stopped after {LIMITS_S[scale]:g} s"
+            error = f"stopped after {limit_s:g} s"
         finally:
             end(process)
     if not error:
@@ -314,7 +314,9 @@ def main(arguments: list[str] | None = None) -> int:
             outcomes = read_outcomes(options.out)
             for name in options.only:
                 print(f"{name} ...", end=" ", flush=True, file=sys.stderr)
-                outcomes[name] = run_part(name, scale_of(options), options.objects, options.out)
+                outcomes[name] = run_part(
+                    name, scale_of(options), options.objects, options.out, limit_s=options.limit_s
+                )
                 print(outcomes[name].error or f"{outcomes[name].seconds:.0f} s", flush=True, file=sys.stderr)
                 write_outcomes(outcomes, options.out)
         folder = options.source or options.out

@@ -147,7 +147,7 @@ assert "--quick" in sys.argv and "--objects" in sys.argv
 """
 
 
-def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path):
     write_part(RENDERING, tmp_path / "given.json")
     bodies = {
         "rendering": f"path.write_bytes(Path({str(tmp_path / 'given.json')!r}).read_bytes())",
@@ -157,11 +157,10 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path, monkeyp
     }
     for name, body in bodies.items():
         (tmp_path / f"{name}.py").write_text(SCRIPT.format(body=body))
-    monkeypatch.setitem(make_page.LIMITS_S, "quick", 4)
     out = tmp_path / "out"
     out.mkdir()
     (out / "orbits.json").write_text("of an earlier run")
-    outcomes = {name: run_part(name, "quick", tmp_path, out, folder=tmp_path) for name in bodies}
+    outcomes = {name: run_part(name, "quick", tmp_path, out, limit_s=4, folder=tmp_path) for name in bodies}
     errors = {name: one.error for name, one in outcomes.items()}
     assert errors["rendering"] == ""
     assert errors["orbits"] == "exit code 1: ValueError: no such object"
