@@ -6,14 +6,18 @@ import dataclasses
 import json
 from pathlib import Path
 
+import growth
 import make_page
+import numpy as np
 import pytest
+import rendering
 from make_page import Outcome, cell_text, page, read_outcomes, run_part, write_outcomes, write_page
 from part import Chart, Machine, Part, Series, Table, read_part, write_part
 from PIL import Image
 
 from mv3d.errors import InputError
 from mv3d.evaluation.chart import Line, axis_of, chart_png, line_chart, log_ticks, tick_text
+from mv3d.render.mesh import Mesh
 
 MACHINE = Machine("Some CPU", 2, 16.0, "3.11.7", "Linux")
 RENDERING = Part(
@@ -217,3 +221,119 @@ def test_axes():
 def test_charts_that_cannot_be_drawn(points: list[tuple[float, float]], words: str):
     with pytest.raises(InputError, match=words):
         line_chart([Line("", points)], title="t", x="x", y="y", log_y=True)
+
+
+# -- the parts
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Path:
+    """A folder with one textured ball."""
+    rows, columns = 16, 24
+    v, u = (axis.ravel() for axis in np.mgrid[: rows + 1, : columns + 1] / [[[rows]], [[columns]]])
+    polar, azimuth = np.pi * v, 2 * np.pi * u
+    points = np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], 1)
+    index = np.arange(len(points)).reshape(rows + 1, columns + 1)
+    a, b, c, d = (part.ravel() for part in (index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]))
+    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    x = np.arange(128) / 128 * 2 * np.pi
+    stripes = 128 + 100 * np.stack([np.sin(3 * x), np.cos(2 * x), np.sin(x)], -1)
+    texture = np.broadcast_to(stripes.astype(np.uint8), (64, 128, 3)).copy()
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    Mesh(points, faces, uv=np.stack([u, v], 1), texture=texture).export(folder / "ball.glb")
+    return folder
+
+
+def test_renderers_without_another_program_agree(objects: Path):
+    mesh, model = rendering.textured(rendering.object_of(objects), 3000)
+    assert 3000 <= len(mesh.faces) == len(model.faces) < 4 * 3000
+    cameras = rendering.framed(model, rendering.static_orbit(2, 10.0), 48)
+    ours = rendering.by_ray_casting(mesh, cameras, 1, 1)
+    theirs = rendering.by_trimesh(mesh, cameras, 1)
+    iou, color_db, lit_db = rendering.agreement(theirs, ours)
+    assert iou is not None and iou > 0.995 and color_db is not None and color_db > 25 and lit_db is None
+    turned = dataclasses.replace(theirs, color=theirs.color[::-1], alpha=theirs.alpha[::-1])
+    assert (rendering.agreement(turned, ours)[1] or 0) < color_db - 5
+
+
+def test_objects_that_are_not_there(tmp_path: Path):
+    with pytest.raises(InputError, match=r"--objects .*expected a folder with \.glb"):
+        rendering.object_of(tmp_path)
+
+
+def test_how_growth_is_told():
+    plan = growth.Plan(
+        {growth.RECONSTRUCT: growth.Point(10, 64, 1000), growth.RENDER: growth.Point(5, 64, 100)},
+        {growth.RECONSTRUCT: {"views": (20, 10, 40)}, growth.RENDER: {"faces": (100, 200, 300)}},
+    )
+    points = growth.values_of(plan, growth.RECONSTRUCT)
+    assert points[0] == plan.base[growth.RECONSTRUCT] and [p.views for p in points] == [10, 20, 40]
+    found = {
+        growth.RECONSTRUCT: {
+            p: growth.Cost(0.1 * p.views**2, p.views, p.views, {"field": 1.0}, 1000) for p in points
+        },
+        # Asked for 200 or for 300, the object has 400.
+        growth.RENDER: {
+            p: growth.Cost(float(max(p.faces, 150)), 1, 1, {}, 100 if p.faces == 100 else 400)
+            for p in growth.values_of(plan, growth.RENDER)
+        },
+    }
+    charts, rows = growth.charts_and_rows(plan, found)
+    lines = {chart.name: {s.label: s.points for s in chart.series} for chart in charts}
+    assert lines["views-time"] == {"reconstruct": ((10, 10), (20, 40), (40, 160))}
+    assert [x for x, _ in lines["faces-memory"]["render"]] == [100, 400]
+    assert (
+        rows[0][:5] == ("reconstruct", "views", "10 to 40", "10.0 to 160.0 s", "2.00")
+        and rows[0][6] == "1.00"
+    )
+    assert growth.stage_table(plan, found[growth.RECONSTRUCT]).rows[0][-1] == 1.0
+
+
+def test_every_plan_holds_its_bases():
+    for plan in growth.PLANS.values():
+        for work, axes in plan.axes.items():
+            assert all(getattr(plan.base[work], axis) in values for axis, values in axes.items())
+            assert all(len(values) >= 3 and list(values) == sorted(values) for values in axes.values())
+
+
+def test_one_command_from_objects_to_the_page(
+    objects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MV3D_BLENDER", "/nowhere/blender")
+    monkeypatch.delenv("MV3D_PYRENDER", raising=False)
+    out, docs = tmp_path / "out", tmp_path / "docs"
+    arguments = [
+        "--quick",
+        "--only",
+        "rendering",
+        "--objects",
+        str(objects),
+        "--out",
+        str(out),
+        "--docs",
+        str(docs),
+    ]
+    code = make_page.main(arguments)
+    told = capsys.readouterr()
+    assert code == 0, told
+    text = (docs / "benchmarks.md").read_text(encoding="utf-8")
+    assert "## Rendering" in text and "| trimesh.ray |" in text and "seconds stated for 21" in text
+    missing = text.partition("Not measured:")[2]
+    assert "pip install bpy" in missing and "pip install pyrender" in missing
+    part = read_part(out / "rendering.json")
+    rows = {(row[0], row[1]): row for row in part.tables[0].rows}
+    assert all(float(row[5]) > 0.95 for row in rows.values() if row[5] is not None)
+    # The page is the same when made of what was left.
+    assert make_page.main(["--from", str(out), "--docs", str(docs)]) == 0
+    assert (docs / "benchmarks.md").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["orbits", "training", "growth"])
+def test_quick_parts(name: str, objects: Path, tmp_path: Path):
+    done = run_part(name, "quick", objects, tmp_path, limit_s=900)
+    assert done.error == "", (tmp_path / f"{name}.log").read_text()
+    part = read_part(tmp_path / f"{name}.json")
+    assert part.part == name and part.tables and part.text
+    assert all(len(data) < 60_000 for data in make_page.charts_of(part).values())
