@@ -68,7 +68,7 @@ class Sizes:
 
 SIZES: dict[Scale, Sizes] = {
     "quick": Sizes(
-        views=4, size=64, stored_views=6, rows=20, big_rows=30, rounds=1, objects=2, latent_orbits=4
+        views=3, size=64, stored_views=6, rows=20, big_rows=30, rounds=1, objects=2, latent_orbits=4
     ),
     "small": Sizes(size=256, big_rows=200, rounds=3, objects=4, stored_views=42, latent_orbits=32),
     "full": Sizes(),
