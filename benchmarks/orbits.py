@@ -309,8 +309,8 @@ def part_of(found: dict[str, dict[str, float]], sizes: Sizes, seconds_spent: flo
             "same frames of the same files and nothing else: the most that any reader could do in one process. Latents "
             f"(fp16, {sizes.size // 8}²) have no peer; their figure says what caching them gains.",
             "Not fair: bare decoding neither composites nor stacks nor looks anything up, so 1 cannot be passed by much; "
-            "files are in the system's cache for both; one process, no prefetching. No other loader is compared, since none "
-            "reads orbits with their cameras.",
+            "files are in the system's cache for both; one process, no prefetching. Other loaders are not compared: the form "
+            "of the shards is mv3d's own.",
         ),
         tables=tuple(Table(caption, ("", "measured"), lines) for caption, lines in rows.items()),
     )
