@@ -56,8 +56,14 @@ class Outcome:
 # -- running
 
 
-def run_part(name: str, scale: Scale, objects: Path, out: Path, *, folder: Path = HERE) -> Outcome:
-    """Run `folder`/`name`.py; its JSON lies in `out` only if it ended well."""
+def run_part(
+    name: str, scale: Scale, objects: Path, out: Path, *, limit_s: float | None = None, folder: Path = HERE
+) -> Outcome:
+    """Run the script of a part; its JSON lies in `out` only if it ended well.
+
+    limit_s: by default that of the scale. folder: of the scripts.
+    """
+    limit_s = limit_s or LIMITS_S[scale]
     date, commit, started = datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), commit_of(ROOT), time.perf_counter()
     script, result = folder / f"{name}.py", out / f"{name}.json"
     result.unlink(missing_ok=True)
@@ -293,6 +299,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)
     )
+    parser.add_argument("--limit-s", type=float, default=None, help="seconds after which a part is stopped")
     parser.add_argument(
         "--from", type=Path, default=None, dest="source", help="a folder that --out left; runs nothing"
     )
