@@ -1,6 +1,6 @@
 """How fast objects become shards and shards become training samples, in one run, side by side.
 
-    python benchmarks/orbits.py --out orbits.json
+    python benchmarks/orbits.py [--quick | --small] --out orbits.json
     MV3D_BLENDER=.../python python benchmarks/orbits.py      also times Blender Cycles on the same object
 
 Rendering: 21 views at 576² of a textured object of about 50,000 triangles, 4 samples a pixel, compressed and written
@@ -8,11 +8,11 @@ into a shard: one object in one process, then eight objects by one and by two wo
 and one untimed object comes first. Memory: the peak of a process that renders 84 views of 500,000 triangles.
 Readers: the pixel reader against bare decoding of the same frames of the same files, and the latent reader, whose
 shards (random numbers in the form of mv3d orbits encode) were read once before. Medians of five rounds.
+--small and --quick take smaller pictures, objects and fewer rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -23,16 +23,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
+from cycles import speed
+from part import Cell, Part, Scale, Table, describe_machine, part_parser, scale_of, versions_of, write_part
 from PIL import Image
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
+from mv3d.errors import MissingPartError
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig, sha256_of_json
@@ -41,9 +44,35 @@ from mv3d.orbits.jobs import render_object
 from mv3d.orbits.reading import LATENTS
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment, write_pieces, write_shard
-from mv3d.runs import SCHEMA, library_versions, to_json
+from mv3d.render.environment import builtin_environment
+from mv3d.render.loading import load_model
+from mv3d.render.model import normalize_model
+from mv3d.runs import SCHEMA, to_json
 
-VIEWS, SIZE = 21, 576
+
+@dataclass(frozen=True)
+class Sizes:
+    """views: of a timed object and of a training sample. size: side of the pictures in pixels. stored_views: of an orbit in
+    the shards that are read. rows: of the ball that is rendered, 4·rows² triangles; big_rows: of the one for the memory.
+    objects: by one and by two workers. latent_orbits: in the latent shards."""
+
+    views: int = 21
+    size: int = 576
+    stored_views: int = 84
+    rows: int = 112
+    big_rows: int = 353
+    rounds: int = 5
+    objects: int = 8
+    latent_orbits: int = 128
+
+
+SIZES: dict[Scale, Sizes] = {
+    "quick": Sizes(
+        views=3, size=64, stored_views=6, rows=20, big_rows=30, rounds=1, objects=2, latent_orbits=4
+    ),
+    "small": Sizes(size=256, big_rows=200, rounds=3, objects=4, stored_views=42, latent_orbits=32),
+    "full": Sizes(),
+}
 PEAK = """
 import sys
 from pathlib import Path
@@ -51,7 +80,7 @@ from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.jobs import render_object
 from mv3d.runs import peak_memory_bytes
-config = OrbitConfig(views=84, elevation_deg=(10, 10)).resolved()
+config = OrbitConfig(views=int(sys.argv[2]), size=int(sys.argv[3]), elevation_deg=(10, 10)).resolved()
 render_object(CatalogueItem("big", Path(sys.argv[1])), config)
 print(peak_memory_bytes())
 """
@@ -91,9 +120,10 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def rendering(folder: Path, model: Path, rounds: int, objects: int) -> dict[str, float]:
+def rendering(folder: Path, model: Path, sizes: Sizes) -> dict[str, float]:
     """Seconds of one object, and of an object among several by one and by two workers."""
-    config = OrbitConfig(views=VIEWS, size=SIZE, elevation_deg=(10, 10)).resolved()
+    rounds, objects = sizes.rounds, sizes.objects
+    config = OrbitConfig(views=sizes.views, size=sizes.size, elevation_deg=(10, 10)).resolved()
     limits = Limits()
     item = CatalogueItem("warm", model)
 
@@ -141,9 +171,9 @@ def run_all(pool: LocalPool, items: list[CatalogueItem], folder: Path) -> None:
     assert len(record["samples"]) == len(items), record["rejects"]
 
 
-def peak_bytes(model: Path) -> int:
+def peak_bytes(model: Path, sizes: Sizes) -> int:
     result = subprocess.run(
-        [sys.executable, "-P", "-c", PEAK, str(model)],
+        [sys.executable, "-P", "-c", PEAK, str(model), str(sizes.stored_views), str(sizes.size)],
         capture_output=True,
         text=True,
         check=True,
@@ -152,14 +182,14 @@ def peak_bytes(model: Path) -> int:
     return int(result.stdout)
 
 
-def pixel_reader(shards: Path, samples: int, rounds: int) -> dict[str, float]:
+def pixel_reader(shards: Path, samples: int, sizes: Sizes) -> dict[str, float]:
     """Orbits a second of the training set, and of nothing but decoding the same frames."""
     from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
 
-    dataset = OrbitSet(shards, OrbitSetConfig(frames=VIEWS))
+    dataset = OrbitSet(shards, OrbitSetConfig(frames=sizes.views))
     places = {json.loads(bytes(dataset.store.members(p)["json"]))["uid"]: p for p in dataset.store.places}
     ours, bare, busy_ours, busy_bare = [], [], [], []
-    for _ in range(rounds):
+    for _ in range(sizes.rounds):
         spent = busy = 0.0
         frames: list[bytes] = []
         for index in range(samples):
@@ -186,11 +216,15 @@ def pixel_reader(shards: Path, samples: int, rounds: int) -> dict[str, float]:
     }
 
 
-def latent_shards(folder: Path, orbits: int) -> Path:
-    """Random latents in the form that mv3d orbits encode writes: 84 frames of 576²."""
+def latent_shards(folder: Path, sizes: Sizes) -> Path:
+    """Random latents in the form that mv3d orbits encode writes."""
     folder.mkdir()
+    orbits, count = sizes.latent_orbits, sizes.stored_views
     rng = np.random.default_rng(0)
-    angles = {"elevations_deg": [10.0] * 84, "azimuths_deg": (np.arange(1, 85) * 360 / 84).tolist()}
+    angles = {
+        "elevations_deg": [10.0] * count,
+        "azimuths_deg": (np.arange(1, count + 1) * 360 / count).tolist(),
+    }
 
     def samples() -> Any:
         for number in range(orbits):
@@ -198,7 +232,10 @@ def latent_shards(folder: Path, orbits: int) -> Path:
             head["backgrounds"] = {"white": [255] * 3, "color": [1, 2, 3]}
             files = [("json", json.dumps(head).encode())]
             for name in ("white", "color"):
-                for what, shape in (("latents", (84, 4, SIZE // 8, SIZE // 8)), ("embeddings", (84, 1024))):
+                for what, shape in (
+                    ("latents", (count, 4, sizes.size // 8, sizes.size // 8)),
+                    ("embeddings", (count, 1024)),
+                ):
                     buffer = io.BytesIO()
                     np.save(buffer, rng.standard_normal(shape, np.float32).astype(np.float16))
                     files.append((f"{what}.{name}.npy", buffer.getvalue()))
@@ -218,15 +255,16 @@ def latent_shards(folder: Path, orbits: int) -> Path:
     return folder
 
 
-def latent_reader(folder: Path, samples: int, rounds: int) -> dict[str, float]:
+def latent_reader(folder: Path, sizes: Sizes) -> dict[str, float]:
     """Orbits a second from a warm disk."""
     from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
 
-    dataset = OrbitSet(folder, OrbitSetConfig(frames=VIEWS))
+    dataset = OrbitSet(folder, OrbitSetConfig(frames=sizes.views))
+    samples = 2 * sizes.latent_orbits
     for index in range(len(dataset)):  # the disk is warm then
         dataset.sample(index)
     clock, busy = [], []
-    for _ in range(rounds):
+    for _ in range(sizes.rounds):
         before = time.process_time()
         clock.append(samples / seconds(lambda: [dataset.sample(index) for index in range(samples)]))
         busy.append(samples / (time.process_time() - before))
@@ -236,19 +274,11 @@ def latent_reader(folder: Path, samples: int, rounds: int) -> dict[str, float]:
     }
 
 
-def cycles(model: Path) -> dict[str, float] | None:
+def cycles(model: Path, sizes: Sizes) -> dict[str, float] | None:
     """Blender Cycles, 32 samples, on the same object, where Blender is."""
-    from mv3d.errors import MissingPartError
-    from mv3d.render.environment import builtin_environment
-    from mv3d.render.loading import load_model
-    from mv3d.render.model import normalize_model
-
-    sys.path.insert(0, str(Path(__file__).parent))
-    from cycles import speed
-
     normalized, _ = normalize_model(load_model(model))
     try:
-        timing = speed(normalized, builtin_environment(0), size=SIZE, views=VIEWS)
+        timing = speed(normalized, builtin_environment(0), size=sizes.size, views=sizes.views)
     except MissingPartError:
         return None
     return {
@@ -258,50 +288,79 @@ def cycles(model: Path) -> dict[str, float] | None:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--objects", type=int, default=8, help="by one and by two workers")
-    parser.add_argument("--latent-orbits", type=int, default=128)
-    parser.add_argument("--no-cycles", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
-    options = parser.parse_args()
-    found: dict[str, Any] = {}
+def part_of(found: dict[str, dict[str, float]], sizes: Sizes, seconds_spent: float) -> Part:
+    """found: what was measured, by the caption of its table."""
+    rows: dict[str, tuple[tuple[Cell, ...], ...]] = {
+        caption: tuple((name, float(f"{value:.4g}")) for name, value in values.items())
+        for caption, values in found.items()
+    }
+    return Part(
+        part="orbits",
+        title="Reading data",
+        machine=describe_machine(),
+        versions=versions_of("mv3d", "numpy", "pillow", "torch", "embreex"),
+        seconds=seconds_spent,
+        text=(
+            f"Writing: {sizes.views} views at {sizes.size}² of {4 * sizes.rows**2:,} textured triangles, 4 samples a pixel, "
+            "compressed and written into a shard, by one process and by workers that are warm. One worker compresses on a "
+            "second thread, so two workers gain less on two cores than against one core alone. Memory: the peak of a "
+            f"process that renders {sizes.stored_views} views of {4 * sizes.big_rows**2:,} triangles.",
+            f"Reading: samples of {sizes.views} of {sizes.stored_views} frames at {sizes.size}², against Pillow decoding the "
+            "same frames of the same files and nothing else: the most that any reader could do in one process. Latents "
+            f"(fp16, {sizes.size // 8}²) have no peer; their figure says what caching them gains.",
+            "Not fair: bare decoding neither composites nor stacks nor looks anything up, so 1 cannot be passed by much; "
+            "files are in the system's cache for both; one process, no prefetching. Other loaders are not compared: the form "
+            "of the shards is mv3d's own.",
+        ),
+        tables=tuple(Table(caption, ("", "measured"), lines) for caption, lines in rows.items()),
+    )
 
-    def report(values: dict[str, float]) -> None:
+
+def main() -> None:
+    parser = part_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--pool-objects", type=int, default=None, help="by one and by two workers")
+    parser.add_argument("--latent-orbits", type=int, default=None)
+    parser.add_argument("--no-cycles", action="store_true")
+    options = parser.parse_args()
+    scale = scale_of(options)
+    asked = {
+        "rounds": options.rounds, "objects": options.pool_objects, "latent_orbits": options.latent_orbits,
+    }  # fmt: skip
+    sizes = replace(SIZES[scale], **{name: value for name, value in asked.items() if value is not None})
+    found: dict[str, dict[str, float]] = {}
+    started = time.perf_counter()
+
+    def report(caption: str, values: dict[str, float]) -> None:
         for name, value in values.items():
             print(f"{name:>40} {value:10.2f}", flush=True)
-        found.update(values)
+        found.setdefault(caption, {}).update(values)
 
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = bumpy(112, folder / "bumpy.glb")
-        report(rendering(folder, model, options.rounds, options.objects))
-        if not options.no_cycles:
-            timing = cycles(model)
+        model = bumpy(sizes.rows, folder / "bumpy.glb")
+        report("Writing shards", rendering(folder, model, sizes))
+        # On a page Cycles has its place in the part on rendering.
+        if scale == "full" and not options.no_cycles:
+            timing = cycles(model, sizes)
             print("Blender: not found" if timing is None else "")
-            report(timing or {})
-        report({"peak of a worker, 500k triangles, MB": peak_bytes(bumpy(353, folder / "big.glb")) / 1e6})
-        others = [bumpy(rows, folder / f"bumpy{rows}.glb") for rows in (60, 80)]
+            report("Writing shards", timing or {})
+        big = bumpy(sizes.big_rows, folder / "big.glb")
+        peak = f"peak of a worker, {round(4 * sizes.big_rows**2, -3) // 1000}k triangles, MB"
+        report("Writing shards", {peak: peak_bytes(big, sizes) / 1e6})
+        others = [bumpy(sizes.rows * share // 100, folder / f"bumpy{share}.glb") for share in (54, 71)]
         build_shards(
             [CatalogueItem(path.stem, path) for path in (model, *others)],
             folder / "pixels",
-            OrbitConfig(elevation_deg=(10, 10)),
+            OrbitConfig(views=sizes.stored_views, size=sizes.size, elevation_deg=(10, 10)),
             workers=2,
         )
-        report(pixel_reader(folder / "pixels", 4, options.rounds))
-        latents = latent_shards(folder / "latents", options.latent_orbits)
-        report(latent_reader(latents, 2 * options.latent_orbits, options.rounds))
+        report("Reading shards", pixel_reader(folder / "pixels", 4, sizes))
+        latents = latent_shards(folder / "latents", sizes)
+        report("Reading shards", latent_reader(latents, sizes))
     if options.out is not None:
-        document = {
-            "machine": platform.platform(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-            "versions": library_versions(),
-            "measured": {name: round(value, 3) for name, value in found.items()},
-        }
-        options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_part(part_of(found, sizes, time.perf_counter() - started), options.out)
 
 
 if __name__ == "__main__":

@@ -357,3 +357,6 @@ class Surface:
 if __name__ == "__main__":
     die_with_parent()
     main(Path(sys.argv[sys.argv.index("--") + 1]))
+    # All is written. The bpy package of 4.2 crashes while it takes itself down, which would look like a failed job.
+    sys.stdout.flush()
+    os._exit(0)

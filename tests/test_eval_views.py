@@ -30,7 +30,7 @@ from mv3d.evaluation import (
     ssim,
     ssim_padded,
 )
-from mv3d.evaluation.curve import nice_range
+from mv3d.evaluation.chart import nice_range
 from mv3d.evaluation.perceptual import load_clip_s, lpips_metric
 from mv3d.recon.views import Views, composite
 from mv3d.recon.views_folder import to_uint8
