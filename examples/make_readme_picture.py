@@ -1,6 +1,7 @@
 """Makes the README's pictures.
 
     python examples/make_readme_picture.py loop SHARDS VIEWS MESH.glb docs/loop.png      the whole loop
+    python examples/make_readme_picture.py tour VIEWS MESH.glb docs/tour                 its views.png and mesh.png
     python examples/make_readme_picture.py recon VIEWS MESH.glb docs/demo.png            views in, mesh out
 
 SHARDS: of mv3d orbits render; VIEWS: a views folder; MESH: what mv3d recon made of it.
@@ -77,6 +78,23 @@ def training_views(shards: str, objects: int, views: int) -> list[Image.Image]:
     return pictures
 
 
+def tour_pictures(views_path: str, mesh_path: str, folder: Path) -> None:
+    """All views, the photo first; the mesh from eight sides, below without its texture."""
+    views, mesh = load_views(views_path), load_mesh(Path(mesh_path))
+    order = [len(views) - 1, *range(len(views) - 1)]
+    folder.mkdir(parents=True, exist_ok=True)
+    save(grid(tiles(views.images[order], 128), 7), folder / "views.png")
+    around = orbit_cameras([25.0] * 8, [20.0 + 45 * n for n in range(8)], width=256, height=256)
+    bare = render_views(Mesh(mesh.vertices, mesh.faces), around, supersample=2, headlight=0.8)
+    textured = render_views(mesh, around, supersample=2)
+    save(grid(tiles(np.concatenate([textured, bare]), 128), 8), folder / "mesh.png")
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Few colours: the repository keeps every version."""
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def loop_picture(shards: str, views_path: str, mesh_path: str) -> Image.Image:
     """Below: objects → orbits → the model. Above: one photo → 21 posed views → a textured mesh."""
     views, mesh = load_views(views_path), load_mesh(Path(mesh_path))
@@ -132,12 +150,13 @@ def arrow(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[floa
 def main(arguments: list[str]) -> None:
     match arguments:
         case ["loop", shards, views, mesh, out]:
-            picture = loop_picture(shards, views, mesh)
+            save(loop_picture(shards, views, mesh), Path(out))
+        case ["tour", views, mesh, out]:
+            tour_pictures(views, mesh, Path(out))
         case ["recon", views, mesh, out]:
-            picture = recon_picture(views, mesh)
+            save(recon_picture(views, mesh), Path(out))
         case _:
             sys.exit(f"usage:{(__doc__ or '').split(':', 1)[1].rsplit('SHARDS:', 1)[0].rstrip()}")
-    picture.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 if __name__ == "__main__":
