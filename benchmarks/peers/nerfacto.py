@@ -122,7 +122,7 @@ def opaque_share(trainer: Any) -> float:
 
 def export(trainer: Any, out: Path, points: int) -> str:
     """`ns-export poisson` of the network in memory. Why there is no mesh, or an empty text."""
-    import nerfstudio.scripts.exporter as exporter
+    from nerfstudio.scripts import exporter
 
     if opaque_share(trainer) < LEAST_OPAQUE:
         return "nothing is opaque yet: the exporter finds no points"

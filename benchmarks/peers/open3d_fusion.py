@@ -89,7 +89,11 @@ def poisson_mesh(open3d: Any, views: dict[str, np.ndarray], voxel: float) -> Any
     depth = int(np.ceil(np.log2(1.1 * size / voxel)))
     mesh = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=depth)[0]
     # Where no point is, at the rim and below, the surface runs on into the void; past the points' box it is cut off.
-    return mesh.crop(cloud.get_axis_aligned_bounding_box().scale(1 + 2 * voxel / size, cloud.get_axis_aligned_bounding_box().get_center()))
+    return mesh.crop(
+        cloud.get_axis_aligned_bounding_box().scale(
+            1 + 2 * voxel / size, cloud.get_axis_aligned_bounding_box().get_center()
+        )
+    )
 
 
 def main() -> None:
