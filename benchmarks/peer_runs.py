@@ -96,7 +96,9 @@ def read_ply(path: Path) -> Mesh:
     loaded = trimesh.load(path, process=False)
     if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
         raise InputError(f"{path.name}: expected a mesh with faces, got none")
-    colors = np.asarray(loaded.visual.to_color().vertex_colors)[:, :3] if loaded.visual.defined else None
+    colors = None
+    if loaded.visual.kind == "vertex":
+        colors = np.asarray(loaded.visual.vertex_colors)[:, :3]
     return Mesh(
         np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64), vertex_colors=colors
     )

@@ -36,6 +36,14 @@ their alpha count. The camera optimiser is off (the cameras are exact), near and
 LEAST_OPAQUE = 0.01
 
 
+def without_lpips() -> None:
+    """The model loads LPIPS, whose weights it would download, for its own evaluation, which is not run here."""
+    import nerfstudio.models.nerfacto as model
+    import torch
+
+    model.LearnedPerceptualImagePatchSimilarity = lambda **_: torch.nn.Identity()
+
+
 def trainer_config(folder: Path, rays: int, near: float, far: float) -> Any:
     from nerfstudio.configs.method_configs import method_configs
     from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
@@ -159,6 +167,7 @@ def main() -> None:
     with np.load(options.folder / "unseen.npz") as stored:
         unseen = {name: stored[name] for name in stored.files}
     config = trainer_config(options.folder, options.rays, float(unseen["near"]), float(unseen["far"]))
+    without_lpips()
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     step, done, spent, marks = step_of(trainer), 0, 0.0, []
