@@ -38,10 +38,11 @@ LEAST_OPAQUE = 0.01
 
 def without_lpips() -> None:
     """The model loads LPIPS, whose weights it would download, for its own evaluation, which is not run here."""
-    import nerfstudio.models.nerfacto as model
     import torch
+    import torchmetrics.image.lpip as lpip
 
-    model.LearnedPerceptualImagePatchSimilarity = lambda **_: torch.nn.Identity()
+    # nerfacto imports the name where it builds itself.
+    lpip.LearnedPerceptualImagePatchSimilarity = lambda **_: torch.nn.Identity()
 
 
 def trainer_config(folder: Path, rays: int, near: float, far: float) -> Any:
