@@ -24,92 +24,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ground_truth import baseline, score, truth_of, truth_views
 
-from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
-from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.hull import visual_hull
 from mv3d.recon.pipeline import rerender_report, run
 from mv3d.recon.readers import load_views
 from mv3d.recon.stages import Clock, solve_geometry, texture_solid
-from mv3d.recon.surface import decimate, extract_mesh
-from mv3d.recon.views import Views, composite
-from mv3d.render.cameras import Orbit, sine_orbit, sv3d_azimuths_deg
-from mv3d.render.mesh import Mesh, vertex_normals
-from mv3d.render.mesh_io import load_mesh
-from mv3d.render.raycast import RayScene, render_views, sample_bilinear
+from mv3d.render.raycast import render_views
 from mv3d.runs import library_versions
 
 HELD_OUT = (4, 11, 17)
-SAMPLES = 100_000
-
-
-@dataclass(frozen=True)
-class Truth:
-    name: str
-    mesh: Mesh
-    outer: Samples
-    occupied: np.ndarray | None
-
-
-def solid_of(mesh: Mesh) -> np.ndarray:
-    """Insides on a grid of 96³ around objects of largest side 1."""
-    return occupancy(mesh, np.full(3, -0.52), 1.04 / 96, (96, 96, 96))
-
-
-def truth_of(path: Path) -> Truth:
-    mesh = normalized(load_mesh(path))
-    outer = sample_surface(mesh, SAMPLES, np.random.default_rng(0), outer=True)
-    return Truth(path.stem, mesh, outer, solid_of(mesh) if nearly_closed(mesh) else None)
-
-
-def truth_views(truth: Truth, kind: str, size: int) -> Views:
-    azimuths = sv3d_azimuths_deg(21)
-    elevations = np.array(sine_orbit().elevations_deg) if kind == "sine" else np.full(21, 10.0)
-    cameras, radius = fitting_cameras(truth.mesh, elevations, azimuths, size)
-    images = render_views(truth.mesh, cameras, supersample=2)
-    return Views(
-        images,
-        cameras,
-        Orbit(tuple(elevations.tolist()), tuple(azimuths.tolist()), radius, input_view=20),
-        20,
-    )
-
-
-def baseline(views: Views) -> Mesh:
-    """Hard hull and vertex colours: the cos²-weighted mean of the views that see a vertex."""
-    hull = visual_hull(
-        views.images[..., 3], views.cameras, resolution=128, device=torch.device("cpu"), max_dropped=0
-    )
-    vertices, faces = decimate(*extract_mesh(hull.sdf + hull.swell, hull.grid), 20_000)
-    normals, scene = vertex_normals(vertices, faces), RayScene(vertices, faces)
-    total, weight = np.zeros((len(vertices), 3)), np.full(len(vertices), 1e-6)
-    for view, image in enumerate(views.images):
-        toward = views.cameras.centers[view] - vertices
-        toward /= np.linalg.norm(toward, axis=1, keepdims=True)
-        cosine = np.clip((toward * normals).sum(1), 0, 1)
-        free = ~scene.blocked(vertices + 5e-3 * normals, toward)
-        w = cosine**2 * free
-        total += w[:, None] * sample_bilinear(image[..., :3], views.cameras.project(vertices, view)[0])
-        weight += w
-    colors = np.clip(total / weight[:, None], 0, 1)
-    return Mesh(vertices, faces, vertex_colors=(colors * 255).astype(np.uint8))
-
-
-def score(truth: Truth, mesh: Mesh, size: int) -> dict[str, float]:
-    points = sample_surface(mesh, SAMPLES, np.random.default_rng(1), outer=True)
-    iou = float("nan")
-    if truth.occupied is not None:
-        ours = solid_of(mesh)
-        iou = float((ours & truth.occupied).sum() / (ours | truth.occupied).sum())
-    azimuths = np.arange(8) * 45.0 + 22.5
-    cameras, _ = fitting_cameras(truth.mesh, np.repeat([-10.0, 35.0], 8), np.tile(azimuths, 2), size)
-    wanted, got = (composite(render_views(m, cameras, supersample=2)) for m in (truth.mesh, mesh))
-    return {
-        "chamfer": surface_distances(points, truth.outer)["chamfer"],
-        "iou": iou,
-        "psnr_db": float(np.mean([psnr(a, b) for a, b in zip(got, wanted, strict=True)])),
-    }
 
 
 def object_row(job: tuple[Path, str, str, int]) -> dict:
