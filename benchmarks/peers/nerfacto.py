@@ -39,7 +39,7 @@ LEAST_OPAQUE = 0.01
 def without_lpips() -> None:
     """The model loads LPIPS, whose weights it would download, for its own evaluation, which is not run here."""
     import torch
-    import torchmetrics.image.lpip as lpip
+    from torchmetrics.image import lpip
 
     # nerfacto imports the name where it builds itself.
     lpip.LearnedPerceptualImagePatchSimilarity = lambda **_: torch.nn.Identity()
