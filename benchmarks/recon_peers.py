@@ -59,7 +59,7 @@ class Setup:
 
 
 SETUPS = {
-    "quick": Setup(96, 1, False, (1.0,), 1024, 10_000),
+    "quick": Setup(96, 1, False, (0.25,), 1024, 10_000),
     "small": Setup(288, 3, True, (1.0, 3.0), 1024, 50_000),
     "full": Setup(576, 4, True, (1.0, 3.0, 10.0), 1024, 200_000),
 }
