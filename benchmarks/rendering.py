@@ -340,9 +340,8 @@ def measure(options: Namespace) -> Part:
             "same lit pictures."
         )
     text.append(
-        "Not fair: Cycles traces full light paths and is the only one whose noise falls with more samples; at 32 it is "
-        "noisier than the others, which the lit figure shows as well. mv3d bakes the light once for all views and "
-        "reflects it diffusely. pyrender rasterizes on the processor (no GPU here), reads its pictures back, and has no "
+        "Not fair: Cycles traces full light paths and is noisy at 32 samples, noise that the lit figure holds as well; mv3d "
+        "bakes the light once for all views and lets surfaces reflect it diffusely. pyrender rasterizes on the processor (no GPU here), reads its pictures back, and has no "
         "environment light: its lit row shows another picture. trimesh is timed through its documented interface with "
         "embreex; its nearest texel is not filtered, which its base colour figure says. pyrender's silhouette is read from a "
         "multisampled depth, whose sample lies beside the middle of the pixel. Seconds leave out the "

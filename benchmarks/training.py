@@ -179,12 +179,11 @@ def part_of(
             f"A step of {sizes.batch} × {sizes.frames} cached latents of {sizes.latent}² through a network of SVD's kind with "
             f"{list(sizes.channels)} channels, {precision}, all weights trained, AdamW, clipped gradients, an average of the "
             f"weights, on {card}. Plain: diffusers' own network and `EMAModel` in the loop that fine-tuning scripts of SVD "
-            f"have, over the same shards. {sizes.rounds} rounds in turn, medians; mv3d waited for data "
+            f"have, over the same shards. {sizes.rounds} round{'s' if sizes.rounds > 1 else ''} in turn, medians; mv3d waited for data "
             f"{100 * found['data_wait_share']:.1f} % of the time.",
-            "Not fair: the networks have the same shape but mv3d's draws its noise from the seeds of each sample, keeps a "
+            "Not fair: the networks have the same shape, but mv3d draws its noise from the seeds of each sample, keeps a "
             "journal and checks every loss, which the plain loop does not; both read data in a process of its own, which "
-            "on two cores takes time from the step. A network of this size says little about one of 1.5 billion weights, "
-            "where everything but the network vanishes.",
+            "on two cores takes time from the step. A network of this size says little about one of 1.5 billion weights.",
         ),
         tables=(Table("Seconds a step", ("loop", "of the clock", "of processors"), rows),),
     )
