@@ -181,7 +181,8 @@ def order(name: str) -> tuple[int, str]:
 
 def head(outcomes: dict[str, Outcome], parts: dict[str, Part]) -> list[str]:
     """Machine, versions, and when each part was run."""
-    blocks = [SCALES[scale] for scale in dict.fromkeys(one.scale for one in outcomes.values())]
+    used = {one.scale for one in outcomes.values()}
+    blocks = [words for scale, words in SCALES.items() if scale in used]
     machines = dict.fromkeys(part.machine for part in parts.values())
     blocks.append("\n".join(f"- {machine_text(machine)}" for machine in machines) or "- no part ended well")
     versions: dict[str, str] = {}

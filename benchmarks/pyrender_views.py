@@ -13,14 +13,17 @@ import json
 import sys
 import time
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
 
 def main() -> None:
-    import pyrender
+    import pyrender  # pyright: ignore[reportMissingImports]
     import trimesh
     from PIL import Image
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
 
     job = np.load(sys.argv[1])
     width, height = (int(n) for n in job["size"])
@@ -28,21 +31,21 @@ def main() -> None:
     renderer = pyrender.OffscreenRenderer(width, height)
     camera = pyrender.IntrinsicsCamera(fl_x, fl_y, cx, cy, znear=0.05, zfar=50.0)
 
-    def scene_of_mesh() -> "pyrender.Scene":
+    def scene_of_mesh() -> Any:
         mesh = trimesh.Trimesh(job["vertices"], job["faces"], process=False)
         uv = np.stack([job["uv"][:, 0], 1 - job["uv"][:, 1]], 1)
-        material = trimesh.visual.material.PBRMaterial(
+        material = PBRMaterial(
             baseColorTexture=Image.fromarray(job["texture"]),
             metallicFactor=0.0,
             roughnessFactor=0.6,
             doubleSided=True,
         )
-        mesh.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
+        mesh.visual = TextureVisuals(uv=uv, material=material)
         scene = pyrender.Scene(bg_color=(0.0, 0.0, 0.0, 0.0), ambient_light=(0.3, 0.3, 0.3))
         scene.add(pyrender.Mesh.from_trimesh(mesh, smooth=True))
         return scene
 
-    def views(scene: "pyrender.Scene", flags: int, *, lights: bool) -> tuple[np.ndarray, np.ndarray]:
+    def views(scene: Any, flags: int, *, lights: bool) -> tuple[np.ndarray, np.ndarray]:
         if lights:
             for azimuth in np.radians((0, 120, 240)):
                 pose = np.eye(4)
@@ -68,14 +71,15 @@ def main() -> None:
     views(scene_of_mesh(), lit, lights=True)
     lit_s = time.perf_counter() - start
     np.savez(sys.argv[2], color=color, alpha=alpha, seconds=np.array([unlit_s, lit_s]))
-    from OpenGL import GL
+    from OpenGL import GL  # pyright: ignore[reportMissingImports]
 
     versions = {name: metadata.version(name) for name in ("pyrender", "PyOpenGL", "trimesh", "numpy")}
     name = GL.glGetString(GL.GL_RENDERER)
     print(json.dumps({"versions": versions, "opengl": name.decode() if name else "unknown"}))
 
 
-def scene_of_warm_up(pyrender, trimesh, camera):
+def scene_of_warm_up(pyrender: Any, trimesh: Any, camera: Any) -> Any:
+    """A ball in front of the camera."""
     scene = pyrender.Scene()
     scene.add(pyrender.Mesh.from_trimesh(trimesh.creation.icosphere(1)))
     pose = np.eye(4)

@@ -174,6 +174,7 @@ def by_trimesh(mesh: Mesh, cameras: Cameras, rounds: int) -> Pictures:
     """As its documentation does it: first hits by `trimesh.ray`, barycentric weights, the nearest texel."""
     import trimesh
     from PIL import Image
+    from trimesh.visual import uv_to_color
 
     assert mesh.uv is not None and mesh.texture is not None
     texture, uv = Image.fromarray(mesh.texture), np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], 1)
@@ -187,7 +188,7 @@ def by_trimesh(mesh: Mesh, cameras: Cameras, rounds: int) -> Pictures:
             places, ray, face = solid.ray.intersects_location(origins, directions, multiple_hits=False)
             weights = trimesh.triangles.points_to_barycentric(solid.triangles[face], places)
             found = (uv[solid.faces[face]] * weights[:, :, None]).sum(1)
-            texels = trimesh.visual.uv_to_color(found, texture)
+            texels = uv_to_color(found, texture)
             color[view].reshape(-1, 3)[ray] = texels[:, :3] / 255
             alpha[view].reshape(-1)[ray] = 1
 
