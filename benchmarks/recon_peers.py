@@ -120,9 +120,9 @@ def our_mesh(views: Views, quality: str) -> tuple[Mesh, float]:
 
 
 def object_rows(
-    truth: Truth, views: Views, setup: Setup, *, best: bool, missing: dict[str, str]
+    truth: Truth, views: Views, setup: Setup, *, first: bool, missing: dict[str, str]
 ) -> list[Row]:
-    """All but nerfacto."""
+    """All but nerfacto. first: the object that gets every quality."""
     rows = []
 
     def add(row: Row) -> None:
