@@ -46,24 +46,28 @@ PREFERRED = ("modelled_cordless_drill", "gso_Razer_Kraken", "scan_orion_pie", "s
 
 @dataclass(frozen=True)
 class Setup:
-    """size: pixels of the views; scores take half. best: the quality beyond standard, on the first object alone.
-    budgets: nerfacto's seconds, in those of our standard quality. rays: of its iterations, a quarter of its default: on
+    """size: pixels of the views; scores take half. qualities: of ours; high on the first object alone. budgets: nerfacto's
+    seconds, in those of our standard quality, or of the draft where nothing better is run. rays: of its iterations, a quarter of its default: on
     a CPU the time is better spent on more iterations. pictures: side of its own, which cost it milliseconds a pixel;
     points: of its exporter, about as dear."""
 
     size: int
     objects: int
-    best: bool
+    qualities: tuple[str, ...]
     budgets: tuple[float, ...]
     rays: int
     pictures: int
     points: int
 
+    @property
+    def reference(self) -> str:
+        return "standard" if "standard" in self.qualities else self.qualities[0]
+
 
 SETUPS = {
-    "quick": Setup(96, 1, False, (0.25,), 1024, 16, 2_000),
-    "small": Setup(288, 2, True, (1.0, 3.0), 1024, 48, 10_000),
-    "full": Setup(576, 4, True, (1.0, 3.0, 10.0), 1024, 96, 50_000),
+    "quick": Setup(96, 1, ("draft",), (1.0,), 1024, 16, 2_000),
+    "small": Setup(288, 2, ("draft", "standard", "high"), (1.0, 3.0), 1024, 48, 10_000),
+    "full": Setup(576, 4, ("draft", "standard", "high"), (1.0, 3.0, 10.0), 1024, 96, 50_000),
 }
 
 
@@ -116,16 +120,18 @@ def our_mesh(views: Views, quality: str) -> tuple[Mesh, float]:
 
 
 def object_rows(
-    truth: Truth, views: Views, setup: Setup, *, best: bool, missing: dict[str, str]
+    truth: Truth, views: Views, setup: Setup, *, first: bool, missing: dict[str, str]
 ) -> list[Row]:
-    """All but nerfacto."""
+    """All but nerfacto. first: the object that gets every quality."""
     rows = []
 
     def add(row: Row) -> None:
         rows.append(row)
         print(row, flush=True)
 
-    for quality in ("draft", "standard", *(("high",) if best else ())):
+    for quality in setup.qualities:
+        if quality == "high" and not first:
+            continue
         mesh, seconds = our_mesh(views, quality)
         add(scored(truth, f"mv3d, {quality}", seconds, mesh, setup.size))
     begun = time.perf_counter()
@@ -141,10 +147,10 @@ def object_rows(
 
 
 def nerfacto_rows(
-    truth: Truth, views: Views, standard_seconds: float, setup: Setup, missing: dict[str, str]
+    truth: Truth, views: Views, our_seconds: float, setup: Setup, missing: dict[str, str]
 ) -> tuple[list[Row], dict[str, Any]]:
     """Rows of the meshes and of the network's own pictures, and the report of the run."""
-    seconds = [factor * standard_seconds for factor in setup.budgets]
+    seconds = [factor * our_seconds for factor in setup.budgets]
     try:
         with tempfile.TemporaryDirectory() as folder:
             marks, report = nerfacto(
@@ -162,7 +168,7 @@ def nerfacto_rows(
         return [], {}
     rows = []
     for factor, mark in zip(setup.budgets, marks, strict=True):
-        who = f"nerfacto, {factor:g}× our standard"
+        who = f"nerfacto, {factor:g}× our {setup.reference}"
         note = f"{mark.iterations} iterations, the exporter's {mark.export_seconds:.0f} s not counted"
         if mark.mesh is not None:
             rows.append(scored(truth, f"{who}, exported mesh", mark.seconds, mark.mesh, setup.size, note))
@@ -277,10 +283,10 @@ def measure(objects: Path | None, setup: Setup) -> tuple[list[Row], dict[str, An
     for number, path in enumerate(paths or [None]):
         truth = truth_of(path) if path else truth_of_mesh("mug (built in)", built_in_mug(96))
         views = truth_views(truth, "static", setup.size)
-        found = object_rows(truth, views, setup, best=setup.best and number == 0, missing=missing)
+        found = object_rows(truth, views, setup, first=number == 0, missing=missing)
         if number == 0:
-            standard = next(row.seconds for row in found if row.who == "mv3d, standard")
-            more, report = nerfacto_rows(truth, views, standard, setup, missing)
+            seconds = next(row.seconds for row in found if row.who == f"mv3d, {setup.reference}")
+            more, report = nerfacto_rows(truth, views, seconds, setup, missing)
             found += more
         rows += found
     return rows, report, missing
