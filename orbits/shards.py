@@ -149,7 +149,15 @@ class Shard:
         return len(self.places)
 
     def members(self, number: int) -> dict[str, memoryview]:
-        """The files of a sample by what follows the key (`json`, `000.webp`, …), without a copy."""
+        """The files of a sample by what follows the key (`json`, `000.webp`, …), without a copy.
+
+        Raises InputError for a sample that is broken, or that the shard does not have.
+        """
+        if not 0 <= number < len(self.places):
+            raise InputError(
+                f"{self.path}: expected sample {number} as the index says, found {len(self.places)} samples; the index is "
+                "of another shard"
+            )
         place = self.places[number]
         try:
             return self._members(place)

@@ -283,6 +283,9 @@ def test_long_names_in_a_tar_file(tmp_path):
     shard = Shard(tmp_path / "x.tar")
     assert [place.key for place in shard.places] == keys
     assert [bytes(shard.members(n)["000.bin"]) for n in range(3)] == [key.encode() for key in keys]
+    for number in (-1, 3):  # an index of another shard asks for it
+        with pytest.raises(InputError, match=f"expected sample {number} .* found 3 samples"):
+            shard.members(number)
     with tarfile.open(tmp_path / "x.tar") as tar:
         assert len(tar.getnames()) == 6
 
