@@ -47,8 +47,16 @@ def read_attribution(folder: Path | str) -> list[CatalogueItem]:
                 f"{path}: damaged: expected uid, {', '.join(_CREDITS)} in line {number}; restore the file, or render the "
                 "shards again"
             )
-        credits = {key: row[key] for key in _CREDITS}
-        items.append(CatalogueItem(row["uid"], sha256=row.get("sha256") or None, **credits))
+        items.append(
+            CatalogueItem(
+                row["uid"],
+                title=row["title"],
+                author=row["author"],
+                licence=row["licence"],
+                source=row["source"],
+                sha256=row.get("sha256") or None,
+            )
+        )
     return items
 
 
