@@ -438,7 +438,7 @@ def measure(setup: Setup) -> tuple[tuple[str, ...], tuple[Table, ...], tuple[Cha
         f"weights) and guidance 1 to {GUIDANCE:g} in one call of two branches; random weights, the same for both; "
         f"{'half' if setup.fp16 else 'single'} precision on {setup.device}. Peak memory is that of the process, libraries included.",
         ratio_text(made),
-        f"The same seed gives the same frames: the largest difference of any value between the sides is "
+        f"The same seed gives nearly the same frames: the largest difference of any value between the sides is "
         f"{largest_difference(made):.2g} of 255"
         + (
             " (half precision, and the pipeline's autoencoder decodes in it; ours in single)."

@@ -119,8 +119,11 @@ def camera_arrays(cameras: Cameras) -> dict[str, np.ndarray]:
     return {key: getattr(cameras, key) for key in ("c2w", "fl_x", "fl_y", "cx", "cy")}
 
 
-def open3d_meshes(python: Path, truth: Truth, views: Views, folder: Path) -> list[tuple[str, Mesh, float]]:
-    """(name, mesh, seconds) of TSDF fusion and of Poisson, from the true depth of the views and their colours."""
+def open3d_meshes(
+    python: Path, truth: Truth, views: Views, folder: Path
+) -> tuple[list[tuple[str, Mesh, float]], str]:
+    """(name, mesh, seconds) of TSDF fusion and of Poisson, from the true depth of the views and their colours; and
+    Open3D's version."""
     np.savez(
         folder / "views.npz",
         depth=true_depths(truth, views.cameras),
@@ -128,11 +131,12 @@ def open3d_meshes(python: Path, truth: Truth, views: Views, folder: Path) -> lis
         **camera_arrays(views.cameras),
     )
     run_peer(python, "open3d_fusion.py", [str(folder)])
-    seconds = read_report(folder / "open3d.json")["seconds"]
-    return [
-        (name, read_ply(folder / f"{key}.ply"), float(seconds[key]))
+    report = read_report(folder / "open3d.json")
+    made = [
+        (name, read_ply(folder / f"{key}.ply"), float(report["seconds"][key]))
         for name, key in (("TSDF fusion", "tsdf"), ("Poisson", "poisson"))
     ]
+    return made, str(report["version"])
 
 
 def nerfacto(

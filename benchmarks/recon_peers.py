@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,15 @@ class Row:
     own_pictures: bool = False
 
 
+@dataclass
+class Notes:
+    """What is found beside the rows. missing: a sentence per peer that is not there. nerfacto: its script's report."""
+
+    missing: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    nerfacto: dict[str, Any] = field(default_factory=dict)
+
+
 def chosen_objects(folder: Path | None, count: int) -> list[Path]:
     """The preferred ones that are there, then others by name; none without a folder."""
     if folder is None or not folder.is_dir():
@@ -119,9 +128,7 @@ def our_mesh(views: Views, quality: str) -> tuple[Mesh, float]:
     return mesh, time.perf_counter() - begun
 
 
-def object_rows(
-    truth: Truth, views: Views, setup: Setup, *, first: bool, missing: dict[str, str]
-) -> list[Row]:
+def object_rows(truth: Truth, views: Views, setup: Setup, *, first: bool, notes: Notes) -> list[Row]:
     """All but nerfacto. first: the object that gets every quality."""
     rows = []
 
@@ -139,21 +146,20 @@ def object_rows(
     add(scored(truth, "hard hull, vertex colours", time.perf_counter() - begun, mesh, setup.size))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            for name, made, seconds in open3d_meshes(open3d_python(), truth, views, Path(folder)):
+            meshes, notes.versions["open3d"] = open3d_meshes(open3d_python(), truth, views, Path(folder))
+            for name, made, seconds in meshes:
                 add(scored(truth, f"Open3D {name}", seconds, made, setup.size, "from true depth"))
     except PeerMissing as error:
-        missing["open3d"] = str(error)
+        notes.missing["open3d"] = str(error)
     return rows
 
 
-def nerfacto_rows(
-    truth: Truth, views: Views, our_seconds: float, setup: Setup, missing: dict[str, str]
-) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of the meshes and of the network's own pictures, and the report of the run."""
+def nerfacto_rows(truth: Truth, views: Views, our_seconds: float, setup: Setup, notes: Notes) -> list[Row]:
+    """Rows of the meshes and of the network's own pictures."""
     seconds = [factor * our_seconds for factor in setup.budgets]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            marks, report = nerfacto(
+            marks, notes.nerfacto = nerfacto(
                 nerfstudio_python(),
                 truth,
                 views,
@@ -164,8 +170,8 @@ def nerfacto_rows(
                 setup.points,
             )
     except PeerMissing as error:
-        missing["nerfstudio"] = str(error)
-        return [], {}
+        notes.missing["nerfstudio"] = str(error)
+        return []
     rows = []
     for factor, mark in zip(setup.budgets, marks, strict=True):
         who = f"nerfacto, {factor:g}× our {setup.reference}"
@@ -192,7 +198,12 @@ def nerfacto_rows(
         )  # fmt: skip
     for row in rows:
         print(row, flush=True)
-    return rows, report
+    versions = notes.nerfacto["versions"]
+    # Its torch and its Open3D are those of its environment, not those of the other rows.
+    notes.versions |= {
+        f"{name} (nerfstudio's)": versions.pop(name) for name in ("torch", "open3d")
+    } | versions
+    return rows
 
 
 def series_of(rows: list[Row], value: str) -> tuple[Series, ...]:
@@ -265,7 +276,7 @@ def text_of(setup: Setup, report: dict[str, Any]) -> tuple[str, ...]:
     if report:
         settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
         text.append(
-            f"nerfacto (nerfstudio {report['versions']['nerfstudio']}, torch {report['versions']['torch']}) trains on the "
+            f"nerfacto (nerfstudio {report['versions']['nerfstudio']}) trains on the "
             f"same 21 PNGs with alpha and exact cameras, in single precision, {report['rays']} rays an iteration, with "
             f"{settings}, camera optimiser off, near and far around the object. Its clock counts iterations alone: neither "
             "its start nor its exporter (`ns-export poisson`, normals by Open3D, vertex colours). It is made for a GPU and "
@@ -274,22 +285,20 @@ def text_of(setup: Setup, report: dict[str, Any]) -> tuple[str, ...]:
     return tuple(text)
 
 
-def measure(objects: Path | None, setup: Setup) -> tuple[list[Row], dict[str, Any], dict[str, str]]:
-    """Rows, nerfacto's report, and which peer is missing."""
+def measure(objects: Path | None, setup: Setup) -> tuple[list[Row], Notes]:
+    """Every row, and what was noted on the way."""
     paths = chosen_objects(objects, setup.objects)
     rows: list[Row] = []
-    missing: dict[str, str] = {}
-    report: dict[str, Any] = {}
+    notes = Notes()
     for number, path in enumerate(paths or [None]):
         truth = truth_of(path) if path else truth_of_mesh("mug (built in)", built_in_mug(96))
         views = truth_views(truth, "static", setup.size)
-        found = object_rows(truth, views, setup, first=number == 0, missing=missing)
+        found = object_rows(truth, views, setup, first=number == 0, notes=notes)
         if number == 0:
             seconds = next(row.seconds for row in found if row.who == f"mv3d, {setup.reference}")
-            more, report = nerfacto_rows(truth, views, seconds, setup, missing)
-            found += more
+            found += nerfacto_rows(truth, views, seconds, setup, notes)
         rows += found
-    return rows, report, missing
+    return rows, notes
 
 
 def setup_of(options: argparse.Namespace) -> Setup:
@@ -318,17 +327,17 @@ def main() -> None:
     options = parser.parse_args()
     setup = setup_of(options)
     begun = time.perf_counter()
-    rows, report, missing = measure(options.objects, setup)
+    rows, notes = measure(options.objects, setup)
     part = Part(
         "recon_peers",
         "Reconstruction beside Open3D and nerfstudio",
         describe_machine(),
-        versions_of("mv3d", "torch", "open3d") | report.get("versions", {}),
+        versions_of("mv3d", "torch") | notes.versions,
         round(time.perf_counter() - begun, 1),
-        text_of(setup, report),
+        text_of(setup, notes.nerfacto),
         tables_of(rows),
         charts_of(rows),
-        tuple(missing.values()),
+        tuple(notes.missing.values()),
     )
     print("\n".join((*part.text, *part.missing)))
     if options.out:

@@ -112,7 +112,8 @@ def test_open3d_output_is_read(load, tmp_path):
     work.mkdir()
     truth = boxed_truth(load)
     views = ground.truth_views(truth, "static", 24)
-    found = runs.open3d_meshes(fake_peer(tmp_path, body), truth, views, work)
+    found, version = runs.open3d_meshes(fake_peer(tmp_path, body), truth, views, work)
+    assert version == "0"
     assert [(name, seconds) for name, _, seconds in found] == [("TSDF fusion", 1.5), ("Poisson", 2.5)]
     mesh = found[0][1]
     np.testing.assert_allclose(np.sort(mesh.vertices, 0), np.sort(BOX, 0), atol=1e-6)
@@ -210,6 +211,55 @@ def test_rows_become_lines_and_means(load):
     assert len(every.rows) == 6
 
 
+def nerfacto_stand_in(folder: Path, python_mesh: Path) -> Path:
+    """Answers as nerfacto.py does: a mark without a mesh, then one with."""
+    return fake_peer(
+        folder,
+        "import shutil, pathlib, numpy\n"
+        "out = pathlib.Path(args[0])\n"
+        "unseen = numpy.load(out / 'unseen.npz')\n"
+        "assert (out / 'transforms.json').exists() and 0 < unseen['near'] < unseen['far']\n"
+        "assert args[args.index('--seconds') + 1:] == ['1.0', '2.0']\n"
+        "side = int(unseen['width'])\n"
+        "[numpy.savez(out / f'{i}.npz', rgb=numpy.ones((16, side, side, 3))) for i in (0, 1)]\n"
+        "(out / '1').mkdir()\n"
+        f"shutil.copy({str(python_mesh)!r}, out / '1' / 'poisson_mesh.ply')\n"
+        "mark = {'seconds': 1.5, 'iterations': 3, 'export_seconds': 1.0, 'no_mesh': 'nothing is opaque yet'}\n"
+        "versions = {'nerfstudio': '1', 'nerfacc': '2', 'torch': '3', 'open3d': '4'}\n"
+        "report = {'versions': versions, 'settings': {}, 'rays': 8, 'marks': [mark, mark | {'no_mesh': '', 'seconds': 2.5}]}\n"
+        "(out / 'nerfacto.json').write_text(json.dumps(report))",
+    )
+
+
+def test_nerfacto_rows_text_and_part(load, tmp_path, monkeypatch):
+    """From the rows to the JSON, with stand-ins for nerfstudio and for the scores."""
+    peers, part = load("recon_peers"), load("part")
+    save_mesh(box(), tmp_path / "made.ply")
+    monkeypatch.setattr(
+        peers, "nerfstudio_python", lambda: nerfacto_stand_in(tmp_path, tmp_path / "made.ply")
+    )
+    monkeypatch.setattr(peers, "score", lambda *_: {"chamfer": 0.01, "iou": float("nan"), "psnr_db": 20.0})
+    setup = peers.Setup(24, 1, ("draft", "standard"), (0.5, 1.0), 8, 16, 10)
+    truth, notes = boxed_truth(load), peers.Notes()
+    views = load("ground_truth").truth_views(truth, "static", 24)
+    rows = peers.nerfacto_rows(truth, views, 2.0, setup, notes)
+    assert rows[0].note == "nothing is opaque yet"
+    assert [row.chamfer for row in rows] == [None, None, 0.01, None]
+    assert [row.own_pictures for row in rows] == [False, True, False, True]
+    assert notes.versions == {
+        "torch (nerfstudio's)": "3",
+        "open3d (nerfstudio's)": "4",
+        "nerfstudio": "1",
+        "nerfacc": "2",
+    }
+    machine = part.Machine("", 1, 0.0, "", "")
+    made = part.Part(
+        "recon_peers", "t", machine, notes.versions, 1.0, peers.text_of(setup, notes.nerfacto), peers.tables_of(rows),
+        peers.charts_of(rows),
+    )  # fmt: skip
+    assert part.read_part(part.write_part(made, tmp_path / "part.json")) == made
+
+
 def test_the_preferred_objects_come_first(load, tmp_path):
     for name in ("aaa", "scan_orion_pie", "modelled_cordless_drill"):
         (tmp_path / f"{name}.glb").touch()
@@ -282,6 +332,6 @@ def test_open3d_itself_fuses_a_box(load, tmp_path):
     runs, ground = load("peer_runs"), load("ground_truth")
     truth = boxed_truth(load)
     views = ground.truth_views(truth, "sine", 64)
-    for _, mesh, _ in runs.open3d_meshes(runs.open3d_python(), truth, views, tmp_path):
+    for _, mesh, _ in runs.open3d_meshes(runs.open3d_python(), truth, views, tmp_path)[0]:
         away = np.abs((np.abs(mesh.vertices) / np.array([0.5, 0.3, 0.2])).max(1) - 1)
         assert np.median(away) < 0.02
