@@ -207,11 +207,11 @@ def our_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.
 
 def their_pipeline(setup: Setup, offload: bool) -> Any:
     """diffusers' pipeline with the weights of ours."""
-    from diffusers import (  # pyright: ignore[reportPrivateImportUsage]
-        EulerDiscreteScheduler,
+    from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
+    from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
         StableVideoDiffusionPipeline,
-        UNetSpatioTemporalConditionModel,
     )
+    from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
     from transformers import CLIPImageProcessor
 
     settings = network_of(setup).diffusers_config()
@@ -293,7 +293,7 @@ def decoding(job: Job) -> Callable[[], np.ndarray]:
     @torch.no_grad()
     def theirs() -> np.ndarray:
         frames = StableVideoDiffusionPipeline.decode_latents(
-            holder,
+            holder,  # pyright: ignore[reportArgumentType] - all that it takes of a pipeline
             latents[None].to(holder.vae.dtype),
             setup.frames,
             job.chunk,  # pyright: ignore[reportArgumentType]

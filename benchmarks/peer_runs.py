@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import trimesh
 from ground_truth import Truth, true_depths, unseen_cameras, unseen_psnr
+from trimesh.visual import ColorVisuals
 
 from mv3d.errors import InputError, Mv3dError
 from mv3d.recon.views import Views
@@ -97,7 +98,7 @@ def read_ply(path: Path) -> Mesh:
     if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
         raise InputError(f"{path.name}: expected a mesh with faces, got none")
     colors = None
-    if loaded.visual.kind == "vertex":
+    if isinstance(loaded.visual, ColorVisuals) and loaded.visual.kind == "vertex":
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3]
     return Mesh(
         np.asarray(loaded.vertices, np.float64), np.asarray(loaded.faces, np.int64), vertex_colors=colors
@@ -128,7 +129,7 @@ def open3d_meshes(
         folder / "views.npz",
         depth=true_depths(truth, views.cameras),
         rgb=to_uint8(views.images[..., :3]),
-        **camera_arrays(views.cameras),
+        **camera_arrays(views.cameras),  # pyright: ignore[reportArgumentType]
     )
     run_peer(python, "open3d_fusion.py", [str(folder)])
     report = read_report(folder / "open3d.json")
@@ -156,7 +157,7 @@ def nerfacto(
     distances = np.linalg.norm(np.concatenate([cameras.centers, views.cameras.centers]), axis=1)
     np.savez(
         data / "unseen.npz", width=size, height=size, near=distances.min() - HALF_DEPTH,
-        far=distances.max() + HALF_DEPTH, **camera_arrays(cameras),
+        far=distances.max() + HALF_DEPTH, **camera_arrays(cameras),  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     run_peer(
         python,

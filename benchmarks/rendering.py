@@ -211,6 +211,7 @@ def by_pyrender(mesh: Mesh, cameras: Cameras) -> tuple[Pictures, float, dict[str
     program = os.environ.get(PYRENDER_VARIABLE)
     if not program or not Path(program).exists():
         raise MissingPartError(f"pyrender was not measured; {PYRENDER_INSTALL}")
+    assert mesh.uv is not None and mesh.texture is not None
     with tempfile.TemporaryDirectory() as folder:
         job, out = Path(folder) / "job.npz", Path(folder) / "views.npz"
         np.savez(

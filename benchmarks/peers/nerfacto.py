@@ -11,6 +11,7 @@ iterations, the seconds of the exporter, and why there is no mesh where there is
 
 from __future__ import annotations
 
+# pyright: reportMissingImports=false
 import argparse
 import json
 import random

@@ -9,6 +9,7 @@ open3d.json (version, seconds of each).
 
 from __future__ import annotations
 
+# pyright: reportMissingImports=false
 import argparse
 import json
 import time
