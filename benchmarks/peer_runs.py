@@ -84,12 +84,20 @@ def last_line(text: str) -> str:
     return lines[-1][-_TAIL:] if lines else "no message"
 
 
-def run_peer(python: Path, script: str, arguments: list[str]) -> None:
-    """Raises PeerMissing with the program's last word where it fails."""
+def run_peer(python: Path, script: str, arguments: list[str], report: Path) -> str:
+    """Run a peer's script, which leaves `report`. Why it broke off after it had written that, or an empty text.
+
+    Raises PeerMissing with the program's last words where it left none.
+    """
     # The peers' own notes would drown the benchmark's.
     done = subprocess.run([python, PEERS / script, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PeerMissing(f"{script} did not run to its end: {last_line(done.stderr)}")
+    if not done.returncode and report.exists():
+        return ""
+    end = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    words = f"{script} did not run to its end ({end}): {last_line(done.stdout)}; {last_line(done.stderr)}"
+    if not report.exists():
+        raise PeerMissing(words)
+    return words
 
 
 def read_ply(path: Path) -> Mesh:
@@ -131,7 +139,8 @@ def open3d_meshes(
         rgb=to_uint8(views.images[..., :3]),
         **camera_arrays(views.cameras),  # pyright: ignore[reportArgumentType]
     )
-    run_peer(python, "open3d_fusion.py", [str(folder)])
+    # Open3D may crash when its interpreter ends; the report is written last, so all is there.
+    run_peer(python, "open3d_fusion.py", [str(folder)], folder / "open3d.json")
     report = read_report(folder / "open3d.json")
     made = [
         (name, read_ply(folder / f"{key}.ply"), float(report["seconds"][key]))
@@ -149,8 +158,9 @@ def nerfacto(
     size: int,
     rays: int,
     points: int,
-) -> tuple[list[Mark], dict[str, Any]]:
-    """What nerfacto has after each of `seconds` of training, and the report of the run. size: of the unseen views."""
+) -> tuple[list[Mark], dict[str, Any], str]:
+    """What nerfacto has after each of `seconds` of training, the report of the run, and why it broke off before its end,
+    where it did: later marks are then left out. size: of the unseen views."""
     data = views.save(folder / "views")
     cameras = unseen_cameras(truth, size)
     # Both orbits look at the middle; the nearer one and the farther one bound what is looked through.
@@ -159,14 +169,15 @@ def nerfacto(
         data / "unseen.npz", width=size, height=size, near=distances.min() - HALF_DEPTH,
         far=distances.max() + HALF_DEPTH, **camera_arrays(cameras),  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
-    run_peer(
+    broke = run_peer(
         python,
         "nerfacto.py",
         [str(data), "--rays", str(rays), "--points", str(points), "--seconds", *map(str, seconds)],
+        data / "nerfacto.json",
     )
     report = read_report(data / "nerfacto.json")
     marks = [read_mark(data, number, mark, truth, cameras) for number, mark in enumerate(report["marks"])]
-    return marks, report
+    return marks, report, broke
 
 
 def read_mark(folder: Path, number: int, mark: dict[str, Any], truth: Truth, cameras: Cameras) -> Mark:

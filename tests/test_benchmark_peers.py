@@ -170,9 +170,14 @@ def test_a_failing_peer_gives_its_last_word(load, tmp_path):
     runs = load("peer_runs")
     python = fake_peer(tmp_path, "raise ValueError('the volume is empty')")
     with pytest.raises(
-        runs.PeerMissing, match=r"open3d_fusion.py did not run.*ValueError: the volume is empty"
+        runs.PeerMissing,
+        match=r"open3d_fusion.py did not run to its end .exit code 1.*ValueError: the volume is empty",
     ):
-        runs.run_peer(python, "open3d_fusion.py", [])
+        runs.run_peer(python, "open3d_fusion.py", [], tmp_path / "report.json")
+    (tmp_path / "report.json").touch()
+    words = runs.run_peer(python, "open3d_fusion.py", [], tmp_path / "report.json")
+    assert "(exit code 1)" in words
+    assert runs.run_peer(fake_peer(tmp_path, ""), "open3d_fusion.py", [], tmp_path / "report.json") == ""
 
 
 def test_a_mesh_without_faces_is_an_error(load, tmp_path):

@@ -6,7 +6,7 @@ Reads FOLDER/transforms.json (21 RGBA images), FOLDER/unseen.npz (c2w (n, 4, 4) 
 width, height) and bounds in unseen.npz: near, far. One training; at each mark the clock stops, the unseen cameras are
 rendered and the mesh is exported (`ns-export poisson`: its own code), and the training goes on. Writes NUMBER.npz (rgb
 (n, h, w, 3) on white), NUMBER/poisson_mesh.ply, and nerfacto.json: versions, settings, and per mark the seconds of training,
-iterations, the seconds of the exporter, and why there is no mesh where there is none.
+iterations, the seconds of the exporter, and why there is no mesh where there is none; marks that were not reached are left out.
 """
 
 from __future__ import annotations
@@ -173,6 +173,8 @@ def main() -> None:
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     step, done, spent, marks = step_of(trainer), 0, 0.0, []
+    versions = {name: version(name) for name in ("nerfstudio", "nerfacc", "torch", "open3d")}
+    report = {"versions": versions, "settings": SETTINGS, "rays": options.rays, "marks": marks}
     for number, mark in enumerate(options.seconds):
         while spent < mark:
             begun = time.perf_counter()
@@ -180,19 +182,23 @@ def main() -> None:
             spent += time.perf_counter() - begun
             done += 1
         np.savez(options.folder / f"{number}.npz", rgb=rendered(trainer, unseen))
+        found = {
+            "seconds": spent,
+            "iterations": done,
+            "export_seconds": 0.0,
+            "no_mesh": "the exporter broke off",
+        }
+        marks.append(found)
+        # Before the exporter, too: the Poisson solver that it calls ends the process where it fails.
+        write(options.folder, report)
         begun = time.perf_counter()
-        why = export(trainer, options.folder / str(number), options.points)
-        marks.append(
-            {
-                "seconds": spent,
-                "iterations": done,
-                "export_seconds": time.perf_counter() - begun,
-                "no_mesh": why,
-            }
-        )
-    versions = {name: version(name) for name in ("nerfstudio", "nerfacc", "torch", "open3d")}
-    report = {"versions": versions, "settings": SETTINGS, "rays": options.rays, "marks": marks}
-    (options.folder / "nerfacto.json").write_text(json.dumps(report))
+        found["no_mesh"] = export(trainer, options.folder / str(number), options.points)
+        found["export_seconds"] = time.perf_counter() - begun
+        write(options.folder, report)
+
+
+def write(folder: Path, report: dict[str, Any]) -> None:
+    (folder / "nerfacto.json").write_text(json.dumps(report))
 
 
 if __name__ == "__main__":
