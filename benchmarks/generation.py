@@ -283,7 +283,9 @@ def decoding(job: Job) -> Callable[[], np.ndarray]:
             return torch.cat(parts).movedim(1, -1).numpy()
 
         return ours
-    from diffusers import StableVideoDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
+    from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
+        StableVideoDiffusionPipeline,
+    )
     from diffusers.video_processor import VideoProcessor
 
     # The method and the processing behind it read no other part of the pipeline.
@@ -384,7 +386,7 @@ def name_of(job: Job) -> str:
 
 def median_of(found: list[Measured], name: str) -> float | None:
     values = [getattr(m, name) for m in found]
-    return None if values[0] is None else rounded([statistics.median(values)])[0]
+    return None if values[0] is None else rounded(statistics.median(values))
 
 
 def table_of(caption: str, found: dict[Job, list[Measured]]) -> Table:

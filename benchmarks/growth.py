@@ -253,28 +253,9 @@ def charts_and_rows(
                 f"{spent[0][1]:.1f} to {spent[-1][1]:.1f} s", None if seconds_n is None else f"{seconds_n:.2f}",
                 f"{memory[0][1]:.2f} to {memory[-1][1]:.2f} GB", None if memory_n is None else f"{memory_n:.2f}",
             ))  # fmt: skip
-        charts.append(
-            Chart(
-                f"{axis}-time",
-                f"Time against {axis}",
-                label,
-                "seconds",
-                tuple(time_lines),
-                log_x=True,
-                log_y=True,
-            )
-        )
-        charts.append(
-            Chart(
-                f"{axis}-memory",
-                f"Memory against {axis}",
-                label,
-                "peak GB",
-                tuple(memory_lines),
-                log_x=True,
-                log_y=True,
-            )
-        )
+        for name, y, lines in (("time", "seconds", time_lines), ("memory", "peak GB", memory_lines)):
+            title = f"{name.capitalize()} against {axis}"
+            charts.append(Chart(f"{axis}-{name}", title, label, y, tuple(lines), log_x=True, log_y=True))
     return charts, rows
 
 

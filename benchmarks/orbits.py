@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import trimesh
 from cycles import speed
+from latents import latent_shards
 from part import Cell, Part, Scale, Table, describe_machine, part_parser, scale_of, versions_of, write_part
 from PIL import Image
 from trimesh.visual import TextureVisuals
@@ -38,16 +39,13 @@ from trimesh.visual.material import PBRMaterial
 from mv3d.errors import MissingPartError
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
-from mv3d.orbits.config import OrbitConfig, sha256_of_json
+from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.isolate import Limits, LocalPool
 from mv3d.orbits.jobs import render_object
-from mv3d.orbits.reading import LATENTS
-from mv3d.orbits.sample import Sample
-from mv3d.orbits.shards import tar_fragment, write_pieces, write_shard
+from mv3d.orbits.shards import write_shard
 from mv3d.render.environment import builtin_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import normalize_model
-from mv3d.runs import SCHEMA, to_json
 
 
 @dataclass(frozen=True)
@@ -216,45 +214,6 @@ def pixel_reader(shards: Path, samples: int, sizes: Sizes) -> dict[str, float]:
     }
 
 
-def latent_shards(folder: Path, sizes: Sizes) -> Path:
-    """Random latents in the form that mv3d orbits encode writes."""
-    folder.mkdir()
-    orbits, count = sizes.latent_orbits, sizes.stored_views
-    rng = np.random.default_rng(0)
-    angles = {
-        "elevations_deg": [10.0] * count,
-        "azimuths_deg": (np.arange(1, count + 1) * 360 / count).tolist(),
-    }
-
-    def samples() -> Any:
-        for number in range(orbits):
-            head = {"uid": f"o{number}", "licence": "CC0-1.0", **angles}
-            head["backgrounds"] = {"white": [255] * 3, "color": [1, 2, 3]}
-            files = [("json", json.dumps(head).encode())]
-            for name in ("white", "color"):
-                for what, shape in (
-                    ("latents", (count, 4, sizes.size // 8, sizes.size // 8)),
-                    ("embeddings", (count, 1024)),
-                ):
-                    buffer = io.BytesIO()
-                    np.save(buffer, rng.standard_normal(shape, np.float32).astype(np.float16))
-                    files.append((f"{what}.{name}.npy", buffer.getvalue()))
-            yield Sample(tar_fragment(f"o{number}", files), {"uid": f"o{number}", "licence": "CC0-1.0"})
-
-    record = write_shard(folder / "shard-000000.tar", samples(), scratch=folder)
-    shard = {"name": record["shard"], "samples": orbits, "bytes": record["bytes"], "sha256": record["sha256"]}
-    index = {"schema": SCHEMA, "kind": LATENTS, "finished": True, "shards": [shard], "objects": orbits}
-    index |= {
-        "samples": orbits,
-        "rejected": {},
-        "licences": {},
-        "config": {},
-        "identity_sha256": sha256_of_json(shard),
-    }
-    write_pieces(folder / "index.json", [to_json(index).encode()])
-    return folder
-
-
 def latent_reader(folder: Path, sizes: Sizes) -> dict[str, float]:
     """Orbits a second from a warm disk."""
     from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
@@ -291,7 +250,7 @@ def cycles(model: Path, sizes: Sizes) -> dict[str, float] | None:
 def part_of(found: dict[str, dict[str, float]], sizes: Sizes, seconds_spent: float) -> Part:
     """found: what was measured, by the caption of its table."""
     rows: dict[str, tuple[tuple[Cell, ...], ...]] = {
-        caption: tuple((name, float(f"{value:.4g}")) for name, value in values.items())
+        caption: tuple((name, rounded(value, 4)) for name, value in values.items())
         for caption, values in found.items()
     }
     return Part(
@@ -357,7 +316,9 @@ def main() -> None:
             workers=2,
         )
         report("Reading shards", pixel_reader(folder / "pixels", 4, sizes))
-        latents = latent_shards(folder / "latents", sizes)
+        latents = latent_shards(
+            folder / "latents", orbits=sizes.latent_orbits, frames=sizes.stored_views, side=sizes.size // 8
+        )
         report("Reading shards", latent_reader(latents, sizes))
     if options.out is not None:
         write_part(part_of(found, sizes, time.perf_counter() - started), options.out)

@@ -16,7 +16,6 @@ import math
 import os
 import platform
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -213,6 +212,6 @@ def scale_of(options: argparse.Namespace) -> Scale:
     return "quick" if options.quick else "small" if options.small else "full"
 
 
-def rounded(values: Sequence[float], digits: int = 3) -> list[float]:
+def rounded(value: float, digits: int = 3) -> float:
     """To so many significant digits, as the page shows them."""
-    return [float(f"{value:.{digits}g}") for value in values]
+    return float(f"{value:.{digits}g}")

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import resource
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ground_truth import baseline, score, truth_of, truth_views
+from ground_truth import baseline, our_mesh, score, truth_of, truth_views
+from part import describe_machine
 
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import rerender_report, run
 from mv3d.recon.readers import load_views
-from mv3d.recon.stages import Clock, solve_geometry, texture_solid
 from mv3d.render.raycast import render_views
 from mv3d.runs import library_versions
 
@@ -41,11 +39,7 @@ def object_row(job: tuple[Path, str, str, int]) -> dict:
     torch.set_num_threads(1)
     truth = truth_of(path)
     views = truth_views(truth, kind, size)
-    start = time.perf_counter()
-    config = ReconConfig(quality=quality).resolved()  # type: ignore[arg-type]
-    clock = Clock()
-    mesh = texture_solid(config, views, solve_geometry(config, views, clock), clock).mesh
-    seconds = time.perf_counter() - start
+    mesh, seconds = our_mesh(views, ReconConfig(quality=quality))  # type: ignore[arg-type]
     return {
         "name": truth.name,
         "orbit": kind,
@@ -81,9 +75,8 @@ def orbit_row(job: tuple[Path, str]) -> dict:
     if quality == "standard":
         kept = views.subset([i for i in range(len(views)) if i not in HELD_OUT])
         left = views.subset(list(HELD_OUT))
-        clock, resolved = Clock(), config.resolved()
         for name, mesh in (
-            ("held_out_db", texture_solid(resolved, kept, solve_geometry(resolved, kept, clock), clock).mesh),
+            ("held_out_db", our_mesh(kept, config)[0]),
             ("baseline_held_out_db", baseline(kept)),
         ):
             row[name] = rerender_report(left, render_views(mesh, left.cameras, supersample=2))["psnr_mean_db"]
@@ -161,8 +154,7 @@ def parse() -> Options:
 
 def main() -> None:
     options = parse()
-    cores = len(__import__("os").sched_getaffinity(0)) if sys.platform == "linux" else 0
-    print(f"machine: {platform.machine()}, {platform.system()}, {cores} cores; {library_versions()}")
+    print(f"{describe_machine()}; {library_versions()}")
     rows: list[dict] = []
     spawn = multiprocessing.get_context("spawn")
     if options.orbits:

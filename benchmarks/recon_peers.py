@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ground_truth import Truth, baseline, built_in_mug, score, truth_of, truth_of_mesh, truth_views
+from ground_truth import Truth, baseline, built_in_mug, our_mesh, score, truth_of, truth_of_mesh, truth_views
 from part import (
     Chart,
     Part,
@@ -36,7 +36,6 @@ from peer_runs import PeerMissing, nerfacto, nerfstudio_python, open3d_meshes, o
 
 from mv3d.evaluation.surfaces import nearly_closed
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.stages import Clock, solve_geometry, texture_solid
 from mv3d.recon.views import Views
 from mv3d.render.mesh import Mesh
 
@@ -108,24 +107,16 @@ def chosen_objects(folder: Path | None, count: int) -> list[Path]:
 def scored(truth: Truth, who: str, seconds: float, mesh: Mesh, size: int, note: str = "") -> Row:
     found = score(truth, mesh, size // 2)
     closed = truth.occupied is not None and nearly_closed(mesh)
-    iou = rounded([found["iou"]])[0] if closed else None
+    iou = rounded(found["iou"]) if closed else None
     return Row(
         truth.name,
         who,
         round(seconds, 2),
-        rounded([found["chamfer"]])[0],
+        rounded(found["chamfer"]),
         iou,
         round(found["psnr_db"], 2),
         note,
     )
-
-
-def our_mesh(views: Views, quality: str) -> tuple[Mesh, float]:
-    begun = time.perf_counter()
-    config = ReconConfig(quality=quality).resolved()  # pyright: ignore[reportArgumentType]
-    clock = Clock()
-    mesh = texture_solid(config, views, solve_geometry(config, views, clock), clock).mesh
-    return mesh, time.perf_counter() - begun
 
 
 def object_rows(truth: Truth, views: Views, setup: Setup, *, first: bool, notes: Notes) -> list[Row]:
@@ -139,7 +130,7 @@ def object_rows(truth: Truth, views: Views, setup: Setup, *, first: bool, notes:
     for quality in setup.qualities:
         if quality == "high" and not first:
             continue
-        mesh, seconds = our_mesh(views, quality)
+        mesh, seconds = our_mesh(views, ReconConfig(quality=quality))  # pyright: ignore[reportArgumentType]
         add(scored(truth, f"mv3d, {quality}", seconds, mesh, setup.size))
     begun = time.perf_counter()
     mesh = baseline(views)
@@ -263,7 +254,7 @@ def tables_of(rows: list[Row]) -> tuple[Table, ...]:
 def mean_of(rows: list[Row], name: str) -> float | None:
     """None where one of the rows has none: a mean over other objects would not compare."""
     values = [getattr(row, name) for row in rows]
-    return None if None in values else rounded([float(np.mean(values))])[0]
+    return None if None in values else rounded(float(np.mean(values)))
 
 
 def text_of(setup: Setup, report: dict[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ they tell more, with a GPU less.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import statistics
@@ -21,26 +20,21 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from latents import CONTEXT, latent_shards
 from part import Part, Scale, Table, describe_machine, part_parser, scale_of, versions_of, write_part
 
 from mv3d.models.network import SVD, NetworkConfig
-from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, orbit_loader
-from mv3d.orbits.reading import LATENTS
-from mv3d.orbits.sample import Sample
-from mv3d.orbits.shards import tar_fragment, write_pieces, write_shard
-from mv3d.runs import SCHEMA, to_json
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig, preset
 from mv3d.training.data import open_samples
 from mv3d.training.journal import read_log
 from mv3d.training.loop import make_accelerator, train_loop
 
-CONTEXT, STORED, SCALE = 1024, 84, 0.18215
+STORED, SCALE = 84, 0.18215
 
 
 @dataclass(frozen=True)
@@ -61,34 +55,6 @@ SIZES: dict[Scale, Sizes] = {
     "small": Sizes(steps=5),
     "full": Sizes(steps=12, rounds=5),
 }
-
-
-def latent_shards(folder: Path, orbits: int, side: int) -> Path:
-    """Random latents in the form that mv3d orbits encode writes."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    angles = {"elevations_deg": [10.0] * STORED, "azimuths_deg": (np.arange(STORED) * 360 / STORED).tolist()}
-
-    def samples() -> Any:
-        for number in range(orbits):
-            head = {"uid": f"o{number}", "licence": "CC0-1.0", **angles}
-            head["backgrounds"] = {"white": [255] * 3, "color": [1, 2, 3]}
-            files = [("json", json.dumps(head).encode())]
-            for name in ("white", "color"):
-                for what, shape in (("latents", (STORED, 4, side, side)), ("embeddings", (STORED, CONTEXT))):
-                    buffer = io.BytesIO()
-                    np.save(buffer, rng.standard_normal(shape, np.float32).astype(np.float16))
-                    files.append((f"{what}.{name}.npy", buffer.getvalue()))
-            yield Sample(tar_fragment(f"o{number}", files), {"uid": f"o{number}", "licence": "CC0-1.0"})
-
-    record = write_shard(folder / "shard-000000.tar", samples(), scratch=folder)
-    shard = {"name": record["shard"], "samples": orbits, "bytes": record["bytes"], "sha256": record["sha256"]}
-    index = {
-        "schema": SCHEMA, "kind": LATENTS, "finished": True, "shards": [shard], "samples": orbits, "objects": orbits,
-        "rejected": {}, "licences": {}, "config": {}, "identity_sha256": sha256_of_json(shard),
-    }  # fmt: skip
-    write_pieces(folder / "index.json", [to_json(index).encode()])
-    return folder
 
 
 def plain_loop(
@@ -223,7 +189,7 @@ def main() -> None:
     print(f"{sizes.frames} latents of {sizes.latent}², batch {sizes.batch}, channels {list(sizes.channels)}")
     ours, plain = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        data = latent_shards(Path(scratch) / "latents", 16, sizes.latent)
+        data = latent_shards(Path(scratch) / "latents", orbits=16, frames=STORED, side=sizes.latent)
         for number in range(sizes.rounds):
             ours.append(our_loop(config, network, data, device, Path(scratch) / f"run{number}"))
             plain.append(plain_loop(config, network, data, device))

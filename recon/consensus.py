@@ -38,7 +38,8 @@ def consistent_alpha(
             f"{alphas.shape[2]}x{alphas.shape[1]}"
         )
     device = device or torch.device("cpu")
-    center, half = common_box(_at_least_one_pixel(alphas), cameras)
+    # For the box: silhouettes above a level low enough for the faintest view to have one.
+    center, half = common_box((alphas > 0.05).astype(np.float32), cameras)
     granted = _granted(alphas, cameras, center, half, resolution, device)
     consistent = np.zeros(alphas.shape, np.float32)
     for view in range(len(cameras)):
@@ -49,11 +50,6 @@ def consistent_alpha(
             )
             consistent[view, ys, xs] = np.minimum(most, alphas[view, ys, xs])
     return consistent
-
-
-def _at_least_one_pixel(alphas: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, "n h w"]:
-    """For the box: silhouettes above a level low enough for the faintest view to have one."""
-    return (alphas > 0.05).astype(np.float32)
 
 
 def _granted(
@@ -98,9 +94,9 @@ def _most_along_rays(
     along = torch.tensor(directions / half, dtype=torch.float32, device=device)
     steps = torch.linspace(-radius, radius, samples, device=device)
     depths = torch.tensor(middle, dtype=torch.float32, device=device)[:, None] + steps
-    most = []
-    for first in range(0, len(xy), max(1, _CHUNK // samples)):
-        rows = slice(first, first + max(1, _CHUNK // samples))
+    most, count = [], max(1, _CHUNK // samples)
+    for first in range(0, len(xy), count):
+        rows = slice(first, first + count)
         points = start[rows, None] + depths[rows, :, None] * along[rows, None]
         values = F.grid_sample(granted[None, None], points[None, :, :, None], align_corners=False)
         most.append(values[0, 0, :, :, 0].amax(1))
