@@ -16,5 +16,6 @@ demo: $(VENV)/done
 	$(VENV)/bin/mv3d generate examples/chair.png --out out/chair
 	$(VENV)/bin/mv3d recon out/chair
 
+# A file's tests stay in one process, since they share what they make; threads of a process would fight for the cores.
 test: $(VENV)/done
-	$(VENV)/bin/pytest -q
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n auto --maxprocesses 4 --dist loadfile

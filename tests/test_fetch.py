@@ -244,7 +244,16 @@ def test_objaverse_reads_only_what_it_needs_and_only_once(store, objaverse):
     assert len(store.requests) == before
 
 
-@pytest.mark.parametrize("broken", [b"not gzip", packed({"aa": 1})[:-9], gzip.compress(b"{"), packed([1])])
+@pytest.mark.parametrize(
+    "broken",
+    [b"not gzip", packed({"aa": 1})[:-9], gzip.compress(b"{"), packed([1])],
+    ids=[
+        "not gzip",
+        "cut off",
+        "not JSON",
+        "a list",
+    ],  # gzip holds the time, and names have to be the same in every process
+)
 def test_broken_metadata_are_never_kept(store, objaverse, broken):
     good = store.files[f"/{DATASET}/resolve/main/metadata/000-000.json.gz"]
     store.put("metadata/000-000.json.gz", broken)
