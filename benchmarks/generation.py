@@ -115,8 +115,8 @@ class Measured:
 
 SETUPS = {
     "quick": Setup((32, 64, 64), 64, 8, 4, 1, 4, (8,)),
-    "small": Setup((64, 128, 128, 128), 128, 21, 8, 3, 7, (1, 7, 21)),
-    "full": Setup((64, 128, 256, 256), 256, 21, 25, 3, 7, (1, 3, 7, 21)),
+    "small": Setup((64, 128, 128, 128), 128, 21, 8, 6, 7, (1, 7, 21)),
+    "full": Setup((64, 128, 256, 256), 256, 21, 25, 6, 7, (1, 3, 7, 21)),
 }
 
 
@@ -409,20 +409,20 @@ def largest_difference(found: dict[Job, list[Measured]]) -> float:
 
 
 def ratio_text(found: dict[Job, list[Measured]]) -> str:
-    """Ours by theirs, the median over the rounds of the ratio within a round."""
+    """Ours by theirs, the median over the rounds of the ratio within a round, and how far the rounds lie apart."""
     ours, theirs = (
         next(got for job, got in found.items() if job.who == who and not job.offload)
         for who in ("mv3d", "diffusers")
     )
-    ratios = {
-        name: statistics.median(
-            getattr(a, name) / getattr(b, name) for a, b in zip(ours, theirs, strict=True)
-        )
-        for name in ("step", "seconds", "peak_gb")
-    }
+
+    def told(name: str) -> str:
+        ratios = [getattr(a, name) / getattr(b, name) for a, b in zip(ours, theirs, strict=True)]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
     return (
-        f"mv3d by diffusers, median over {len(ours)} rounds of the ratio within a round: {ratios['step']:.2f} of the "
-        f"seconds of a step, {ratios['seconds']:.2f} of those of a generation, {ratios['peak_gb']:.2f} of the peak memory."
+        f"mv3d by diffusers, median (lowest to highest) over {len(ours)} rounds of the ratio within a round: "
+        f"{told('step')} of the seconds of a step, {told('seconds')} of those of a generation, {told('peak_gb')} of the "
+        "peak memory."
     )
 
 

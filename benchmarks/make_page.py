@@ -30,12 +30,12 @@ from mv3d.runs import SCHEMA, to_json, write_text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PARTS = ("rendering", "orbits", "training", "generation", "recon_peers", "growth")
-LIMITS_S: dict[Scale, float] = {"quick": 240, "small": 1500, "full": 6 * 3600}
+PARTS = ("rendering", "shards", "training", "generation", "recon_peers", "growth")
+LIMITS_S: dict[Scale, float] = {"quick": 240, "small": 2400, "full": 6 * 3600}
 """A part that takes longer is stopped and counts as failed; --limit-s for a machine that is slow or busy."""
 SCALES: dict[Scale, str] = {
     "quick": "The sizes are those of `--quick`: they show that everything runs, and the figures say little.",
-    "small": "The sizes are those of `--small`: small enough for two cores and about 20 minutes.",
+    "small": "The sizes are those of `--small`: small enough for two cores and about an hour.",
     "full": "The sizes are the full ones.",
 }
 
@@ -295,7 +295,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="about 4 minutes of two cores")
-    size.add_argument("--small", action="store_true", help="about 20 minutes of two cores")
+    size.add_argument("--small", action="store_true", help="about an hour of two cores")
     parser.add_argument("--objects", type=Path, default=OBJECTS, help="folder of GLB objects")
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)

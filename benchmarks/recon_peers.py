@@ -65,7 +65,7 @@ class Setup:
 
 SETUPS = {
     "quick": Setup(96, 1, ("draft",), (1.0,), 1024, 16, 2_000),
-    "small": Setup(288, 2, ("draft", "standard", "high"), (1.0, 3.0), 1024, 24, 3_000),
+    "small": Setup(288, 2, ("draft", "standard", "high"), (1.0, 3.0, 10.0), 1024, 24, 3_000),
     "full": Setup(576, 4, ("draft", "standard", "high"), (1.0, 3.0, 10.0), 1024, 96, 50_000),
 }
 

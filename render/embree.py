@@ -224,10 +224,10 @@ def _render_view(
 
 def _center_geometry(surface: Surface, points: Points, directions: np.ndarray) -> tuple[Channels, np.ndarray]:
     """Interpolated normals on the seen side, and the cosine between the ray and the face's own normal."""
-    return surface.normal(points, bumped=False), _facing(surface, points, directions)
+    return surface.normal(points, bumped=False), face_cosines(surface, points, directions)
 
 
-def _facing(
+def face_cosines(
     surface: Surface, points: Points, directions: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, " n"]:
     """Cosine between rays and the faces' own normals, without its sign."""
@@ -240,7 +240,8 @@ def _facing(
     x += y * y
     x += z * z
     cosine /= np.sqrt(x, out=x)
-    return cosine
+    # Rounding takes a ray that meets a face head-on past 1, where no angle has such a cosine.
+    return np.minimum(cosine, np.float32(1), out=cosine)
 
 
 def _with_slope(points: Points, facing: np.ndarray) -> Points:
@@ -381,7 +382,7 @@ def _through_layers(
             break
         distance = hits.distance[met] + passed[active]
         points = Points(hits.face[met], hits.u[met], hits.v[met], hits.back[met], distance * pixel)
-        facing = _facing(surface, points, towards)
+        facing = face_cosines(surface, points, towards)
         shots = _shade_all(scene, _with_slope(points, facing), towards, settings, albedo)
         if layer == 0 and not (surface.has_see_through or settings.backfaces == "cull"):
             result.color[:3, active] = shots.color[:3]

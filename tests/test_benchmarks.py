@@ -11,6 +11,7 @@ import make_page
 import numpy as np
 import pytest
 import rendering
+import shards
 from make_page import Outcome, cell_text, page, read_outcomes, run_part, write_outcomes, write_page
 from part import Chart, Machine, Part, Series, Table, read_part, write_part
 from PIL import Image
@@ -74,7 +75,7 @@ GOLDEN = """# Benchmarks
 
 Made by `python benchmarks/make_page.py`; do not edit. Each part runs mv3d and its peers in one run on one machine and says what is compared and what is not fair about it; peers that were not there are named with how to install them.
 
-The sizes are those of `--small`: small enough for two cores and about 20 minutes.
+The sizes are those of `--small`: small enough for two cores and about an hour.
 
 - Some CPU, 2 cores, 16 GB of memory; Python 3.11.7; Linux
 
@@ -155,7 +156,7 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path):
     write_part(RENDERING, tmp_path / "given.json")
     bodies = {
         "rendering": f"path.write_bytes(Path({str(tmp_path / 'given.json')!r}).read_bytes())",
-        "orbits": "path.write_text('{}'); raise ValueError('no such object')",
+        "shards": "path.write_text('{}'); raise ValueError('no such object')",
         "training": "pass",
         "growth": "import time; time.sleep(60)",
     }
@@ -163,14 +164,14 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(tmp_path: Path):
         (tmp_path / f"{name}.py").write_text(SCRIPT.format(body=body))
     out = tmp_path / "out"
     out.mkdir()
-    (out / "orbits.json").write_text("of an earlier run")
+    (out / "shards.json").write_text("of an earlier run")
     outcomes = {
         name: run_part(name, "quick", tmp_path, out, limit_s=1 if name == "growth" else 60, folder=tmp_path)
         for name in bodies
     }
     errors = {name: one.error for name, one in outcomes.items()}
     assert errors["rendering"] == ""
-    assert errors["orbits"] == "exit code 1: ValueError: no such object"
+    assert errors["shards"] == "exit code 1: ValueError: no such object"
     assert "expected the JSON" in errors["training"] and errors["growth"] == "stopped after 1 s"
     assert sorted(path.name for path in out.glob("*.json")) == ["rendering.json"]
     write_outcomes(outcomes, out)
@@ -334,8 +335,18 @@ def test_one_command_from_objects_to_the_page(
     assert (docs / "benchmarks.md").read_text(encoding="utf-8") == text
 
 
+def test_measurements_of_shards_become_tables(tmp_path: Path):
+    found = {"Writing shards": {"an object, s": 1.23456}, "Reading shards": {"orbits/s": 2743.45}}
+    path = tmp_path / "shards.json"
+    write_part(shards.part_of(found, shards.SIZES["quick"], 3.0), path)
+    assert [(table.caption, table.rows) for table in read_part(path).tables] == [
+        ("Writing shards", (("an object, s", 1.235),)),
+        ("Reading shards", (("orbits/s", 2743.0),)),
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["orbits", "training", "growth"])
+@pytest.mark.parametrize("name", ["shards", "training", "growth"])
 def test_quick_parts(name: str, objects: Path, tmp_path: Path):
     done = run_part(name, "quick", objects, tmp_path, limit_s=900)
     assert done.error == "", (tmp_path / f"{name}.log").read_text()

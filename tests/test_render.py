@@ -8,12 +8,13 @@ from models import WHITE, cube_model, facing_quad, front, join, quad_model, sphe
 
 from mv3d.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
-from mv3d.render.embree import EmbreeRenderer
+from mv3d.render.embree import EmbreeRenderer, face_cosines
 from mv3d.render.environment import Environment, texel_directions, uniform_environment
 from mv3d.render.lightmap import join_points
 from mv3d.render.model import Material, Model, normalize_model
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer
 from mv3d.render.sampling import sample_offsets
+from mv3d.render.surface import Points, Surface
 from mv3d.render.textures import linear_from_srgb, srgb_from_linear
 
 # Few shadow rays: these are tests of everything but their number.
@@ -412,6 +413,17 @@ def test_adaptive_sampling_equals_all_rays():
     assert psnr(*white) > 45
     # Silhouettes are the very same rays.
     assert (fast.rgba[..., 3] == slow.rgba[..., 3]).mean() > 0.9995
+
+
+def test_a_ray_that_meets_a_face_head_on_has_a_cosine_of_at_most_one():
+    corners = np.random.default_rng(0).normal(size=(12000, 3)).astype(np.float32)
+    surface = Surface(Model(corners, np.arange(12000, dtype=np.int32).reshape(-1, 3)))
+    face = np.arange(4000, dtype=np.int32)
+    third = np.full(len(face), 1 / 3, np.float32)
+    points = Points(face, third, third, np.zeros(len(face), bool), third)
+    # Single precision takes the length of some of these unit vectors past 1.
+    facing = face_cosines(surface, points, np.ascontiguousarray(surface.ground.T))
+    assert facing.max() == 1 and facing.min() > 0.99999
 
 
 def test_same_seed_same_bytes():

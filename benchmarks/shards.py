@@ -1,7 +1,7 @@
 """How fast objects become shards and shards become training samples, in one run, side by side.
 
-    python benchmarks/orbits.py [--quick | --small] --out orbits.json
-    MV3D_BLENDER=.../python python benchmarks/orbits.py      also times Blender Cycles on the same object
+    python benchmarks/shards.py [--quick | --small] --out shards.json
+    MV3D_BLENDER=.../python python benchmarks/shards.py      also times Blender Cycles on the same object
 
 Rendering: 21 views at 576² of a textured object of about 50,000 triangles, 4 samples a pixel, compressed and written
 into a shard: one object in one process, then eight objects by one and by two workers; workers are warm,
@@ -31,7 +31,18 @@ import numpy as np
 import trimesh
 from cycles import speed
 from latents import latent_shards
-from part import Cell, Part, Scale, Table, describe_machine, part_parser, scale_of, versions_of, write_part
+from part import (
+    Cell,
+    Part,
+    Scale,
+    Table,
+    describe_machine,
+    part_parser,
+    rounded,
+    scale_of,
+    versions_of,
+    write_part,
+)
 from PIL import Image
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
@@ -254,8 +265,8 @@ def part_of(found: dict[str, dict[str, float]], sizes: Sizes, seconds_spent: flo
         for caption, values in found.items()
     }
     return Part(
-        part="orbits",
-        title="Reading data",
+        part="shards",
+        title="Shards: writing and reading data",
         machine=describe_machine(),
         versions=versions_of("mv3d", "numpy", "pillow", "torch", "embreex"),
         seconds=seconds_spent,
