@@ -48,6 +48,7 @@ from mv3d.models.folder import ModelInfo, SamplerDefaults
 from mv3d.models.loading import Generator
 from mv3d.models.locate import ResolvedModel
 from mv3d.models.network import SVD, NetworkConfig
+from mv3d.preparation import Prepared
 from mv3d.recon.stages import Clock
 from mv3d.runs import peak_memory_bytes
 
@@ -104,7 +105,7 @@ class Job:
 @dataclass(frozen=True, eq=False)
 class Measured:
     """seconds: of the whole. step: seconds, None for decoding. peak_gb: resident memory of the process. device_gb: peak
-    of what torch had allocated on the GPU, None without one. frames: (n, side, side, 3) float16, thinned."""
+    of what torch had allocated on the GPU, None without one. frames: (n, side, side, 3), every fourth pixel of every fourth row."""
 
     seconds: float
     step: float | None
@@ -167,6 +168,15 @@ def photo_of(size: int) -> Image.Image:
     return Image.fromarray((colors * 255).astype(np.uint8), "RGBA")
 
 
+def framed_photo(size: int) -> Prepared:
+    """Framed as a generation frames it, on white, and rounded to 8 bits as the pipeline takes a picture: half a step of 255
+    more or less in the photo comes out of a random network a hundred times as large."""
+    prepared = prepare(photo_of(size), GenerateConfig(), ModelInfo("svd", 1, size))
+    white = np.floor(prepared.on_white() * 255 + 0.5) / 255
+    opaque = np.concatenate([white, np.ones_like(white[..., :1])], -1)
+    return replace(prepared, rgba=opaque.astype(np.float32))
+
+
 def our_model(setup: Setup, offload: bool) -> LoadedModel:
     """As `load_model` leaves it: the network in its type, the other parts in full precision."""
     sampler = SamplerDefaults(
@@ -186,11 +196,10 @@ def our_model(setup: Setup, offload: bool) -> LoadedModel:
 def our_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.ndarray]:
     """steps → frames (n, h, w, 3), from the photo on."""
     model = our_model(job.setup, job.offload)
-    photo = photo_of(job.setup.size)
 
     def generate(steps: int) -> np.ndarray:
         config = GenerateConfig(steps=steps, decode_chunk=job.chunk)
-        prepared = prepare(photo, config, model.info)
+        prepared = framed_photo(job.setup.size)
         orbit = plan_views(config, model.info, model.generator.unet.vector)
 
         def progress(stage: str, share: float) -> None:
@@ -240,15 +249,13 @@ def their_pipeline(setup: Setup, offload: bool) -> Any:
 def their_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.ndarray]:
     """steps → frames (n, h, w, 3), from the photo on; the photo is framed as ours."""
     pipe, setup = their_pipeline(job.setup, job.offload), job.setup
-    info = ModelInfo("svd", setup.frames, setup.size)
-    photo = photo_of(setup.size)
 
     def ended(_pipe: Any, _step: int, _time: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
         on_step()
         return {}
 
     def generate(steps: int) -> np.ndarray:
-        white = prepare(photo, GenerateConfig(), info).on_white()
+        white = framed_photo(setup.size).on_white()
         made = pipe(
             Image.fromarray((white * 255 + 0.5).astype(np.uint8)),
             height=setup.size,
@@ -337,7 +344,7 @@ def run_job(job: Job) -> Measured:
     device_gb = torch.cuda.max_memory_allocated() / 1e9 if cuda else None
     return Measured(
         seconds, None if step is None else float(step), peak_memory_bytes() / 1e9, device_gb,
-        frames[:, ::4, ::4].astype(np.float16),
+        frames[:, ::4, ::4].copy(),
     )  # fmt: skip
 
 
@@ -402,10 +409,29 @@ def table_of(caption: str, found: dict[Job, list[Measured]]) -> Table:
     return Table(caption, columns, rows)
 
 
-def largest_difference(found: dict[Job, list[Measured]]) -> float:
-    """Between the frames of the first round of all variants, of 255."""
-    pictures = [got[0].frames.astype(np.float32) for got in found.values()]
-    return float(max(np.abs(picture - pictures[0]).max() for picture in pictures) * 255)
+def differences(found: dict[Job, list[Measured]]) -> dict[Job, tuple[float, float]]:
+    """Largest and mean difference of each variant's frames from the first one's, in the first round, of 255."""
+    pictures = {job: got[0].frames for job, got in found.items()}
+    first = next(iter(pictures.values()))
+    gaps = {job: np.abs(picture - first) * 255 for job, picture in pictures.items()}
+    return {job: (float(gap.max()), float(gap.mean())) for job, gap in gaps.items()}
+
+
+def difference_text(found: dict[Job, list[Measured]], *, fp16: bool) -> str:
+    """Of every variant but the first."""
+    first, *others = differences(found).items()
+    told = "; ".join(f"{name_of(job)} {largest:.2g}, {mean:.2g}" for job, (largest, mean) in others)
+    why = (
+        " In half precision the pipeline's autoencoder decodes in it as well, ours in single, and a random network makes "
+        "much of what is rounded."
+        if fp16
+        else ""
+    )
+    return f"Frames of the same seed, largest and mean difference from those of {name_of(first[0])}, of 255: {told}.{why}"
+
+
+def counted(rounds: int) -> str:
+    return f"{rounds} round{'s' if rounds != 1 else ''}"
 
 
 def ratio_text(found: dict[Job, list[Measured]]) -> str:
@@ -420,7 +446,7 @@ def ratio_text(found: dict[Job, list[Measured]]) -> str:
         return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
     return (
-        f"mv3d by diffusers, median (lowest to highest) over {len(ours)} rounds of the ratio within a round: "
+        f"mv3d by diffusers, median (lowest to highest) over {counted(len(ours))} of the ratio within a round: "
         f"{told('step')} of the seconds of a step, {told('seconds')} of those of a generation, {told('peak_gb')} of the "
         "peak memory."
     )
@@ -440,13 +466,7 @@ def measure(setup: Setup) -> tuple[tuple[str, ...], tuple[Table, ...], tuple[Cha
         f"weights) and guidance 1 to {GUIDANCE:g} in one call of two branches; random weights, the same for both; "
         f"{'half' if setup.fp16 else 'single'} precision on {setup.device}. Peak memory is that of the process, libraries included.",
         ratio_text(made),
-        f"The same seed gives nearly the same frames: the largest difference of any value between the sides is "
-        f"{largest_difference(made):.2g} of 255"
-        + (
-            " (half precision, and the pipeline's autoencoder decodes in it; ours in single)."
-            if setup.fp16
-            else "."
-        ),
+        difference_text(made, fp16=setup.fp16),
     ]
     if not setup.device.startswith("cuda"):
         text.append(
@@ -454,7 +474,7 @@ def measure(setup: Setup) -> tuple[tuple[str, ...], tuple[Table, ...], tuple[Cha
             "`--device cuda` measures both."
         )
     tables = (
-        table_of(f"One generation, median of {setup.rounds} rounds", made),
+        table_of(f"One generation, median of {counted(setup.rounds)}", made),
         table_of("Decoding alone, in a process that holds nothing but the autoencoder", decoded),
     )
     series = tuple(

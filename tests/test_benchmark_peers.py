@@ -302,13 +302,30 @@ def test_generation_measures_both_sides(load, who):
 
 def test_the_same_seed_gives_the_same_frames_on_both_sides(load):
     generation = load("generation")
-    setup = generation.Setup((32, 32), 16, 3, 2, 1, 3, (3,), threads=1)
+    # Below 64² the last level has so few pixels that its norms blow rounding up.
+    setup = generation.Setup((32, 32), 64, 3, 2, 1, 3, (3,), threads=1)
     found = {
         job: [generation.run_job(job)]
         for job in (generation.Job(setup, "mv3d", chunk=3), generation.Job(setup, "diffusers", chunk=3))
     }
-    assert generation.largest_difference(found) < 8
+    largest, mean = generation.differences(found)[generation.Job(setup, "diffusers", chunk=3)]
+    assert 0 < mean < 0.05 and largest < 0.5
     assert np.ptp(found[generation.Job(setup, "mv3d", chunk=3)][0].frames.astype(np.float32)) > 0.1
+
+
+def test_how_far_frames_lie_apart_is_told_of_every_variant(load):
+    generation = load("generation")
+    jobs = [generation.Job(generation.SETUPS["quick"], who) for who in ("mv3d", "diffusers")]
+    plain = np.zeros((1, 1, 2, 3), np.float32)
+    other = plain.copy()
+    other[0, 0, 0, 0] = 0.6 / 255
+    found = {
+        job: [generation.Measured(1.0, 0.5, 0.1, None, frames)]
+        for job, frames in zip(jobs, (plain, other), strict=True)
+    }
+    assert generation.differences(found) == {jobs[0]: (0, 0), jobs[1]: pytest.approx((0.6, 0.1))}
+    assert "of 255: diffusers' pipeline 0.6, 0.1." in generation.difference_text(found, fp16=False)
+    assert "half precision" in generation.difference_text(found, fp16=True)
 
 
 def test_rounds_alternate_and_sizes_are_checked(load):
