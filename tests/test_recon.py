@@ -417,8 +417,10 @@ def test_command_line(cube_views, tmp_path):
 def test_interrupt_of_the_command_exits_130_and_leaves_nothing(cube_views, tmp_path):
     cube_views.save(tmp_path / "v")
     before = {p.name for p in (tmp_path / "v").iterdir()}
+    # A shell starts its background jobs with interrupts ignored, and a job's children inherit that.
+    code = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); runpy.run_module('mv3d', run_name='__main__')"
     running = subprocess.Popen(
-        [sys.executable, "-m", "mv3d", "recon", "v"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, "recon", "v"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 240
     while {p.name for p in (tmp_path / "v").iterdir()} == before and time.monotonic() < deadline:
