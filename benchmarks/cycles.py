@@ -26,7 +26,6 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from mv3d.orbits.trajectories import fit_radius, static_orbit
 from mv3d.render.backend_blender import BlenderRenderer
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.embree import EmbreeRenderer
@@ -34,6 +33,7 @@ from mv3d.render.environment import Environment, builtin_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
 from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.trajectories import fit_radius, static_orbit
 
 SIZE, VIEWS = 192, Orbit((0.0, 25.0), (20.0, 200.0))
 SPEED_OBJECT = (

@@ -26,15 +26,15 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from mv3d.core.runs import library_versions, peak_memory_bytes
 from mv3d.evaluation import compare, silhouette_recall
-from mv3d.generate_config import GenerateConfig
-from mv3d.generation import LoadedModel, generate_orbit, load_model
+from mv3d.generation.config import GenerateConfig
+from mv3d.generation.pipeline import LoadedModel, generate_orbit, load_model
+from mv3d.generation.preparation import Prepared
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
-from mv3d.preparation import Prepared
-from mv3d.recon.views import composite
 from mv3d.render.cameras import Orbit
-from mv3d.runs import library_versions, peak_memory_bytes
+from mv3d.views.views import composite
 
 SMALL = 32
 KEYS = ("psnr", "ssim", "mask_iou")

@@ -39,18 +39,18 @@ from part import (
 )
 from PIL import Image
 
-from mv3d.errors import UsageError
-from mv3d.generate_config import GenerateConfig
-from mv3d.generation import LoadedModel, plan_views, prepare, sample_frames
+from mv3d.core.errors import UsageError
+from mv3d.core.runs import peak_memory_bytes
+from mv3d.generation.config import GenerateConfig
+from mv3d.generation.pipeline import LoadedModel, plan_views, prepare, sample_frames
+from mv3d.generation.preparation import Prepared
 from mv3d.models.components import CLIP_VIT_H, VAE_SD, build_image_encoder, build_vae
 from mv3d.models.encode import decode_frames
 from mv3d.models.folder import ModelInfo, SamplerDefaults
 from mv3d.models.loading import Generator
 from mv3d.models.locate import ResolvedModel
 from mv3d.models.network import SVD, NetworkConfig
-from mv3d.preparation import Prepared
 from mv3d.recon.stages import Clock
-from mv3d.runs import peak_memory_bytes
 
 Who = Literal["mv3d", "diffusers"]
 FULL_CHANNELS = (320, 640, 1280, 1280)

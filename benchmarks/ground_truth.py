@@ -17,15 +17,15 @@ import torch
 from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
 from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.grid import Grid
 from mv3d.recon.hull import visual_hull
 from mv3d.recon.stages import Clock, solve_geometry, texture_solid
 from mv3d.recon.surface import decimate, extract_mesh
-from mv3d.recon.views import Views, composite
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh, vertex_normals
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import RayScene, render_views, sample_bilinear
+from mv3d.views.grid import Grid
+from mv3d.views.views import Views, composite
 
 SAMPLES = 100_000
 

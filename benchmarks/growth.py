@@ -36,19 +36,19 @@ from part import (
 )
 from rendering import object_of, textured
 
-from mv3d.orbits.trajectories import static_orbit
+from mv3d.core.runs import peak_memory_bytes
 from mv3d.recon import stages
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import FieldConfig
 from mv3d.recon.pipeline import run
-from mv3d.recon.readers import load_views
 from mv3d.recon.tighten import TightenConfig
-from mv3d.recon.views import Views
 from mv3d.render.embree import EmbreeRenderer
 from mv3d.render.environment import builtin_environment
 from mv3d.render.raycast import render_views
 from mv3d.render.renderer import RenderSettings
-from mv3d.runs import peak_memory_bytes
+from mv3d.render.trajectories import static_orbit
+from mv3d.views.readers import load_views
+from mv3d.views.views import Views
 
 RECONSTRUCT, RENDER = "reconstruct", "render"
 AXES = {

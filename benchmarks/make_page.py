@@ -23,10 +23,10 @@ from pathlib import Path
 
 from part import OBJECTS, Cell, Chart, Machine, Part, Scale, Table, read_part, scale_of
 
-from mv3d.errors import InputError, Mv3dError
-from mv3d.evaluation.chart import Line, chart_png, line_chart
+from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.plots import Line, chart_png, line_chart
+from mv3d.core.runs import SCHEMA, to_json, write_text
 from mv3d.render.mesh_io import write_aside
-from mv3d.runs import SCHEMA, to_json, write_text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

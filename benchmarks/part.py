@@ -21,8 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from mv3d.errors import InputError
-from mv3d.runs import SCHEMA, to_json, write_text
+from mv3d.core.errors import InputError
+from mv3d.core.runs import SCHEMA, to_json, write_text
 
 Cell = str | float | int | bool | None
 Scale = Literal["quick", "small", "full"]

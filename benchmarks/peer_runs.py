@@ -16,11 +16,11 @@ import trimesh
 from ground_truth import Truth, true_depths, unseen_cameras, unseen_psnr
 from trimesh.visual import ColorVisuals
 
-from mv3d.errors import InputError, Mv3dError
-from mv3d.recon.views import Views
-from mv3d.recon.views_folder import to_uint8
+from mv3d.core.errors import InputError, Mv3dError
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
+from mv3d.views.folder import to_uint8
+from mv3d.views.views import Views
 
 PEERS = Path(__file__).parent / "peers"
 HALF_DEPTH = 0.9

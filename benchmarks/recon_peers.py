@@ -36,8 +36,8 @@ from peer_runs import PeerMissing, nerfacto, nerfstudio_python, open3d_meshes, o
 
 from mv3d.evaluation.surfaces import nearly_closed
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.views import Views
 from mv3d.render.mesh import Mesh
+from mv3d.views.views import Views
 
 PREFERRED = ("modelled_cordless_drill", "gso_Razer_Kraken", "scan_orion_pie", "scan_stapler_1")
 """Closed, and of different kinds: thin and thick parts, flat colours and print, a shallow hollow."""

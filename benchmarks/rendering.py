@@ -25,9 +25,8 @@ from cycles import framed, over_white, psnr, subdivided, timed
 from part import Cell, Part, Scale, Table, describe_machine, part_parser, scale_of, versions_of, write_part
 from scipy.ndimage import binary_erosion
 
-from mv3d.errors import InputError, MissingPartError, Mv3dError
+from mv3d.core.errors import InputError, MissingPartError, Mv3dError
 from mv3d.evaluation import normalized
-from mv3d.orbits.trajectories import static_orbit
 from mv3d.render.backend_blender import BlenderRenderer, find_program
 from mv3d.render.cameras import Cameras
 from mv3d.render.embree import EmbreeRenderer
@@ -37,6 +36,7 @@ from mv3d.render.mesh_io import load_mesh
 from mv3d.render.model import Material, Model
 from mv3d.render.raycast import render_views
 from mv3d.render.renderer import RenderSettings
+from mv3d.render.trajectories import static_orbit
 
 OBJECT = "scan_stapler_1.glb"
 CYCLES_SAMPLES, EMBREE_SAMPLES = 32, 4

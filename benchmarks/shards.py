@@ -47,11 +47,11 @@ from PIL import Image
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from mv3d.errors import MissingPartError
+from mv3d.core.errors import MissingPartError
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
-from mv3d.orbits.isolate import Limits, LocalPool
+from mv3d.orbits.infrastructure.isolate import Limits, LocalPool
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.shards import write_shard
 from mv3d.render.environment import builtin_environment
@@ -88,7 +88,7 @@ from pathlib import Path
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.jobs import render_object
-from mv3d.runs import peak_memory_bytes
+from mv3d.core.runs import peak_memory_bytes
 config = OrbitConfig(views=int(sys.argv[2]), size=int(sys.argv[3]), elevation_deg=(10, 10)).resolved()
 render_object(CatalogueItem("big", Path(sys.argv[1])), config)
 print(peak_memory_bytes())

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import marching_cubes
 
-from mv3d.recon.views import Views
 from mv3d.render.cameras import Orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh, vertex_normals
 from mv3d.render.raycast import render_views
+from mv3d.views.views import Views
 
 SIZE = 320
 ELEVATION_DEG = 10.0

@@ -15,15 +15,15 @@ import numpy as np
 from PIL import Image
 
 from mv3d.api import reconstruct
-from mv3d.errors import Mv3dError
-from mv3d.generate_config import GenerateConfig
-from mv3d.generation import LoadedModel, generate_orbit, load_model, prepare
+from mv3d.core.errors import Mv3dError
+from mv3d.generation.config import GenerateConfig
+from mv3d.generation.pipeline import LoadedModel, generate_orbit, load_model, prepare
+from mv3d.generation.preparation import Prepared
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
-from mv3d.preparation import Prepared
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.views import Views, composite
 from mv3d.render.raycast import render_views
+from mv3d.views.views import Views, composite
 
 SHOWN = [20, 2, 5, 8, 11, 14, 17]
 SIDE = 128

@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
-from mv3d.recon.readers import load_views
-from mv3d.recon.views import composite
 from mv3d.render.cameras import orbit_cameras
 from mv3d.render.mesh import Mesh
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import render_views
+from mv3d.views.readers import load_views
+from mv3d.views.views import composite
 
 SHOWN = [20, 2, 6, 10, 15]
 FROM = ([50.0, 45.0, -35.0], [30.0, 210.0, 40.0])

@@ -9,24 +9,24 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mv3d.core.version import __version__
+
 if TYPE_CHECKING:
     from mv3d.api import generate as generate
     from mv3d.api import reconstruct as reconstruct
-    from mv3d.errors import Mv3dError as Mv3dError
-    from mv3d.generate_config import GenerateConfig as GenerateConfig
+    from mv3d.core.errors import Mv3dError as Mv3dError
+    from mv3d.generation.config import GenerateConfig as GenerateConfig
     from mv3d.orbits.build import build_shards as build_shards
     from mv3d.orbits.config import OrbitConfig as OrbitConfig
     from mv3d.orbits.dataset import OrbitSet as OrbitSet
     from mv3d.orbits.encode import encode_shards as encode_shards
     from mv3d.recon.config import ReconConfig as ReconConfig
-    from mv3d.recon.readers import load_views as load_views
-    from mv3d.recon.views import Views as Views
     from mv3d.render.cameras import Cameras as Cameras
     from mv3d.render.mesh import Mesh as Mesh
     from mv3d.training.config import TrainConfig as TrainConfig
     from mv3d.training.run import train as train
-
-__version__ = "0.1.0"
+    from mv3d.views.readers import load_views as load_views
+    from mv3d.views.views import Views as Views
 
 # In a checkout the rooms lie beside this folder, not in it. A child process that starts at the checkout's root (a
 # worker of Ray, a spawned reader) meets this file first, installed or not, and must find them all the same.
@@ -35,10 +35,10 @@ if not (Path(__file__).parent / "render").is_dir():
 
 _HOMES = {
     "Cameras": "mv3d.render.cameras",
-    "GenerateConfig": "mv3d.generate_config",
+    "GenerateConfig": "mv3d.generation.config",
     "Mesh": "mv3d.render.mesh",
-    "Views": "mv3d.recon.views",
-    "load_views": "mv3d.recon.readers",
+    "Views": "mv3d.views.views",
+    "load_views": "mv3d.views.readers",
     "ReconConfig": "mv3d.recon.config",
     "generate": "mv3d.api",
     "reconstruct": "mv3d.api",
@@ -48,7 +48,7 @@ _HOMES = {
     "encode_shards": "mv3d.orbits.encode",
     "TrainConfig": "mv3d.training.config",
     "train": "mv3d.training.run",
-    "Mv3dError": "mv3d.errors",
+    "Mv3dError": "mv3d.core.errors",
 }
 __all__ = [
     "Cameras",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import tempfile
 import time
 from dataclasses import fields, replace
@@ -12,18 +11,16 @@ from typing import Any
 
 from PIL import Image
 
-from mv3d.errors import UsageError
-from mv3d.generate_config import GenerateConfig
+from mv3d.core.errors import UsageError
+from mv3d.generation.config import GenerateConfig
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.pipeline import RECORD, ReconResult, finished, refuse_other_results, run
-from mv3d.recon.readers import load_views
+from mv3d.recon.pipeline import ReconResult, finished, refuse_other_results, run
+from mv3d.recon.products import default_out_dir, input_sha256
 from mv3d.recon.stages import Progress
-from mv3d.recon.views import Views
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.mesh import Mesh
-from mv3d.runs import read_record, sha256
-
-_OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
+from mv3d.views.readers import load_views
+from mv3d.views.views import Views
 
 
 def generate(image: str | Path | Image.Image, config: GenerateConfig | None = None, **settings: Any) -> Views:
@@ -34,7 +31,7 @@ def generate(image: str | Path | Image.Image, config: GenerateConfig | None = No
     Raises UsageError for settings out of range or a device that is not there, InputError for a photo or a model that
     cannot be used.
     """
-    from mv3d.generation import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
+    from mv3d.generation.pipeline import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
 
     config = replace(config or GenerateConfig(), **checked_settings(settings))
     return generate_views(image, config, load_model(config))
@@ -113,51 +110,3 @@ def reconstruct_to(
         input_sha256=digest,
         load_seconds=time.perf_counter() - start,
     )
-
-
-def default_out_dir(source: Path) -> Path:
-    """A folder keeps its results; those of a file go to `<name>_recon` in the present folder."""
-    if source.is_dir():
-        return source
-    if source.suffix.lower() == ".json":
-        return source.parent
-    return Path(f"{source.stem}_recon")
-
-
-def input_sha256(source: Path) -> str:
-    """Of the input alone: what earlier runs wrote into the same folder does not count."""
-    if source.suffix.lower() == ".json":
-        source = source.parent
-    if source.is_file():
-        return sha256(source)
-    parts = [p for p in sorted(source.iterdir()) if not p.name.startswith((*_OURS, RECORD, "."))]
-    return sha256_of_parts(parts)
-
-
-def recon_products(folder: Path) -> list[str]:
-    """What `mv3d recon` made of the views in this very folder and nobody changed since; its record first.
-
-    They lose their meaning with the views. Empty where recon was not run, or on other views.
-    """
-    record = read_record(folder / RECORD)
-    if record is None or record.get("command") != "recon":
-        return []
-    source = Path(record.get("input", "")).resolve()
-    here = source in (folder.resolve(), folder.resolve() / "transforms.json")
-    # Moved since, or called from elsewhere: then the content tells.
-    if not here and str(record.get("input_sha256")).partition(":")[0] != input_sha256(folder):
-        return []
-    made = record.get("outputs", {})
-    return [RECORD] + [
-        name
-        for name, digest in made.items()
-        if Path(name).name == name and (folder / name).exists() and sha256(folder / name) == digest
-    ]
-
-
-def sha256_of_parts(parts: list[Path]) -> str:
-    """One hash of several files and folders, names included."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{part.name}\0{sha256(part)}".encode())
-    return digest.hexdigest()

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
+from mv3d.core.runs import write_text
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.licences import Licence, parse_licence
-from mv3d.runs import write_text
 
 MARKDOWN, TABLE = "ATTRIBUTION.md", "attribution.csv"
 _CREDITS = ("title", "author", "licence", "source")

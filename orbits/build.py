@@ -20,15 +20,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mv3d import __version__
-from mv3d.errors import InputError, OutputError, UsageError, shown
+from mv3d.core.errors import InputError, OutputError, UsageError, shown
+from mv3d.core.locking import folder_lock
+from mv3d.core.runs import SCHEMA, library_versions, to_json, write_text
+from mv3d.core.version import __version__
 from mv3d.orbits.attribution import MARKDOWN, TABLE, write_attribution
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
 from mv3d.orbits.duplicates import DuplicateIndex, Fingerprint
-from mv3d.orbits.isolate import Limits, LocalPool, Pool, Work
+from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Pool, Work
 from mv3d.orbits.jobs import render_object
-from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.sample import Outcome, Reject, Sample
 from mv3d.orbits.shards import (
     LEAST_SAMPLE,
@@ -40,7 +41,6 @@ from mv3d.orbits.shards import (
     write_shard,
 )
 from mv3d.render.renderer import get_renderer
-from mv3d.runs import SCHEMA, library_versions, to_json, write_text
 
 INDEX = "index.json"
 REJECTS = "rejects.jsonl"
@@ -116,7 +116,7 @@ def _pool(
 ) -> AbstractContextManager[Pool]:
     if ray_address is None:
         return LocalPool(work, config, workers=workers, limits=limits)
-    from mv3d.orbits.ray_pool import RayPool  # noqa: PLC0415 - an optional part
+    from mv3d.orbits.infrastructure.ray_pool import RayPool  # noqa: PLC0415 - an optional part
 
     return RayPool(work, config, workers=workers, limits=limits, address=ray_address)
 

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError, UsageError, shown
+from mv3d.core.errors import InputError, UsageError, shown
+from mv3d.core.runs import write_text
 from mv3d.orbits.licences import UNKNOWN, parse_licence
-from mv3d.runs import write_text
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 LIST_SUFFIXES = (".jsonl", ".json", ".csv")

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.gate import GateConfig
 from mv3d.orbits.guard import read_guard
-from mv3d.orbits.trajectories import LIMIT_DEG, NAMED, load_orbit
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.environment import BUILTIN
+from mv3d.render.trajectories import LIMIT_DEG, NAMED, load_orbit
 
 BUILTIN_LIGHTS = "builtin"
 UNIFORM_LIGHT = "uniform"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.reading import (
     BACKGROUNDS,
     Background,

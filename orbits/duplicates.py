@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.orbits.gate import Rejected
 from mv3d.orbits.parts import face_areas
 from mv3d.render.fingerprint import geometry_hash, texture_hash

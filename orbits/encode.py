@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mv3d import __version__
-from mv3d.devices import pick_device
-from mv3d.errors import InputError, MissingPartError, OutputError, UsageError
+from mv3d.core.devices import pick_device
+from mv3d.core.errors import InputError, MissingPartError, OutputError, UsageError
+from mv3d.core.locking import folder_lock
+from mv3d.core.version import __version__
 from mv3d.orbits.build import INDEX, PIXELS, BuildResult, Progress, read_index, write_index
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.jobs import decode_frame, object_rng
-from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.reading import BACKGROUNDS, LATENTS, WHITE, composite, random_color
 from mv3d.orbits.sample import Outcome, Reject, Sample
 from mv3d.orbits.shards import (

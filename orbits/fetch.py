@@ -29,11 +29,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.locking import folder_lock
+from mv3d.core.runs import sha256, write_text
 from mv3d.orbits.catalogue import SUFFIXES, CatalogueItem, write_list
-from mv3d.orbits.download import DownloadError, FetchReason, Transport, download
-from mv3d.orbits.locking import folder_lock
-from mv3d.runs import sha256, write_text
+from mv3d.orbits.infrastructure.download import DownloadError, FetchReason, Transport, download
 
 LEDGER, REJECTS, OBJECTS = "fetched.jsonl", "rejects.jsonl", "objects.jsonl"
 

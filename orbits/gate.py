@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from mv3d.errors import InputError, Mv3dError, UsageError
+from mv3d.core.errors import InputError, Mv3dError, UsageError
 from mv3d.orbits.parts import face_areas, part_boxes, touching_groups
 from mv3d.orbits.pictures import missing_pictures
 from mv3d.render.model import Material, Model

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError, UsageError, shown
+from mv3d.core.errors import InputError, UsageError, shown
+from mv3d.core.runs import sha256, write_text
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.duplicates import SIGNATURE_LENGTH, Fingerprint, fingerprint, same_shape
 from mv3d.orbits.gate import Rejected
 from mv3d.render.loading import load_model
-from mv3d.runs import sha256, write_text
 
 FORMAT = "mv3d evaluation list"
 VERSION = 1

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mv3d import __version__
-from mv3d.errors import InputError, shown
+from mv3d.core.errors import InputError, shown
+from mv3d.core.runs import sha256
+from mv3d.core.version import __version__
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig
 from mv3d.orbits.duplicates import fingerprint
@@ -26,7 +27,6 @@ from mv3d.orbits.gate import check_file, check_frames, check_model
 from mv3d.orbits.guard import EvaluationGuard, read_guard
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment
-from mv3d.orbits.trajectories import fitted, named_orbit
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.environment import (
     BUILTIN,
@@ -39,7 +39,7 @@ from mv3d.render.environment import (
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
 from mv3d.render.renderer import RenderSettings, get_renderer
-from mv3d.runs import sha256
+from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
 _MAX_PIXELS = 64_000_000  # of one stored frame

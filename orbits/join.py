@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mv3d import __version__
-from mv3d.errors import InputError, OutputError
+from mv3d.core.errors import InputError, OutputError
+from mv3d.core.locking import folder_lock
+from mv3d.core.runs import to_json, write_text
+from mv3d.core.version import __version__
 from mv3d.orbits.attribution import read_attribution, write_attribution
 from mv3d.orbits.build import INDEX, REJECTS, BuildResult, read_index, write_index
 from mv3d.orbits.catalogue import CatalogueItem
-from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.shards import is_whole, read_shard_record
-from mv3d.runs import to_json, write_text
 
 _ALIKE = ("views", "size", "fov_deg")
 """What samples of one batch must have in common."""

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.orbits.catalogue import CatalogueItem, category_key
-from mv3d.orbits.download import DownloadError, Transport, download
+from mv3d.orbits.infrastructure.download import DownloadError, Transport, download
 from mv3d.orbits.licences import parse_licence
 
 DEFAULT_ENDPOINT = "https://huggingface.co"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mv3d.errors import InputError, shown
+from mv3d.core.errors import InputError, shown
 from mv3d.orbits.build import PIXELS, read_index
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.shards import Shard

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.catalogue import CatalogueItem, category_key
 from mv3d.orbits.licences import parse_licence
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError, OutputError, shown
+from mv3d.core.errors import InputError, OutputError, shown
 from mv3d.orbits.sample import Outcome, Reject
 
 _BLOCK = 512

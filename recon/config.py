@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 FORMATS = ("glb", "obj", "ply", "stl")
 

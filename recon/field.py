@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from mv3d.recon.grid import Grid
-from mv3d.recon.hull import Hull, march_lowest, silhouette_distance
+from mv3d.recon.hull import Hull
 from mv3d.render.cameras import Cameras
+from mv3d.views.grid import Grid
+from mv3d.views.silhouettes import march_lowest, silhouette_distance
 
 
 @dataclass(frozen=True)

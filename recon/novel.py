@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from mv3d.errors import InputError, shown
+from mv3d.core.errors import InputError, shown
 from mv3d.recon.field import Field
-from mv3d.recon.hull import box_interval
-from mv3d.recon.views import Views
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
+from mv3d.views.silhouettes import box_interval
+from mv3d.views.views import Views
 
 _SHARPNESS = 4.0  # logistic slope per spacing, as at the end of the fit
 _NAMED = ("static", "sine", "dynamic")

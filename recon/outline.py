@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
-from mv3d.recon.hull import silhouette_distance
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, sample_bilinear
 from mv3d.render.topology import vertex_links
+from mv3d.views.silhouettes import silhouette_distance
 
 
 @dataclass(frozen=True)

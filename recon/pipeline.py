@@ -10,20 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.devices import pick_device
-from mv3d.errors import OutputError
-from mv3d.recon.config import ReconConfig
-from mv3d.recon.novel import novel_views, render_field, trajectory
-from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, solve_geometry, texture_solid
-from mv3d.recon.views import Views, composite
-from mv3d.recon.views_folder import to_uint8, write_views
-from mv3d.render.mesh import Mesh
-from mv3d.render.mesh_io import load_mesh, save_mesh
-from mv3d.render.raycast import render_views
-from mv3d.render.topology import inspect_mesh
-from mv3d.render.turntable import turntable
-from mv3d.render.video import encode_mp4
-from mv3d.runs import (
+from mv3d.core.devices import pick_device
+from mv3d.core.errors import OutputError
+from mv3d.core.runs import (
     SCHEMA,
     is_done,
     library_versions,
@@ -34,6 +23,17 @@ from mv3d.runs import (
     staging,
     to_json,
 )
+from mv3d.recon.config import ReconConfig
+from mv3d.recon.novel import novel_views, render_field, trajectory
+from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, solve_geometry, texture_solid
+from mv3d.render.mesh import Mesh
+from mv3d.render.mesh_io import load_mesh, save_mesh
+from mv3d.render.raycast import render_views
+from mv3d.render.topology import inspect_mesh
+from mv3d.render.turntable import turntable
+from mv3d.render.video import encode_mp4
+from mv3d.views.folder import to_uint8, write_views
+from mv3d.views.views import Views, composite
 
 RECORD = "recon.json"
 NOVEL = "novel"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from mv3d.devices import pick_device
-from mv3d.errors import InputError
+from mv3d.core.devices import pick_device
+from mv3d.core.errors import InputError
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
@@ -16,9 +16,9 @@ from mv3d.recon.outline import fit_outlines
 from mv3d.recon.surface import mesh_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
-from mv3d.recon.views import Views
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
+from mv3d.views.views import Views
 
 Progress = Callable[[str, float], None]
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from scipy import ndimage, sparse
 
-from mv3d.errors import InputError
-from mv3d.recon.grid import Grid
-from mv3d.recon.morphology import labelled
+from mv3d.core.errors import InputError
 from mv3d.render.mesh import face_normals
 from mv3d.render.topology import is_closed, vertex_links
+from mv3d.views.grid import Grid
+from mv3d.views.morphology import labelled
 
 _BLURS = (0.0, 1.0, 2.0, 4.0)  # samples of the grid
 _NEAR = 1.25  # of the faces asked for

@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
-from mv3d.errors import InputError
-from mv3d.recon.hull import silhouette_distance
-from mv3d.recon.morphology import distance_to_false, nearest_true
+from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, render_view, sample_bilinear
 from mv3d.render.topology import vertex_links
+from mv3d.views.morphology import distance_to_false, nearest_true
+from mv3d.views.silhouettes import silhouette_distance
 
 PADDING = 8  # texels between charts
 

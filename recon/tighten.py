@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from mv3d.recon.grid import Grid
-from mv3d.recon.hull import Hull, contour_rays, march_lowest
-from mv3d.recon.morphology import distance_to_false
+from mv3d.recon.hull import Hull, contour_rays
 from mv3d.render.cameras import Cameras
+from mv3d.views.grid import Grid
+from mv3d.views.morphology import distance_to_false
+from mv3d.views.silhouettes import march_lowest
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import face_normals
 from mv3d.render.model import Material, Model

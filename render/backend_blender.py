@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from mv3d.errors import InputError, MissingPartError, Mv3dError, UsageError
+from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
 from mv3d.render.mesh import weld

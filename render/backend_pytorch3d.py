@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mv3d.errors import InputError, MissingPartError, UsageError
+from mv3d.core.errors import InputError, MissingPartError, UsageError
 from mv3d.render.cameras import Cameras
 from mv3d.render.embree import baked_light
 from mv3d.render.environment import Environment

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 
 SV3D_FOV_DEG = 33.8
 SV3D_RADIUS = 2.0

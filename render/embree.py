@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
 from mv3d.render.lightmap import LightMap, bake_lightmap, pieces

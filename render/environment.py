@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError, MissingPartError, UsageError
+from mv3d.core.errors import InputError, MissingPartError, UsageError
 
 BUILTIN: tuple[str, ...] = (
     "studio_softbox",

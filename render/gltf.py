@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mv3d.errors import InputError, MissingPartError
+from mv3d.core.errors import InputError, MissingPartError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.gltf_materials import MaterialReader, texture_coordinates

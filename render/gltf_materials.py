@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.model import AlphaMode, Material, Wrap
 from mv3d.render.resources import Resources
 

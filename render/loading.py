@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.gltf import read_gltf
 from mv3d.render.limits import LoadLimits

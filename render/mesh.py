@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mv3d.errors import InputError, OutputError, UsageError, shown
+from mv3d.core.errors import InputError, OutputError, UsageError, shown
 from mv3d.render.cameras import gltf_from_world, world_from_gltf
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals

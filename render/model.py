@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.mesh import vertex_normals
 
 AlphaMode = Literal["opaque", "mask", "blend"]

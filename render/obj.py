@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.limits import LoadLimits

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
 from mv3d.render.model import Model

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.limits import LoadLimits
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mv3d.errors import InputError, OutputError
+from mv3d.core.errors import InputError, OutputError
 
 
 def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 12) -> Path:

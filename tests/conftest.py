@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from shapes import cube, orbit_of, sphere
+from helpers.shapes import cube, orbit_of, sphere
 
-from mv3d.recon.views import Views
+from mv3d.views.views import Views
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,7 @@ def test_python_runs(
 
 
 def _stand_ins(folder: Path, text: str, views: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tiny_model
+    from helpers import tiny_model
 
     from mv3d.models.network import SV3D_P
 

@@ -11,7 +11,7 @@ import tyro
 from mv3d.cli.eval_run import RunCommand, eval_run
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 _ROW = ("psnr", "ssim", "mse", "mask_iou", "lpips", "clip_s")
 _TITLES = {
@@ -176,7 +176,7 @@ def eval_mesh(command: MeshCommand) -> int:
 
 def eval_consistency(command: ConsistencyCommand) -> int:
     """Run `mv3d eval consistency`; the exit code."""
-    from mv3d.recon.readers import load_views  # torch loads here, not for --help
+    from mv3d.views.readers import load_views  # torch loads here, not for --help
 
     views = load_views(
         command.views,

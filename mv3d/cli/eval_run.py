@@ -81,7 +81,7 @@ class RunCommand:
 def eval_run(command: RunCommand) -> int:
     """Run `mv3d eval run`; the exit code: 0 also where objects were left out, 1 where all were."""
     from mv3d.evaluation import EvalRunConfig, evaluate_model, summary_lines
-    from mv3d.orbits.isolate import Limits
+    from mv3d.orbits.infrastructure.isolate import Limits
 
     config = EvalRunConfig(**{f.name: getattr(command, f.name) for f in fields(EvalRunConfig)})
     bars = StageBars()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class GenerateCommand:
 
 def generate(command: GenerateCommand) -> int:
     """Run the command; the exit code."""
-    from mv3d.generate_config import GenerateConfig
+    from mv3d.generation.config import GenerateConfig
 
     if not command.images:
         raise UsageError("expected at least one IMAGE or folder of images; see mv3d generate --help")
@@ -87,7 +87,7 @@ def generate(command: GenerateCommand) -> int:
     from mv3d.models.locate import resolve
 
     resolve(command.model, revision=command.revision)  # a wrong name is told before torch loads
-    from mv3d.generate_run import GenerateResult, generate_to
+    from mv3d.generation.run import GenerateResult, generate_to
 
     bars = StageBars()
 

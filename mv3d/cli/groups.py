@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 Command = tuple[type, Callable[[Any], int], str]
 

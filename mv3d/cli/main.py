@@ -14,7 +14,7 @@ import tyro
 from mv3d.cli.generate import GenerateCommand, generate
 from mv3d.cli.groups import unknown_command
 from mv3d.cli.recon import ReconCommand, recon
-from mv3d.errors import Mv3dError, UsageError
+from mv3d.core.errors import Mv3dError, UsageError
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["--version"]:
-        from mv3d import __version__
+        from mv3d.core.version import __version__
 
         print(__version__)
         return 0

@@ -20,7 +20,7 @@ from mv3d.cli.orbits_catalogue import (
 )
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.orbits.gate import GateConfig
 
 
@@ -148,7 +148,7 @@ def render(command: RenderCommand) -> int:
     from mv3d.orbits.build import REJECTS, build_shards
     from mv3d.orbits.catalogue import read_list
     from mv3d.orbits.config import OrbitConfig
-    from mv3d.orbits.isolate import Limits
+    from mv3d.orbits.infrastructure.isolate import Limits
 
     config = OrbitConfig(
         views=command.views,

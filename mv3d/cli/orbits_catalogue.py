@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
-from mv3d.errors import InputError, OutputError, UsageError
+from mv3d.core.errors import InputError, OutputError, UsageError
 
 OBJAVERSE = "objaverse"
 
@@ -118,7 +118,7 @@ class GuardCommand:
 def select_objects(command: SelectCommand) -> int:
     """Run `mv3d orbits select`; the exit code. An empty selection is no list: 1."""
     from mv3d.orbits.catalogue import read_list, read_uids, write_list
-    from mv3d.orbits.download import Transport
+    from mv3d.orbits.infrastructure.download import Transport
     from mv3d.orbits.objaverse import (
         ObjaverseStore,
         check_categories,
@@ -195,9 +195,9 @@ def select_objects(command: SelectCommand) -> int:
 def fetch_objects(command: FetchCommand) -> int:
     """Run `mv3d orbits fetch`; the exit code: 0 also where some objects could not be had, 1 where none could."""
     from mv3d.orbits.catalogue import read_list
-    from mv3d.orbits.download import Transport
     from mv3d.orbits.fetch import OBJECTS, REJECTS, FetchConfig, fetch
     from mv3d.orbits.gate import count_reasons
+    from mv3d.orbits.infrastructure.download import Transport
     from mv3d.orbits.objaverse import default_endpoint
 
     config = FetchConfig(

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from mv3d.cli.output import note, print_result
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.training.config import PRESETS, TrainConfig, preset
 
 _USUAL = "svd_mv"

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.evaluation.surfaces import moved, normalizing, sample_surface
 from mv3d.render.mesh import Mesh
 

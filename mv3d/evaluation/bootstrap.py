@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 
 RESAMPLES = 2000
 LEVEL = 0.95

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 from mv3d.evaluation.gallery import gallery_of_views
 from mv3d.evaluation.pictures import CONVENTION
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import compare_galleries
-from mv3d.recon.views import Views
+from mv3d.views.views import Views
 
 Halves = Literal["both", "one", "none"]
 _FEWEST = 6
@@ -39,7 +39,7 @@ def evaluate_consistency(
     reconstruction can be made.
     """
     if not isinstance(views, Views):
-        from mv3d.recon.readers import load_views  # noqa: PLC0415 - loads torch
+        from mv3d.views.readers import load_views  # noqa: PLC0415 - loads torch
 
         views = load_views(views)
     if not np.isfinite(views.images).all():

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from mv3d.errors import InputError
-from mv3d.evaluation.chart import SCALE, Line, line_chart
+from mv3d.core.errors import InputError
+from mv3d.core.plots import SCALE, Line, line_chart
 from mv3d.render.mesh_io import image_bytes, write_aside
 
 _WIDTH, _HEIGHT = 720, 280

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import KDTree
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 from mv3d.evaluation.surfaces import Samples, occupancy
 from mv3d.render.mesh import Mesh
 

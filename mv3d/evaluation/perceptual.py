@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError, MissingPartError
+from mv3d.core.errors import InputError, MissingPartError
 from mv3d.evaluation.lpips_weights import TRUNK_KEYS, published_lpips_weights
 
 Wish = Literal["auto", "yes", "no"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mv3d.errors import InputError
-from mv3d.recon.views import composite
+from mv3d.core.errors import InputError
+from mv3d.views.views import composite
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.evaluation.alignment import STEPS
 
 

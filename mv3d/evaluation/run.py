@@ -16,8 +16,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mv3d import __version__
-from mv3d.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.core.locking import folder_lock
+from mv3d.core.runs import (
+    SCHEMA,
+    is_done,
+    is_out_of_memory,
+    library_versions,
+    read_record,
+    sha256,
+    to_json,
+    write_text,
+)
+from mv3d.core.version import __version__
 from mv3d.evaluation.run_config import EvalRunConfig
 from mv3d.evaluation.run_folders import (
     facts_of,
@@ -31,23 +42,12 @@ from mv3d.evaluation.run_plan import Plan, default_out, plan_run, protocol
 from mv3d.evaluation.run_scores import score_object
 from mv3d.evaluation.run_tables import csv_text, markdown, table_document
 from mv3d.orbits.catalogue import CatalogueItem
-from mv3d.orbits.isolate import Limits, LocalPool, Work
+from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Work
 from mv3d.orbits.jobs import render_object
-from mv3d.orbits.locking import folder_lock
 from mv3d.orbits.sample import Reject
-from mv3d.runs import (
-    SCHEMA,
-    is_done,
-    is_out_of_memory,
-    library_versions,
-    read_record,
-    sha256,
-    to_json,
-    write_text,
-)
 
 if TYPE_CHECKING:
-    from mv3d.generation import LoadedModel
+    from mv3d.generation.pipeline import LoadedModel
 
 PROTOCOL = "protocol.json"
 TABLES = ("table.md", "table.csv", "table.json")
@@ -173,7 +173,7 @@ class _Run:
 
     def generate(self, progress: Progress | None) -> None:
         """The model's views of every truth that has none yet. The model is loaded for the first of them."""
-        from mv3d.generation import load_model  # noqa: PLC0415 - loads diffusers
+        from mv3d.generation.pipeline import load_model  # noqa: PLC0415 - loads diffusers
 
         model: LoadedModel | None = None
         todo = [item for item in self._kept() if not self._has_views(item)]
@@ -228,9 +228,9 @@ class _Run:
         return json.loads((self._out / "table.json").read_text(encoding="utf-8"))
 
     def _generate_one(self, item: CatalogueItem, model: LoadedModel) -> None:
-        from mv3d.generation import generate_orbit  # noqa: PLC0415 - as above
-        from mv3d.preparation import Prepared  # noqa: PLC0415
-        from mv3d.recon.views import Views  # noqa: PLC0415
+        from mv3d.generation.pipeline import generate_orbit  # noqa: PLC0415 - as above
+        from mv3d.generation.preparation import Prepared  # noqa: PLC0415
+        from mv3d.views.views import Views  # noqa: PLC0415
 
         truth = read_pictures(self._truth(item))
         assert truth.input_view is not None and truth.cameras is not None

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.evaluation.bootstrap import RESAMPLES
 from mv3d.evaluation.pictures import SSIM_WINDOW
-from mv3d.generate_config import GenerateConfig
-from mv3d.orbits.trajectories import LIMIT_DEG
+from mv3d.generation.config import GenerateConfig
+from mv3d.render.trajectories import LIMIT_DEG
 
 
 @dataclass(frozen=True)

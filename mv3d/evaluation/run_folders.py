@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from mv3d.core.runs import SCHEMA, is_done, read_record, sha256, staging, to_json, write_text
 from mv3d.evaluation.gallery import Gallery
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import END_OF_TAR
-from mv3d.orbits.trajectories import load_orbit
-from mv3d.recon.images import read_rgba, stack_frames
-from mv3d.recon.views import Views
-from mv3d.recon.views_folder import write_views
 from mv3d.render.cameras import Orbit
-from mv3d.runs import SCHEMA, is_done, read_record, sha256, staging, to_json, write_text
+from mv3d.render.trajectories import load_orbit
+from mv3d.views.folder import write_views
+from mv3d.views.images import read_rgba, stack_frames
+from mv3d.views.views import Views
 
 RECORD = "object.json"
 _CAMERAS = ("elevations_deg", "azimuths_deg", "radius", "fov_deg", "input_view")

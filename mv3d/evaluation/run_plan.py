@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mv3d import __version__
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
+from mv3d.core.runs import sha256
+from mv3d.core.version import __version__
 from mv3d.evaluation.guarding import Findings, trained_on
 from mv3d.evaluation.perceptual import Perceptual, perceptual_metrics
 from mv3d.evaluation.run_config import EvalRunConfig
 from mv3d.orbits.catalogue import CatalogueItem, read_list, safe_uid
 from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
 from mv3d.orbits.gate import GateConfig
-from mv3d.runs import sha256
 
 if TYPE_CHECKING:
-    from mv3d.generate_config import GenerateConfig
+    from mv3d.generation.config import GenerateConfig
     from mv3d.models.folder import ModelInfo
     from mv3d.models.network import VectorConditioning
 
@@ -92,15 +92,15 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
     Raises InputError for a list or a model that cannot be used, UsageError for an orbit that the model cannot make,
     MissingPartError for a measure that is asked for and cannot be had.
     """
-    from mv3d.devices import pick_device  # noqa: PLC0415 - what follows loads torch
+    from mv3d.core.devices import pick_device  # noqa: PLC0415 - what follows loads torch
     from mv3d.models.folder import read_info  # noqa: PLC0415
     from mv3d.models.locate import resolve  # noqa: PLC0415
 
     source = Path(source)
     items = tuple(read_list(source))
     resolved = resolve(config.model, revision=config.revision)
-    from mv3d.generate_run import read_vector, settings  # noqa: PLC0415
-    from mv3d.generation import network_dtype  # noqa: PLC0415
+    from mv3d.generation.pipeline import network_dtype  # noqa: PLC0415
+    from mv3d.generation.run import read_vector, settings  # noqa: PLC0415
 
     device = pick_device(config.device)
     info = read_info(resolved.folder)
@@ -150,7 +150,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
 
 def check_orbit(config: EvalRunConfig, info: ModelInfo, vector: VectorConditioning) -> int:
     """How many views. Raises UsageError, in the words of this command, for what the model cannot make."""
-    from mv3d.camera_path import is_video_model, plan_orbit, takes_elevation  # noqa: PLC0415 - loads torch
+    from mv3d.generation.camera_path import is_video_model, plan_orbit, takes_elevation  # noqa: PLC0415 - loads torch
 
     if is_video_model(vector):
         raise UsageError(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.evaluation.bootstrap import bootstrap_interval
 from mv3d.evaluation.gallery import Gallery
 from mv3d.evaluation.perceptual import Perceptual

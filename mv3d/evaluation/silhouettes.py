@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras
 
 
@@ -45,7 +45,7 @@ def silhouette_recall(
     for view, alpha in enumerate(alphas):
         if not (alpha > 0.5).any():
             raise InputError(f"silhouettes: view {view} is empty; expected an object in every view")
-    from mv3d.recon.hull import common_box, silhouette_distance  # noqa: PLC0415 - loads torch
+    from mv3d.views.silhouettes import common_box, silhouette_distance  # noqa: PLC0415 - loads torch
 
     distances = [silhouette_distance(alpha) for alpha in alphas]
     cropped = [_touches_border(alpha > 0.5) for alpha in alphas]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras, orbit_cameras
 from mv3d.render.mesh import Mesh, face_normals, weld
 from mv3d.render.raycast import RayScene

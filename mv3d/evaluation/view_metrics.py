@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.evaluation.gallery import (
     MESH_SUFFIXES,
     Gallery,
@@ -20,7 +20,7 @@ from mv3d.evaluation.gallery import (
 )
 from mv3d.evaluation.perceptual import PairMetric
 from mv3d.evaluation.pictures import CONVENTION, compare, mask_iou, on_white
-from mv3d.recon.views import Views
+from mv3d.views.views import Views
 
 _SAME_POSE_DEG = 1.0
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mv3d.errors import InputError, shown
+from mv3d.core.errors import InputError, shown
 from mv3d.models.network import SVD, MultiViewUNet
 from mv3d.models.patches import PatchAutoencoder
 

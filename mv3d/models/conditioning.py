@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.models.network import VectorConditioning
 
 SVD_FPS_ID = 6.0

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mv3d.errors import InputError, OutputError
+from mv3d.core.errors import InputError, OutputError
+from mv3d.core.runs import publish, sha256, staging, to_json
 from mv3d.models.components import (
     CLIP_VIT_H,
     VAE_SD,
@@ -37,7 +38,6 @@ from mv3d.models.sgm import NETWORK_PREFIX, network_config, network_key_map
 from mv3d.models.sgm_parts import UNUSED, Piece, clip_pieces, has_temporal_decoder, vae_pieces
 from mv3d.models.weights import WeightsFile, check_keys, dtype_name, open_weights, write_weights
 from mv3d.orbits.attribution import MARKDOWN, TABLE
-from mv3d.runs import publish, sha256, staging, to_json
 
 SV3D_LICENCE_URL = "https://huggingface.co/stabilityai/sv3d/blob/main/LICENSE.md"
 SVD_LICENCE_URL = "https://huggingface.co/stabilityai/stable-video-diffusion-img2vid-xt/blob/main/LICENSE.md"

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError, shown
+from mv3d.core.errors import InputError, shown
 from mv3d.models.folder import COMPONENTS, read_config, read_info, weights_path
 from mv3d.models.weights import open_weights
 

@@ -11,7 +11,7 @@ from kornia.geometry.transform import resize
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.models.components import Autoencoder
 
 # OpenAI's CLIP normalisation, which OpenCLIP keeps (Radford et al. 2021).

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import InputError, shown
-from mv3d.runs import to_json, write_text
+from mv3d.core.errors import InputError, shown
+from mv3d.core.runs import to_json, write_text
 
 SCHEMA = 1
 _LARGEST = 2**20  # of what a model counts: views, pixels, steps
@@ -62,7 +62,7 @@ class ModelInfo:
     alpha_threshold: float = 0.5
     """Of a model that makes alpha: from here on a pixel is counted as the object's; becomes one half."""
     consistent_alpha: bool = False
-    """Of a model that makes alpha: lower it to what all views grant one solid (`mv3d.recon.consensus`)."""
+    """Of a model that makes alpha: lower it to what all views grant one solid (`mv3d.generation.consensus`)."""
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
     base: str = ""
     """Hub id or file that the weights come from."""

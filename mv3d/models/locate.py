@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from mv3d.errors import InputError, OutputError
+from mv3d.core.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
 from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_cache_dir, default_hint
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mv3d.errors import InputError, UsageError, shown
+from mv3d.core.errors import InputError, UsageError, shown
 from mv3d.models.weights import open_weights
 
 METADATA_KEY = "mv3d_lora"

@@ -24,7 +24,7 @@ from diffusers.models.unets.unet_spatio_temporal_condition import (
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 
 VectorName = Literal["fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth"]
 _VECTOR_NAMES = ("fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth")

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, pixel_unshuffle
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 _NO_NOISE = -30.0  # ln of the variance
 _WHITENING = 0.5

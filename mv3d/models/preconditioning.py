@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.network import MultiViewUNet
 

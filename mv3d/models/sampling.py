@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 from mv3d.models.conditioning import OrbitConditioning, joined
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.preconditioning import denoise

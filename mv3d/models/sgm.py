@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.models.network import SV3D_P, SV3D_U, SVD, MultiViewUNet, NetworkConfig, VectorConditioning
 from mv3d.models.weights import WeightsFile, check_keys, open_weights
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 
 CLIP_PREFIX = "conditioner.embedders.0.open_clip.model."
 ENCODER_PREFIX = "conditioner.embedders.1.encoder."

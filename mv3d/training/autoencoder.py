@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import CLIPVisionModelWithProjection
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
+from mv3d.core.runs import to_json
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.encode import clip_input
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
 from mv3d.models.patches import PatchAutoencoder
 from mv3d.orbits.dataset import normalized
-from mv3d.runs import to_json
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator

@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mv3d.errors import InputError, OutputError, shown
-from mv3d.runs import sha256, to_json
+from mv3d.core.errors import InputError, OutputError, shown
+from mv3d.core.runs import sha256, to_json
 
 SCHEMA = 1
 _RECORD = "checkpoint.json"

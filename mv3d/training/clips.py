@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from mv3d.errors import InputError, shown
+from mv3d.core.errors import InputError, shown
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mv3d.errors import UsageError
+from mv3d.core.errors import UsageError
 
 Vector = Literal["keep", "svd_mv", "sv3d_u", "sv3d_p"]
 Trained = Literal["all", "temporal", "lora"]

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mv3d.errors import MissingPartError
-from mv3d.runs import write_text
+from mv3d.core.errors import MissingPartError
+from mv3d.core.runs import write_text
 
 LOG = "log.jsonl"
 

@@ -27,11 +27,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from mv3d.errors import InputError, MissingPartError, Mv3dError, UsageError
+from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
+from mv3d.core.runs import is_out_of_memory
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.preconditioning import denoise
-from mv3d.runs import is_out_of_memory
 from mv3d.training.batches import BatchMaker
 from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig

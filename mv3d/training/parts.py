@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from mv3d.errors import InputError, UsageError
+from mv3d.core.errors import InputError, UsageError
 from mv3d.models.adapt import with_vector
 from mv3d.models.components import (
     Autoencoder,

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
+from mv3d.core.runs import to_json, write_text
 from mv3d.models.folder import COMPONENTS, ModelCard, write_info
 from mv3d.models.lora import Lora, merge_loras, save_lora
 from mv3d.models.network import MultiViewUNet
 from mv3d.orbits.attribution import read_attribution, write_attribution
-from mv3d.runs import to_json, write_text
 from mv3d.training.config import TrainConfig
 from mv3d.training.parts import Parts, build_parts
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mv3d.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.orbits.build import INDEX
-from mv3d.runs import (
+from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
+from mv3d.core.runs import (
     SCHEMA,
     is_done,
     library_versions,
@@ -27,6 +26,7 @@ from mv3d.runs import (
     to_json,
     write_text,
 )
+from mv3d.orbits.build import INDEX
 from mv3d.training.config import TrainConfig, flag
 
 if TYPE_CHECKING:

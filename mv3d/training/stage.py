@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator, DistributedType
 
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 from mv3d.models.encode import image_channels
 from mv3d.models.locate import ResolvedModel
 from mv3d.training.autoencoder import prepare_parts

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mv3d.errors import OutputError, UsageError
+from mv3d.core.errors import OutputError, UsageError
+from mv3d.core.runs import publish, staging, write_text
 from mv3d.orbits.catalogue import SOURCES, CatalogueItem
 from mv3d.orbits.procedural.families import FAMILIES
 from mv3d.orbits.procedural.pieces import Piece, finished, glb_of, model_of
 from mv3d.render.model import Model
-from mv3d.runs import publish, staging, write_text
 
 VERSION = 1
 """Counts up whenever the same family and seed give another object."""

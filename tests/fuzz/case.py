@@ -48,7 +48,7 @@ class Outcome:
 
 def write_seeds(corpus: Path, readers: Iterable[str]) -> None:
     """The valid inputs of these readers, a folder each, where they are not there yet; and the bait."""
-    from gltf_files import png_bytes
+    from helpers.gltf_files import png_bytes
 
     corpus.mkdir(exist_ok=True)
     aside = corpus / "unfinished"
@@ -169,7 +169,7 @@ def judge(corpus: Path, work: Path, reader: str, number: int, seed: int, watch: 
 
 def _tried(reader: str, folder: Path) -> tuple[str, str, str]:
     """Kind, what, traceback."""
-    from mv3d.errors import Mv3dError
+    from mv3d.core.errors import Mv3dError
 
     try:
         with warnings.catch_warnings():

@@ -46,8 +46,8 @@ def _named(folder: Path, stem: str, suffixes: tuple[str, ...] = ()) -> Path:
 
 
 def _model_seeds(folder: Path) -> None:
-    from gltf_files import png_bytes, textured, triangle
-    from shapes import cube, textured_quad
+    from helpers.gltf_files import png_bytes, textured, triangle
+    from helpers.shapes import cube, textured_quad
 
     from mv3d.render.mesh_io import save_mesh
 
@@ -169,16 +169,16 @@ def _image_seeds(folder: Path) -> None:
 
 
 def _read_image(folder: Path) -> Any:
-    from mv3d.preparation import prepare_image
-    from mv3d.recon.images import read_rgba
+    from mv3d.generation.preparation import prepare_image
+    from mv3d.views.images import read_rgba
 
     path = _named(folder, "photo")
     return read_rgba(path), prepare_image(path, width=32, matting="colour")
 
 
 def _small_views() -> Any:
-    from mv3d.recon.views import Views
     from mv3d.render.cameras import Orbit, sv3d_azimuths_deg
+    from mv3d.views.views import Views
 
     orbit = Orbit((10.0,) * 5, tuple(sv3d_azimuths_deg(5).tolist()), input_view=4)
     images = np.stack([_ball(24, 0.45 + 0.02 * n) for n in range(5)]).astype(np.float32) / 255
@@ -186,7 +186,7 @@ def _small_views() -> Any:
 
 
 def _views_seeds(folder: Path) -> None:
-    from mv3d.recon.views_folder import save_views
+    from mv3d.views.folder import save_views
 
     views = _small_views()
     save_views(views, folder / "ours")
@@ -226,7 +226,7 @@ def _views_seeds(folder: Path) -> None:
 
 
 def _read_views(folder: Path) -> Any:
-    from mv3d.recon.readers import load_views
+    from mv3d.views.readers import load_views
 
     return load_views(folder)
 
@@ -249,7 +249,7 @@ def _orbit_seeds(folder: Path) -> None:
 
 
 def _read_orbit(folder: Path) -> Any:
-    from mv3d.recon.readers import load_views
+    from mv3d.views.readers import load_views
 
     videos = sorted(folder.glob("orbit.*"))
     return load_views(videos[0] if videos else folder)
@@ -272,7 +272,7 @@ def _read_gallery(folder: Path) -> Any:
 
 
 def _shard_seeds(folder: Path) -> None:
-    from painted import painted
+    from helpers.painted import painted
 
     from mv3d.orbits.build import PIXELS, write_index
     from mv3d.orbits.catalogue import CatalogueItem
@@ -324,7 +324,7 @@ def _mend_shards(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _read_shards(folder: Path) -> Any:
-    from mv3d.errors import InputError
+    from mv3d.core.errors import InputError
     from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
     from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects, reject_table
 
@@ -372,7 +372,7 @@ def _weights_seeds(folder: Path) -> None:
 
 
 def _read_weights(folder: Path) -> Any:
-    from mv3d.errors import InputError
+    from mv3d.core.errors import InputError
     from mv3d.models.lora import read_lora
     from mv3d.models.weights import open_weights
 
@@ -389,7 +389,7 @@ def _read_weights(folder: Path) -> Any:
 
 
 def _folder_seeds(folder: Path) -> None:
-    from tiny_model import write_model
+    from helpers.tiny_model import write_model
 
     from mv3d.models.network import SV3D_P
 
@@ -416,7 +416,7 @@ def _checkpoint_seeds(folder: Path) -> None:
 
 
 def _mend_checkpoint(folder: Path, rng: np.random.Generator) -> None:
-    from mv3d.runs import sha256
+    from mv3d.core.runs import sha256
 
     for record in folder.glob("*/checkpoint.json"):
         if rng.random() < 0.2:
@@ -439,7 +439,7 @@ def _read_checkpoint(folder: Path) -> Any:
 
 
 def _catalogue_seeds(folder: Path) -> None:
-    from gltf_files import triangle
+    from helpers.gltf_files import triangle
 
     from mv3d.orbits.catalogue import CatalogueItem, write_list
 
@@ -488,7 +488,7 @@ def _read_guard(folder: Path) -> Any:
 
 
 def _trajectory_seeds(folder: Path) -> None:
-    from mv3d.orbits.trajectories import dynamic_orbit
+    from mv3d.render.trajectories import dynamic_orbit
 
     orbit = dynamic_orbit(7, np.random.default_rng(0), elevation_deg=10.0)
     block = {
@@ -505,7 +505,7 @@ def _path_seeds(folder: Path) -> None:
 
 
 def _read_trajectory(folder: Path) -> Any:
-    from mv3d.orbits.trajectories import load_orbit
+    from mv3d.render.trajectories import load_orbit
 
     return load_orbit(folder / "path.json").cameras(32, 32)
 
@@ -517,7 +517,7 @@ def _read_path(folder: Path) -> Any:
 
 
 def _clip_seeds(folder: Path) -> None:
-    from training_data import save_clip
+    from helpers.training_data import save_clip
 
     for name in ("one", "two"):
         clips = _new(folder / name)

@@ -11,7 +11,7 @@ import pytest
 from fuzz import driver
 from fuzz.case import BAIT, Watch, judge, write_input, write_seeds
 from fuzz.targets import TARGETS, Target
-from mv3d.errors import InputError
+from mv3d.core.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of memory and time are POSIX's")
 

@@ -1,0 +1,3 @@
+"""The version of mv3d."""
+
+__version__ = "0.1.0"

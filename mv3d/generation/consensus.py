@@ -1,0 +1,103 @@
+"""Alphas of generated views made consistent: what one object under the known cameras can have cast."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+
+from mv3d.core.errors import InputError
+from mv3d.render.cameras import Cameras
+from mv3d.views.silhouettes import common_box, projection, sample_view
+
+_CHUNK = 1 << 18  # points at a time
+
+
+def consistent_alpha(
+    alphas: Float[np.ndarray, "n h w"],
+    cameras: Cameras,
+    *,
+    resolution: int = 96,
+    samples: int = 128,
+    device: torch.device | None = None,
+) -> Float[np.ndarray, "n h w"]:
+    """Each pixel's alpha, in [0, 1], lowered to what all views grant one point of its ray.
+
+    A generator that predicts the mean of what is possible makes alphas that are probabilities, pixel by pixel: each of two
+    views may grant matter that the other denies. A point in space is granted the least of its alphas over the views, a
+    pixel the most of the points on its ray; so at any threshold the silhouettes are those of one solid, the hull
+    (Laurentini 1994) of the silhouettes at that threshold, up to the grid: `resolution` points along the side of the cube
+    that holds the object, `samples` along a ray. A view with a sharp alpha, the photo, carves the others.
+
+    Raises InputError where the views have no common object (as `common_box`), or cameras of another number or size.
+    """
+    if len(alphas) != len(cameras) or alphas.shape[1:] != (cameras.height, cameras.width):
+        raise InputError(
+            f"alphas: expected {len(cameras)} of {cameras.width}x{cameras.height} as the cameras say, got {len(alphas)} of "
+            f"{alphas.shape[2]}x{alphas.shape[1]}"
+        )
+    device = device or torch.device("cpu")
+    # For the box: silhouettes above a level low enough for the faintest view to have one.
+    center, half = common_box((alphas > 0.05).astype(np.float32), cameras)
+    granted = _granted(alphas, cameras, center, half, resolution, device)
+    consistent = np.zeros(alphas.shape, np.float32)
+    for view in range(len(cameras)):
+        ys, xs = np.nonzero(alphas[view] > 0)
+        if len(xs):
+            most = _most_along_rays(
+                granted, cameras, view, np.stack([xs, ys], 1) + 0.5, center, half, samples
+            )
+            consistent[view, ys, xs] = np.minimum(most, alphas[view, ys, xs])
+    return consistent
+
+
+def _granted(
+    alphas: Float[np.ndarray, "n h w"],
+    cameras: Cameras,
+    center: np.ndarray,
+    half: float,
+    resolution: int,
+    device: torch.device,
+) -> Float[torch.Tensor, "z y x"]:
+    """The least alpha over the views that see a point, on a grid of the centres of cells."""
+    axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 - 1
+    middle = torch.tensor(center, dtype=torch.float32, device=device)
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    points = torch.stack([x, y, z], -1).reshape(-1, 3) * half + middle
+    images = torch.as_tensor(alphas, dtype=torch.float32, device=device)
+    matrices = [projection(cameras, view, device) for view in range(len(cameras))]
+    parts = []
+    for chunk in points.split(_CHUNK):
+        least = torch.ones(len(chunk), device=device)
+        for image, matrix in zip(images, matrices, strict=True):
+            value, depth, _ = sample_view(image[None], matrix, chunk)
+            # Beyond the frame the border's alpha goes on: 0, unless the object is cropped there.
+            least = torch.minimum(least, torch.where(depth > 1e-6, value[:, 0], torch.zeros_like(depth)))
+        parts.append(least)
+    return torch.cat(parts).reshape(resolution, resolution, resolution)
+
+
+def _most_along_rays(
+    granted: Float[torch.Tensor, "z y x"],
+    cameras: Cameras,
+    view: int,
+    xy: Float[np.ndarray, "p 2"],
+    center: np.ndarray,
+    half: float,
+    samples: int,
+) -> Float[np.ndarray, " p"]:
+    origins, directions = cameras.rays(view, xy)
+    middle, radius = ((center - origins) * directions).sum(-1), half * 3**0.5
+    device = granted.device
+    start = torch.tensor((origins - center) / half, dtype=torch.float32, device=device).expand(len(xy), 3)
+    along = torch.tensor(directions / half, dtype=torch.float32, device=device)
+    steps = torch.linspace(-radius, radius, samples, device=device)
+    depths = torch.tensor(middle, dtype=torch.float32, device=device)[:, None] + steps
+    most, count = [], max(1, _CHUNK // samples)
+    for first in range(0, len(xy), count):
+        rows = slice(first, first + count)
+        points = start[rows, None] + depths[rows, :, None] * along[rows, None]
+        values = F.grid_sample(granted[None, None], points[None, :, :, None], align_corners=False)
+        most.append(values[0, 0, :, :, 0].amax(1))
+    return torch.cat(most).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Posed views of one object: the value, its folder, readers, masks and silhouettes."""

@@ -1,0 +1,101 @@
+"""Writing a views folder: the form in which stages hand on posed views (nerfstudio's transforms.json)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from mv3d.core.errors import OutputError
+from mv3d.core.runs import publish, staging, to_json
+from mv3d.render.video import encode_mp4
+from mv3d.views.views import Views, composite
+
+_NAMES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.png")
+_CONTACT_SIDE = 192
+
+
+def save_views(views: Views, out_dir: Path, *, overwrite: bool = False, folder: str = "images") -> Path:
+    """Write transforms.json, images/, contact.png, orbit.mp4 and, where the photo is known, input.png.
+
+    Everything is written aside and renamed at the end. Raises OutputError where another result is in the way.
+    """
+    there = [name for name in _NAMES if (out_dir / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{out_dir}: holds {', '.join(there)} already; choose another folder or overwrite")
+    with staging(out_dir) as aside:
+        write_views(views, aside, folder=folder)
+        publish(aside, out_dir, last="transforms.json")
+    return out_dir
+
+
+def write_views(views: Views, out_dir: Path, *, folder: str = "images") -> None:
+    """The files themselves, straight into `out_dir`."""
+    (out_dir / folder).mkdir()
+    names = [f"{folder}/{index:03d}.png" for index in range(len(views))]
+    for name, image in zip(names, views.images, strict=True):
+        Image.fromarray(to_uint8(image)).save(out_dir / name)
+    if views.input_view is not None:
+        Image.fromarray(to_uint8(views.images[views.input_view])).save(out_dir / "input.png")
+    contact_sheet(views).save(out_dir / "contact.png")
+    encode_mp4(to_uint8(composite(views.images)), out_dir / "orbit.mp4")
+    (out_dir / "transforms.json").write_text(to_json(transforms(views, names)), encoding="utf-8")
+
+
+def to_uint8(values: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def transforms(views: Views, names: list[str]) -> dict[str, Any]:
+    """The content of transforms.json; intrinsics are shared where all cameras agree, else per frame."""
+    cameras = views.cameras
+    keys = ("fl_x", "fl_y", "cx", "cy")
+    shared = all(np.ptp(getattr(cameras, key)) < 1e-9 for key in keys)
+    document: dict[str, Any] = {
+        "camera_model": "PINHOLE",
+        "w": cameras.width,
+        "h": cameras.height,
+        # nerfstudio turns and centres poses by default; the orbit is upright and centred already.
+        "orientation_override": "none",
+    }
+    if shared:
+        document.update({key: float(getattr(cameras, key)[0]) for key in keys})
+    frames = []
+    for index, name in enumerate(names):
+        frame: dict[str, Any] = {"file_path": name, "transform_matrix": cameras.c2w[index].tolist()}
+        if not shared:
+            frame.update({key: float(getattr(cameras, key)[index]) for key in keys})
+        frames.append(frame)
+    document["frames"] = frames
+    if views.orbit is not None:
+        document["orbit"] = {
+            "elevations_deg": list(views.orbit.elevations_deg),
+            "azimuths_deg": list(views.orbit.azimuths_deg),
+            "radius": views.orbit.radius,
+            "fov_deg": views.orbit.fov_deg,
+            "input_view": views.input_view,
+        }
+    return document
+
+
+def contact_sheet(views: Views, *, columns: int = 7) -> Image.Image:
+    """All views on white on one sheet, each with its index and angles."""
+    columns = min(columns, len(views))
+    rows = -(-len(views) // columns)
+    scale = _CONTACT_SIDE / max(views.cameras.width, views.cameras.height)
+    width, height = max(1, round(views.cameras.width * scale)), max(1, round(views.cameras.height * scale))
+    sheet = Image.new("RGB", (columns * width, rows * (height + 14)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, image in enumerate(views.images):
+        left, top = index % columns * width, index // columns * (height + 14)
+        sheet.paste(Image.fromarray(to_uint8(composite(image))).resize((width, height)), (left, top + 14))
+        label = f"{index}"
+        if views.orbit is not None:
+            label += f"  az {views.orbit.azimuths_deg[index]:.0f}  el {views.orbit.elevations_deg[index]:.0f}"
+        if index == views.input_view:
+            label += "  input"
+        draw.text((left + 3, top + 1), label, fill="black")
+    return sheet

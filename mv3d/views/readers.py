@@ -1,0 +1,303 @@
+"""Views from what people have: views folders, nerfstudio and NeRF-synthetic folders, orbit videos, frame folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mv3d.core.errors import InputError, shown
+from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
+from mv3d.views.elevation import estimate_elevation
+from mv3d.views.images import (
+    ANIMATION_SUFFIXES,
+    MAX_FRAMES,
+    MAX_TOTAL_PIXELS,
+    numbered_images,
+    read_animation,
+    read_rgba,
+    stack_frames,
+)
+from mv3d.views.masks import foreground_alpha
+from mv3d.views.views import Views
+
+MIN_VIEWS = 3
+_MAX_JSON_BYTES = 64_000_000
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+def load_views(
+    path: str | Path,
+    *,
+    elevation_deg: float | None = None,
+    fov_deg: float = SV3D_FOV_DEG,
+    azimuth_sign: int = 1,
+) -> Views:
+    """Posed RGBA views from a file or a folder.
+
+    path: a folder with transforms.json (ours or nerfstudio's) or transforms_train.json (NeRF-synthetic); such a
+    file itself; a gif, webp or video of one orbit; a folder of numbered frames of one orbit.
+    elevation_deg: of an orbit without cameras; estimated from the silhouettes by default.
+    fov_deg: horizontal, of an orbit without cameras. azimuth_sign: 1 where azimuth grows counter-clockwise seen
+    from above (SV3D), -1 for the other way round.
+
+    Raises InputError for anything that cannot be used, with the reason.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
+    if path.is_dir():
+        for name in ("transforms.json", "transforms_train.json"):
+            if (path / name).is_file():
+                return _checked(_from_transforms(path / name), path)
+        files = numbered_images(path)
+        if not files:
+            raise InputError(
+                f"{path}: expected transforms.json, transforms_train.json or numbered frames, found none of them"
+            )
+        if len(files) > MAX_FRAMES:
+            raise InputError(f"{path}: expected at most {MAX_FRAMES} frames, got {len(files)}; thin them out")
+        frames = stack_frames([read_rgba(file) for file in files], str(path))
+    elif path.suffix.lower() == ".json":
+        return _checked(_from_transforms(path), path)
+    elif path.suffix.lower() in ANIMATION_SUFFIXES:
+        frames = read_animation(path)
+    else:
+        raise InputError(
+            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}"
+        )
+    if len(frames) < MIN_VIEWS:
+        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}")
+    images = with_alpha(frames)
+    _require_foreground(images, path)
+    return _from_orbit(images, path, elevation_deg, fov_deg, azimuth_sign)
+
+
+def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 4"]:
+    """The frames' own alpha where any pixel is transparent, else a mask from their uniform background."""
+    if (frames[..., 3] < 0.5).any():
+        return frames
+    return foreground_alpha(frames[..., :3])
+
+
+def _from_orbit(
+    images: Float[np.ndarray, "n h w 4"],
+    path: Path,
+    elevation_deg: float | None,
+    fov_deg: float,
+    azimuth_sign: int,
+) -> Views:
+    if azimuth_sign not in (1, -1):
+        raise InputError(f"--azimuth-sign: expected 1 or -1, got {azimuth_sign}")
+    if not 1 <= fov_deg <= 150:
+        raise InputError(f"--fov: expected 1 to 150 degrees, got {fov_deg:g}")
+    count, height, width = images.shape[:3]
+    azimuths = sv3d_azimuths_deg(count, azimuth_sign)
+    if elevation_deg is None:
+        found = estimate_elevation(images[..., 3], azimuths, radius=SV3D_RADIUS, fov_deg=fov_deg)
+        if found.coverage < 0.95:
+            other = estimate_elevation(
+                images[..., 3], sv3d_azimuths_deg(count, -azimuth_sign), radius=SV3D_RADIUS, fov_deg=fov_deg
+            )
+            if other.coverage > found.coverage + 0.02:
+                raise InputError(
+                    f"{path}: the silhouettes fit an orbit in the other direction better ({other.coverage:.1%} against "
+                    f"{found.coverage:.1%} covered); use --azimuth-sign {-azimuth_sign}"
+                )
+        elevation_deg = found.elevation_deg
+    if not -89 <= elevation_deg <= 89:
+        raise InputError(f"--elevation: expected -89 to 89 degrees, got {elevation_deg:g}")
+    orbit = Orbit((float(elevation_deg),) * count, tuple(azimuths.tolist()), SV3D_RADIUS, fov_deg, count - 1)
+    return Views(images, orbit.cameras(width, height), orbit, count - 1)
+
+
+def _from_transforms(path: Path) -> Views:
+    document = _read_json(path)
+    frames = document.get("frames")
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        raise InputError(f'{path}: expected "frames": a list of objects with file_path and transform_matrix')
+    if len(frames) < MIN_VIEWS:
+        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}")
+    if len(frames) > MAX_FRAMES:
+        raise InputError(f"{path}: expected at most {MAX_FRAMES} views, got {len(frames)}; thin them out")
+    root = path.parent
+    with_mask = [frame for frame in frames if frame.get("mask_path")]
+    if with_mask and len(with_mask) != len(frames):
+        raise InputError(
+            f"{path}: expected mask_path in all frames or in none, got it in {len(with_mask)} of {len(frames)}"
+        )
+    images, poses, intrinsics = [], [], []
+    for index, frame in enumerate(frames):
+        image = read_rgba(_inside(root, frame.get("file_path"), path, index))
+        if images and image.shape != images[0].shape:
+            raise InputError(
+                f"{path}: frame {index}: expected {images[0].shape[1]}x{images[0].shape[0]} as the first image, got "
+                f"{image.shape[1]}x{image.shape[0]}; resize them to one size"
+            )
+        if (len(images) + 1) * image.shape[0] * image.shape[1] > MAX_TOTAL_PIXELS:
+            raise InputError(
+                f"{path}: expected at most {MAX_TOTAL_PIXELS} pixels in all views, got more; scale them down"
+            )
+        if with_mask:
+            mask = read_rgba(_inside(root, frame["mask_path"], path, index))
+            if mask.shape != image.shape:
+                raise InputError(
+                    f"{path}: frame {index}: expected a mask of {image.shape[1]}x{image.shape[0]}, got "
+                    f"{mask.shape[1]}x{mask.shape[0]}"
+                )
+            image[..., 3] *= mask[..., :3].max(-1)
+        images.append(image)
+        poses.append(_pose(frame, path, index))
+        intrinsics.append(_intrinsics({**document, **frame}, image.shape[1], image.shape[0], path, index))
+    stacked = np.stack(images)
+    focal_x, focal_y, center_x, center_y = np.array(intrinsics).T
+    height, width = stacked.shape[1:3]
+    try:
+        cameras = Cameras(np.stack(poses), focal_x, focal_y, center_x, center_y, width, height)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    orbit = _orbit(document.get("orbit"), len(frames), path)
+    return Views(with_alpha(stacked), cameras, orbit, orbit.input_view if orbit else None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise InputError(
+                f"{path}: expected a camera file below {_MAX_JSON_BYTES} bytes, got {path.stat().st_size}"
+            )
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected JSON, got something cut off or damaged ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: expected a JSON object with frames, got {type(document).__name__}")
+    return document
+
+
+def _inside(root: Path, name: Any, path: Path, index: int) -> Path:
+    """The file that a frame names, refused where it leads out of the folder, by .. or by a link."""
+    if not isinstance(name, str) or not Path(name).name or "\0" in name:
+        raise InputError(f"{path}: frame {index}: expected a file_path, got {shown(repr(name))}")
+    target = root / name
+    if not target.suffix:
+        target = target.with_name(target.name + ".png")  # NeRF-synthetic leaves the suffix out
+    try:
+        inside = not Path(name).is_absolute() and target.resolve().is_relative_to(root.resolve())
+        there = inside and target.is_file()
+    except (OSError, ValueError):  # too long for the file system, or no text
+        inside, there = True, False
+    if not inside:
+        raise InputError(
+            f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
+        )
+    if not there:
+        raise InputError(
+            f"{path}: frame {index}: {shown(name)} does not exist; restore it or remove the frame"
+        )
+    return target
+
+
+def _pose(frame: dict[str, Any], path: Path, index: int) -> Float[np.ndarray, "4 4"]:
+    try:
+        pose = np.array(frame["transform_matrix"], np.float64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: frame {index}: expected transform_matrix as 4x4 numbers, got none"
+        ) from error
+    if pose.shape == (3, 4):
+        pose = np.vstack([pose, [0, 0, 0, 1]])
+    if pose.shape != (4, 4):
+        raise InputError(f"{path}: frame {index}: expected transform_matrix of shape 4x4, got {pose.shape}")
+    return pose
+
+
+def _intrinsics(
+    values: dict[str, Any], width: int, height: int, path: Path, index: int
+) -> tuple[float, float, float, float]:
+    """fl_x, fl_y, cx, cy for the image as it is on disk; values are the frame's own over the shared ones."""
+    where = f"{path}: frame {index}"
+    model = values.get("camera_model", "PINHOLE")
+    if model not in ("PINHOLE", "OPENCV", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL"):
+        raise InputError(
+            f"{where}: expected a perspective camera_model, got {shown(model)}; undistort the images first"
+        )
+    try:
+        bent = [key for key in _DISTORTION if abs(float(values.get(key) or 0)) > 1e-6]
+        if bent:
+            raise InputError(
+                f"{where}: lens distortion ({', '.join(bent)}) is not supported; undistort the images first"
+            )
+        own_width, own_height = float(values.get("w") or width), float(values.get("h") or height)
+        if values.get("fl_x") is not None:
+            focal_x = float(values["fl_x"])
+        elif values.get("camera_angle_x") is not None:
+            focal_x = 0.5 * own_width / np.tan(float(values["camera_angle_x"]) / 2)
+        else:
+            raise InputError(f"{where}: expected fl_x or camera_angle_x, got neither; add the intrinsics")
+        if values.get("fl_y") is not None:
+            focal_y = float(values["fl_y"])
+        elif values.get("camera_angle_y") is not None:
+            focal_y = 0.5 * own_height / np.tan(float(values["camera_angle_y"]) / 2)
+        else:
+            focal_y = focal_x
+        center_x, center_y = float(values.get("cx", own_width / 2)), float(values.get("cy", own_height / 2))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: expected intrinsics as numbers ({shown(error)})") from error
+    if not (0 < own_width < math.inf and 0 < own_height < math.inf):
+        raise InputError(f"{where}: expected w and h in pixels, got {own_width:g}x{own_height:g}")
+    scale_x, scale_y = width / own_width, height / own_height
+    if not abs(width * own_height - height * own_width) <= 0.02 * height * own_width:
+        raise InputError(
+            f"{where}: expected an image of {own_width:g}x{own_height:g} or a scaled copy, got {width}x{height}"
+        )
+    return focal_x * scale_x, focal_y * scale_y, center_x * scale_x, center_y * scale_y
+
+
+def _orbit(block: Any, count: int, path: Path) -> Orbit | None:
+    if block is None:
+        return None
+    try:
+        input_view = block.get("input_view")
+        orbit = Orbit(
+            tuple(float(value) for value in block["elevations_deg"]),
+            tuple(float(value) for value in block["azimuths_deg"]),
+            float(block.get("radius", SV3D_RADIUS)),
+            float(block.get("fov_deg", SV3D_FOV_DEG)),
+            None if input_view is None else int(input_view),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{path}: orbit: expected elevations_deg and azimuths_deg as lists of numbers ({shown(error)})"
+        ) from error
+    numbers = (*orbit.elevations_deg, *orbit.azimuths_deg, orbit.radius, orbit.fov_deg)
+    if not np.isfinite(numbers).all() or orbit.radius <= 0 or not 0 < orbit.fov_deg < 180:
+        raise InputError(
+            f"{path}: orbit: expected finite angles, a positive radius and a field of view below 180 degrees; remove "
+            "the block if unsure"
+        )
+    if len(orbit.elevations_deg) != count or len(orbit.azimuths_deg) != count:
+        raise InputError(
+            f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure"
+        )
+    if orbit.input_view is not None and not 0 <= orbit.input_view < count:
+        raise InputError(f"{path}: orbit: input_view: expected 0 to {count - 1}, got {orbit.input_view}")
+    return orbit
+
+
+def _checked(views: Views, path: Path) -> Views:
+    _require_foreground(views.images, path)
+    return views
+
+
+def _require_foreground(images: Float[np.ndarray, "n h w 4"], path: Path) -> None:
+    for index, image in enumerate(images):
+        if not (image[..., 3] > 0.5).any():
+            raise InputError(
+                f"{path}: view {index} is fully transparent; expected an object in every view; remove the view"
+            )

@@ -1,0 +1,75 @@
+"""The value that stages hand on: posed RGBA views of one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from mv3d.core.errors import InputError
+from mv3d.render.cameras import Cameras, Orbit
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Posed views.
+
+    images: (n, h, w, 4) float32 in [0, 1], sRGB, straight alpha.
+    cameras: n cameras of the same size.
+    orbit: the angles, where known. input_view: the index of the photo, where there is one.
+    """
+
+    images: Float[np.ndarray, "n h w 4"]
+    cameras: Cameras
+    orbit: Orbit | None = None
+    input_view: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[-1] != 4:
+            raise InputError(f"images: expected shape (n, h, w, 4), got {self.images.shape}")
+        if len(self.images) != len(self.cameras):
+            raise InputError(f"views: {len(self.images)} images but {len(self.cameras)} cameras")
+        if self.images.shape[1:3] != (self.cameras.height, self.cameras.width):
+            raise InputError(
+                f"images: expected {self.cameras.width}x{self.cameras.height} as the cameras say, "
+                f"got {self.images.shape[2]}x{self.images.shape[1]}"
+            )
+        object.__setattr__(self, "images", np.ascontiguousarray(self.images, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, keep: list[int]) -> Views:
+        """Only these views, in this order; the orbit's angles go along."""
+        orbit = None
+        position = keep.index(self.input_view) if self.input_view in keep else None
+        if self.orbit is not None:
+            orbit = Orbit(
+                tuple(self.orbit.elevations_deg[i] for i in keep),
+                tuple(self.orbit.azimuths_deg[i] for i in keep),
+                self.orbit.radius,
+                self.orbit.fov_deg,
+                position,
+            )
+        return Views(self.images[keep], self.cameras[keep], orbit, position)
+
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a views folder (transforms.json, images/, contact.png, orbit.mp4)."""
+        from mv3d.views.folder import save_views  # noqa: PLC0415
+
+        return save_views(self, Path(out), overwrite=overwrite)  # pyright: ignore[reportArgumentType]
+
+    @staticmethod
+    def load(path: str | Path) -> Views:
+        """Read a views folder, a transforms.json folder, or an orbit video (see `readers.load_views`)."""
+        from mv3d.views.readers import load_views  # noqa: PLC0415
+
+        return load_views(Path(path))  # pyright: ignore[reportReturnType]
+
+
+def composite(images: Float[np.ndarray, "*b 4"], background: float = 1.0) -> Float[np.ndarray, "*b 3"]:
+    """Straight-alpha RGBA over a grey of `background`, in sRGB values as viewers do it."""
+    alpha = images[..., 3:]
+    return images[..., :3] * alpha + background * (1 - alpha)

@@ -1,0 +1,1 @@
+"""Isolated workers, Ray and downloads: what rendering a data set runs on."""

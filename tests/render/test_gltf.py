@@ -1,0 +1,61 @@
+"""What mv3d writes, judged by the Khronos validator: no error, no warning, no info, no hint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.places import TESTS
+from helpers.shapes import cube, sphere, textured_quad
+
+from mv3d.recon.config import ReconConfig
+from mv3d.recon.pipeline import run
+from mv3d.render.mesh import Mesh
+from mv3d.render.mesh_io import save_mesh
+
+FOLDER = TESTS / "gltf_validator"
+READY = shutil.which("node") is not None and (FOLDER / "node_modules" / "gltf-validator").is_dir()
+# CI sets MV3D_REQUIRE_VALIDATOR, so that there a missing validator is a failure and not a skip.
+pytestmark = pytest.mark.skipif(
+    not READY and "MV3D_REQUIRE_VALIDATOR" not in os.environ,
+    reason="npm install in tests/gltf_validator first",
+)
+
+
+def issues_of(paths: list[Path]) -> dict:
+    done = subprocess.run(
+        ["node", str(FOLDER / "validate.mjs"), *map(str, paths)], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_glb_has_no_issue_of_any_kind(tmp_path, cube_views):
+    plain = sphere()
+    degenerate = Mesh(plain.vertices, [*plain.faces.tolist(), [0, 0, 1]], vertex_colors=plain.vertex_colors)
+    paths = [
+        textured_quad().export(tmp_path / "png.glb"),
+        save_mesh(textured_quad(), tmp_path / "jpeg.glb", jpeg_quality=80),
+        cube().export(tmp_path / "colors.glb"),
+        Mesh(plain.vertices, plain.faces).export(tmp_path / "bare.glb"),
+        degenerate.export(tmp_path / "degenerate.glb"),
+    ]
+    config = ReconConfig(quality="draft", faces=1000, texture_size=256)
+    for name, settings in (("default", config), ("web", replace(config, profile="web"))):
+        paths.append(run(settings, cube_views, tmp_path / name).files["mesh.glb"])
+    reports = issues_of(paths)
+    assert len(reports) == len(paths)
+    for path, issues in reports.items():
+        counts = {key: issues[key] for key in ("numErrors", "numWarnings", "numInfos", "numHints")}
+        assert not any(counts.values()), f"{path}: {counts} {issues['messages'][:3]}"
+
+
+def test_the_validator_does_object(tmp_path):
+    data = bytearray(textured_quad().export(tmp_path / "q.glb").read_bytes())
+    bad = bytes(data).replace(b'"VEC2"', b'"VEC4"')
+    (tmp_path / "bad.glb").write_bytes(bad)
+    assert issues_of([tmp_path / "bad.glb"])[str(tmp_path / "bad.glb")]["numErrors"] > 0
