@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import mv3d
-from mv3d.generation import pipeline as generation
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
+from mv3d.generation import pipeline as generation
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.pipeline import (
     encode_orbits,
