@@ -69,7 +69,7 @@ def test_a_missing_part_ends_the_run_with_its_own_error():
 def test_children_die_with_their_parent():
     """SIGKILL leaves the parent no time to say goodbye."""
     script = (
-        "import sys; from poison import poisoned; from mv3d.orbits.infrastructure.isolate import *;"
+        "import sys; from helpers.poison import poisoned; from mv3d.orbits.infrastructure.isolate import *;"
         "from mv3d.orbits.catalogue import CatalogueItem;"
         "pool = LocalPool(poisoned, None, workers=1, limits=Limits());"
         "pool.submit(0, CatalogueItem('a', title='')); pool.results();"
