@@ -405,8 +405,9 @@ def test_a_mesh_of_replaced_views_goes_with_them(chair, folder, cube_views, tmp_
 
 
 def test_a_mesh_of_other_views_stays(chair, folder, cube_views, tmp_path, capsys):
-    from mv3d.api import recon_products, reconstruct_to
+    from mv3d.api import reconstruct_to
     from mv3d.recon.config import ReconConfig
+    from mv3d.recon.products import recon_products
 
     cube_views.save(tmp_path / "cube")
     recon = ReconConfig(quality="draft", faces=500, texture_size=64)

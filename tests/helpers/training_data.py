@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from mv3d.core.runs import to_json
@@ -18,7 +19,10 @@ from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.encode import encode_shards
+from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig, preset
+from mv3d.training.data import open_samples
+from mv3d.training.loop import train_loop
 
 FRAMES = 4
 VAE: dict[str, Any] = {
