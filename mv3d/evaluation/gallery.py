@@ -16,7 +16,6 @@ from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.views import Views
 
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
 # Of a views folder itself; not views.
 _NOT_VIEWS = ("input", "contact")

@@ -9,7 +9,6 @@ import numpy as np
 
 from mv3d.core.errors import InputError
 from mv3d.evaluation.gallery import (
-    MESH_SUFFIXES,
     Gallery,
     gallery_of_views,
     matched,
@@ -19,6 +18,7 @@ from mv3d.evaluation.gallery import (
     resized,
 )
 from mv3d.evaluation.perceptual import PairMetric
+from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.views.metrics import CONVENTION, compare, mask_iou
 from mv3d.views.views import Views, composite
 
@@ -48,7 +48,7 @@ def evaluate_views(
     Raises InputError for what is missing, damaged or does not fit together.
     """
     left = _gallery(pred)
-    if not isinstance(gt, (Views, Gallery)) and Path(gt).suffix.lower() in MESH_SUFFIXES:
+    if not isinstance(gt, (Views, Gallery)) and Path(gt).suffix.lower() in MODEL_SUFFIXES:
         right = read_mesh_gallery(Path(gt), left, side=gt_side)
     else:
         right = _gallery(gt)
