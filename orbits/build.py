@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, OutputError, UsageError, shown
+from mv3d.core.files import sha256, to_json
 from mv3d.core.locking import folder_lock
-from mv3d.core.runs import SCHEMA, library_versions, to_json, write_text
+from mv3d.core.progress import ObjectProgress
+from mv3d.core.records import SCHEMA, RunRecord, read_document, refuse_other_algorithm, write_record
 from mv3d.core.version import __version__
 from mv3d.orbits.attribution import MARKDOWN, TABLE, write_attribution
 from mv3d.orbits.catalogue import CatalogueItem
@@ -48,9 +50,6 @@ RUN = "run.json"
 PIXELS = "orbit pixels"
 _WORK = ".work"
 
-Progress = Callable[[int, int, int], None]
-"""(objects done, objects in all, rejected)"""
-
 
 @dataclass(frozen=True)
 class BuildResult:
@@ -70,7 +69,7 @@ def build_shards(
     limits: Limits | None = None,
     ray_address: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ObjectProgress | None = None,
     work: Work = render_object,
 ) -> BuildResult:
     """Render every object and write the shards, their records, index.json and rejects.jsonl into `out_dir`.
@@ -97,18 +96,21 @@ def build_shards(
         with _pool(work, config, workers, limits, ray_address) as pool:
             store.work_through(pool, progress)
         store.finish()
-        record = {
-            "schema": SCHEMA,
-            "command": "orbits render",
-            "mv3d": __version__,
-            "versions": library_versions(),
-            "limits": asdict(limits),
-            "workers": workers,
-            "ray": ray_address,
-            "seconds_of_the_last_run": round(time.perf_counter() - start, 3),
-        }
-        write_text(out_dir / RUN, to_json(record))
-        return BuildResult(out_dir, store.index())
+        index = store.index()
+        record = RunRecord.of(
+            "orbits render",
+            input_sha256=index["list_sha256"],
+            settings=index["config"],
+            details={
+                "limits": asdict(limits),
+                "workers": workers,
+                "ray": ray_address,
+                "seconds_of_the_last_run": round(time.perf_counter() - start, 3),
+            },
+            outputs={INDEX: sha256(out_dir / INDEX)},
+        )
+        write_record(out_dir / RUN, record)
+        return BuildResult(out_dir, index)
 
 
 def _pool(
@@ -152,6 +154,8 @@ class _Store:
             )
         elif index is None and any(self._out.glob("*.tar")):
             raise OutputError(f"{self._out}: holds tar files of something else; choose another --out")
+        else:
+            refuse_other_algorithm(self._out / RUN)
         self._aside.mkdir(exist_ok=True)
         for part in [*self._aside.glob("*.part"), *self._out.glob(".*.part")]:
             part.unlink()
@@ -166,7 +170,7 @@ class _Store:
         if index is None or overwrite:
             self._write_index(finished=False)
 
-    def work_through(self, pool: Pool, progress: Progress | None) -> None:
+    def work_through(self, pool: Pool, progress: ObjectProgress | None) -> None:
         """Every object that is not done yet, and every shard that is complete then."""
         waiting = iter(self._undone())
         done = len(self._items) - len(self._undone())
@@ -328,11 +332,8 @@ def read_index(folder: Path) -> dict[str, Any] | None:
 
     Raises InputError where it is one, but damaged: counts that are none, shards that lie elsewhere.
     """
-    try:
-        document = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    document = read_document(folder / INDEX)
+    if document is None:
         return None
     wrong = _wrong_in_index(document)
     if wrong:

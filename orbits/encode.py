@@ -27,8 +27,9 @@ from jaxtyping import Float, UInt8
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, MissingPartError, OutputError, UsageError
 from mv3d.core.locking import folder_lock
+from mv3d.core.progress import ObjectProgress
 from mv3d.core.version import __version__
-from mv3d.orbits.build import INDEX, PIXELS, BuildResult, Progress, read_index, write_index
+from mv3d.orbits.build import INDEX, PIXELS, BuildResult, read_index, write_index
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.jobs import decode_frame, object_rng
 from mv3d.orbits.reading import BACKGROUNDS, LATENTS, WHITE, composite, random_color
@@ -81,7 +82,7 @@ def encode_shards(
     *,
     autoencoders: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ObjectProgress | None = None,
 ) -> BuildResult:
     """Encode finished shards of pixels; `out_dir` is by default the folder's name with -latents at its end.
 
@@ -285,7 +286,7 @@ class _LatentStore:
             self._write_index(finished=False)
 
     def work_through(
-        self, encode: Callable[[dict[str, memoryview]], Sample], progress: Progress | None
+        self, encode: Callable[[dict[str, memoryview]], Sample], progress: ObjectProgress | None
     ) -> None:
         done = rejected = 0
         total = sum(shard["samples"] for shard in self._index["shards"])

@@ -416,7 +416,7 @@ def _checkpoint_seeds(folder: Path) -> None:
 
 
 def _mend_checkpoint(folder: Path, rng: np.random.Generator) -> None:
-    from mv3d.core.runs import sha256
+    from mv3d.core.files import sha256
 
     for record in folder.glob("*/checkpoint.json"):
         if rng.random() < 0.2:

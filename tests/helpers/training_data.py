@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from mv3d.core.runs import to_json
+from mv3d.core.files import to_json
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
 from mv3d.models.network import SV3D_P, NetworkConfig, VectorConditioning
