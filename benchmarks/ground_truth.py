@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mv3d.core.progress import Clock
 from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
 from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.hull import visual_hull
-from mv3d.recon.stages import Clock, solve_geometry, texture_solid
+from mv3d.recon.stages import solve_geometry, texture_solid
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh, vertex_normals
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import RayScene, render_views, sample_bilinear
 from mv3d.views.grid import Grid
+from mv3d.views.metrics import overlap
 from mv3d.views.views import Views, composite
 
 SAMPLES = 100_000
@@ -147,8 +149,7 @@ def score(truth: Truth, mesh: Mesh, size: int) -> dict[str, float]:
     points = sample_surface(mesh, SAMPLES, np.random.default_rng(1), outer=True)
     iou = float("nan")
     if truth.occupied is not None:
-        ours = solid_of(mesh)
-        iou = float((ours & truth.occupied).sum() / (ours | truth.occupied).sum())
+        iou = overlap(solid_of(mesh), truth.occupied)
     cameras = unseen_cameras(truth, size)
     return {
         "chamfer": surface_distances(points, truth.outer)["chamfer"],
