@@ -37,12 +37,12 @@ from mv3d.generation.pipeline import (
 from mv3d.generation.preparation import Prepared, prepare_image
 from mv3d.generation.run import generate_to, plan_jobs
 from mv3d.models.lora import Lora, save_lora
-from mv3d.models.network import SV3D_U, SVD, VectorConditioning
+from mv3d.models.network import SV3D_U, SVD, MicroConditioning
 from mv3d.views.views import Views, composite
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CAMERA = VectorConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
+CAMERA = MicroConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
 
 
 @pytest.fixture(scope="module")
