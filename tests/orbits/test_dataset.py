@@ -367,7 +367,7 @@ def test_frames_that_the_autoencoder_would_crop_are_refused(shards, networks, tm
     copy = copy_of(shards, tmp_path / "shards")
     vae = copy_of(networks[0], tmp_path / "vae")
     (vae / "config.json").write_text('{"_class_name": "PatchAutoencoder", "patch_size": 24}')
-    with pytest.raises(InputError, match="multiple of 24.*got 32"):
+    with pytest.raises(InputError, match="multiple of 24"):
         encode_shards(copy, vae, networks[1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
