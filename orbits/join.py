@@ -15,8 +15,9 @@ from mv3d.core.files import publish, staging, to_json, write_text
 from mv3d.core.locking import folder_lock
 from mv3d.core.version import __version__
 from mv3d.orbits.attribution import read_attribution, write_attribution
-from mv3d.orbits.build import INDEX, REJECTS, BuildResult, read_index, write_index
+from mv3d.orbits.build import REJECTS
 from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.index import INDEX, BuildResult, read_index, write_index
 from mv3d.orbits.shards import is_whole, read_shard_record
 
 _ALIKE = ("views", "size", "fov_deg")

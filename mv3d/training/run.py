@@ -26,7 +26,7 @@ from mv3d.core.records import (
     run_status,
     write_record,
 )
-from mv3d.orbits.build import INDEX
+from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
 
 if TYPE_CHECKING:
