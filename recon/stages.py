@@ -85,15 +85,7 @@ def solve_geometry(config: ReconConfig, views: Views, clock: Clock) -> Solid:
     if fit is None:
         return Solid(hull, None, views.cameras)
     with clock.stage("field") as tick:
-        found = fit_field(
-            views.images,
-            views.cameras,
-            hull,
-            replace(fit, seed=config.seed),
-            input_view=views.input_view,
-            device=device,
-            progress=tick,
-        )
+        found = fit_field(views, hull, replace(fit, seed=config.seed), on_progress=tick)
     shifts = found.shifts.cpu().double().numpy()
     # A pixel shows what projects `shift` beside it: the principal point moves the other way.
     moved = replace(views.cameras, cx=views.cameras.cx - shifts[:, 0], cy=views.cameras.cy - shifts[:, 1])

@@ -101,7 +101,7 @@ def test_without_colours_to_go_by_the_fit_leaves_the_hull_alone():
     hull = visual_hull(alphas, views.cameras, resolution=48, device=CPU)
     hull = tighten(alphas, views.cameras, hull, TightenConfig(levels=((32, 60),)))
     config = FieldConfig(levels=((32, 60), (48, 60)), rays=2048)
-    field = fit_field(views.images, views.cameras, hull, config, input_view=11, device=CPU)
+    field = fit_field(views, hull, config)
     carved = carve(alphas, views.cameras, hull, field.sdf, field.grid)
     volumes = [trimesh.Trimesh(*extract_mesh(h.sdf, h.grid), process=False).volume for h in (hull, carved)]
     assert volumes[1] > 0.95 * volumes[0]

@@ -126,10 +126,7 @@ def test_tightening_flattens_the_cones_and_keeps_the_silhouettes(cube_views):
 def test_field_finds_the_cubes_colours_and_is_reproducible(cube_views):
     hull = visual_hull(cube_views.images[..., 3], cube_views.cameras, resolution=32, device=CPU)
     config = FieldConfig(levels=((24, 40),), rays=2048)
-    first, second = (
-        fit_field(cube_views.images, cube_views.cameras, hull, config, input_view=11, device=CPU)
-        for _ in range(2)
-    )
+    first, second = (fit_field(cube_views, hull, config) for _ in range(2))
     assert torch.equal(first.sdf, second.sdf)
     assert (first.gains[11] == 1).all() and (first.shifts[11] == 0).all()
     front = torch.tensor([[0.3, 0.0, 0.0], [0.3, 0.15, 0.1]])
