@@ -32,8 +32,10 @@ from mv3d.render.embree import EmbreeRenderer
 from mv3d.render.environment import Environment, builtin_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
-from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.renderer import RenderSettings
 from mv3d.render.trajectories import fit_radius, static_orbit
+from mv3d.views.metrics import psnr_from_mse
+from mv3d.views.views import composite
 
 SIZE, VIEWS = 192, Orbit((0.0, 25.0), (20.0, 200.0))
 SPEED_OBJECT = (
@@ -90,13 +92,9 @@ def framed(model: Model, orbit: Orbit, size: int) -> Cameras:
     return replace(orbit, radius=fit_radius(model.vertices, orbit)).cameras(size, size)
 
 
-def over_white(rendered: Rendered) -> np.ndarray:
-    alpha = rendered.rgba[..., 3:]
-    return rendered.rgba[..., :3] * alpha + 1 - alpha
-
-
-def psnr(error: np.ndarray) -> float:
-    return float(-10 * np.log10(max(float(np.mean(error**2)), 1e-12)))
+def psnr_of(error: np.ndarray) -> float:
+    """dB, from the differences of sRGB values in [0, 1]."""
+    return psnr_from_mse(float(np.mean(error**2)))
 
 
 def edges(*alphas: np.ndarray) -> np.ndarray:
@@ -123,9 +121,9 @@ def agreement(
     reference = blender.render(model, cameras, environment, MATTE)
     again = blender.render(model, cameras[0], environment, replace(MATTE, seed=1, outputs=("rgba",)))
     direct = replace(MATTE, bounces=0, outputs=("rgba",))
-    plain = [over_white(r.render(model, cameras, environment, direct)) for r in (embree, blender)]
+    plain = [composite(r.render(model, cameras, environment, direct).rgba) for r in (embree, blender)]
     assert ours.albedo is not None and reference.albedo is not None
-    a, b = over_white(ours), over_white(reference)
+    a, b = composite(ours.rgba), composite(reference.rgba)
     error = a - b
     either = np.maximum(ours.rgba[..., 3], reference.rgba[..., 3]) > 0
     border = edges(ours.rgba[..., 3], reference.rgba[..., 3]) & either
@@ -134,13 +132,13 @@ def agreement(
         name,
         len(model.faces),
         environment.name,
-        psnr(error),
-        psnr(error[either]),
-        psnr((b[:1] - over_white(again))[either[:1]]),
+        psnr_of(error),
+        psnr_of(error[either]),
+        psnr_of((b[:1] - composite(again.rgba))[either[:1]]),
         float((error[border] ** 2).sum() / max(float((error[either] ** 2).sum()), 1e-12)),
-        psnr(error[inner]) if inner.any() else float("inf"),
-        psnr((plain[0] - plain[1])[inner]) if inner.any() else float("inf"),
-        psnr((ours.albedo - reference.albedo)[inner]) if inner.any() else float("inf"),
+        psnr_of(error[inner]) if inner.any() else float("inf"),
+        psnr_of((plain[0] - plain[1])[inner]) if inner.any() else float("inf"),
+        psnr_of((ours.albedo - reference.albedo)[inner]) if inner.any() else float("inf"),
         float(error[inner].mean()) if inner.any() else 0.0,
     )
     rows = [np.concatenate(list(part), 1) for part in (b, a, np.clip(0.5 + 6 * error, 0, 1))]

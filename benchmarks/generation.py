@@ -47,7 +47,7 @@ from mv3d.generation.preparation import Prepared
 from mv3d.models.components import CLIP_VIT_H, VAE_SD, build_image_encoder, build_vae
 from mv3d.models.encode import decode_frames
 from mv3d.models.folder import ModelInfo, SamplerDefaults
-from mv3d.models.loading import Generator
+from mv3d.models.loading import ModelComponents
 from mv3d.models.locate import ResolvedModel
 from mv3d.models.network import SVD, NetworkConfig
 from mv3d.recon.stages import Clock
@@ -125,7 +125,7 @@ def network_of(setup: Setup) -> NetworkConfig:
     """SVD's network in this size: transformers in all levels but the last, heads of 64 channels."""
     levels = len(setup.channels)
     return NetworkConfig(
-        vector=SVD,
+        micro=SVD,
         block_out_channels=setup.channels,
         attention=(True,) * (levels - 1) + (False,),
         heads=tuple(max(1, channels // 64) for channels in setup.channels),
@@ -186,7 +186,7 @@ def our_model(setup: Setup, offload: bool) -> LoadedModel:
     device = torch.device(setup.device)
     unet = unet_of(setup)
     unet = unet.half() if setup.fp16 else unet
-    parts = Generator(unet, vae_of(setup), image_encoder_of(setup), info, Path("random"))
+    parts = ModelComponents(unet, vae_of(setup), image_encoder_of(setup), info, Path("random"))
     if not offload:
         for part in (parts.unet, parts.vae, parts.image_encoder):
             torch.nn.Module.to(part, device=device)
@@ -200,7 +200,7 @@ def our_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.
     def generate(steps: int) -> np.ndarray:
         config = GenerateConfig(steps=steps, decode_chunk=job.chunk)
         prepared = framed_photo(job.setup.size)
-        orbit = plan_views(config, model.info, model.generator.unet.vector)
+        orbit = plan_views(config, model.info, model.generator.unet.micro)
 
         def progress(stage: str, share: float) -> None:
             # The stage itself says 0 at its start and 1 once more at its end.

@@ -25,6 +25,7 @@ from mv3d.render.mesh import Mesh, vertex_normals
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import RayScene, render_views, sample_bilinear
 from mv3d.views.grid import Grid
+from mv3d.views.metrics import overlap
 from mv3d.views.views import Views, composite
 
 SAMPLES = 100_000
@@ -147,8 +148,7 @@ def score(truth: Truth, mesh: Mesh, size: int) -> dict[str, float]:
     points = sample_surface(mesh, SAMPLES, np.random.default_rng(1), outer=True)
     iou = float("nan")
     if truth.occupied is not None:
-        ours = solid_of(mesh)
-        iou = float((ours & truth.occupied).sum() / (ours | truth.occupied).sum())
+        iou = overlap(solid_of(mesh), truth.occupied)
     cameras = unseen_cameras(truth, size)
     return {
         "chamfer": surface_distances(points, truth.outer)["chamfer"],

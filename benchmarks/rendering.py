@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cycles import framed, over_white, psnr, subdivided, timed
+from cycles import framed, psnr_of, subdivided, timed
 from part import Cell, Part, Scale, Table, describe_machine, part_parser, scale_of, versions_of, write_part
 from scipy.ndimage import binary_erosion
 
@@ -37,6 +37,8 @@ from mv3d.render.model import Material, Model
 from mv3d.render.raycast import render_views
 from mv3d.render.renderer import RenderSettings
 from mv3d.render.trajectories import static_orbit
+from mv3d.views.metrics import mask_iou
+from mv3d.views.views import composite
 
 OBJECT = "scan_stapler_1.glb"
 CYCLES_SAMPLES, EMBREE_SAMPLES = 32, 4
@@ -128,7 +130,7 @@ def by_embree(model: Model, cameras: Cameras, light: Environment, rounds: int) -
         full.rgba[..., 3],
         statistics.median(clock for clock, _ in spent),
         statistics.median(busy for _, busy in spent),
-        lit=over_white(full),
+        lit=composite(full.rgba),
     )
 
 
@@ -149,7 +151,7 @@ def by_cycles(model: Model, cameras: Cameras, light: Environment) -> Pictures:
         max(clock - start, 0.0),
         max(busy - start_cpu, 0.0),
         start,
-        over_white(done[0]),
+        composite(done[0].rgba),
     )
 
 
@@ -261,12 +263,6 @@ def by_pyrender(mesh: Mesh, cameras: Cameras) -> tuple[Pictures, float, dict[str
 # -- comparison
 
 
-def silhouette_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Of all views together, alpha above 0.5."""
-    one, two = a > 0.5, b > 0.5
-    return float((one & two).sum() / max(int((one | two).sum()), 1))
-
-
 def inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pixels that both cover, a pixel away from the outline. (n, h, w)"""
     return binary_erosion((a > 0.99) & (b > 0.99), np.ones((1, 3, 3), bool))
@@ -277,13 +273,13 @@ def agreement(pictures: Pictures, reference: Pictures) -> tuple[float | None, fl
     if pictures is reference:
         return None, None, None
     both = inside(pictures.alpha, reference.alpha)
-    iou = silhouette_iou(pictures.alpha, reference.alpha)
+    iou = mask_iou(pictures.alpha, reference.alpha)
     if not both.any():
         return iou, None, None
     lit = None
     if pictures.lit is not None and reference.lit is not None:
-        lit = psnr((pictures.lit - reference.lit)[both])
-    return iou, psnr((pictures.color - reference.color)[both]), lit
+        lit = psnr_of((pictures.lit - reference.lit)[both])
+    return iou, psnr_of((pictures.color - reference.color)[both]), lit
 
 
 def row(pictures: Pictures, reference: Pictures) -> tuple[Cell, ...]:

@@ -173,7 +173,7 @@ def main() -> None:
     device, levels, started = torch.device(options.device), len(sizes.channels), time.perf_counter()
     precision = "bf16" if options.bf16 else "fp32"
     network = NetworkConfig(
-        vector=SVD,
+        micro=SVD,
         block_out_channels=sizes.channels,
         attention=(True,) * (levels - 1) + (False,),
         heads=tuple(max(1, channels // 64) for channels in sizes.channels),

@@ -116,11 +116,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
 def cameras_document(orbit: Orbit, cameras: Cameras) -> dict[str, Any]:
     """Angles, distance, intrinsics in pixels, and c2w (OpenGL axes) of every frame."""
     return {
-        "elevations_deg": list(orbit.elevations_deg),
-        "azimuths_deg": list(orbit.azimuths_deg),
-        "radius": orbit.radius,
-        "fov_deg": orbit.fov_deg,
-        "input_view": orbit.input_view,
+        **orbit.to_dict(),
         "w": cameras.width,
         "h": cameras.height,
         "fl_x": float(cameras.fl_x[0]),

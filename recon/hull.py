@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import EmptyHullError, InputError
 from mv3d.render.cameras import Cameras
 from mv3d.views.grid import Grid
 from mv3d.views.silhouettes import (
@@ -51,7 +51,7 @@ def visual_hull(
     max_dropped: how many views may be overruled at a place that at least three views want filled. Views that
     agree give exactly the intersection of the cones.
 
-    Raises InputError where the silhouettes have nothing in common.
+    Raises EmptyHullError if the silhouettes have no object in common.
     """
     distances = torch.tensor(np.stack([silhouette_distance(a) for a in alphas]), device=device)
     center, half = common_box(alphas, cameras)
@@ -59,7 +59,7 @@ def visual_hull(
     sdf, _ = _soft_hull(distances, cameras, coarse, device, max_dropped)
     inside = (sdf < coarse.spacing).nonzero()
     if not (sdf < 0.5 * coarse.spacing).any() or len(inside) == 0:
-        raise InputError(
+        raise EmptyHullError(
             "views: the silhouettes have no common object (empty hull); check that the poses belong to these images, "
             "the elevation and the azimuth's direction (--azimuth-sign)"
         )

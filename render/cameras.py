@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, shown
 
 SV3D_FOV_DEG = 33.8
 SV3D_RADIUS = 2.0
@@ -141,13 +142,63 @@ class Cameras:
 
 @dataclass(frozen=True)
 class Orbit:
-    """The angles of an orbit, in degrees: what the `orbit` block of a views folder records."""
+    """Cameras on spheres around the origin, as angles in degrees.
+
+    elevations_deg: from -90 to 90. azimuths_deg: any, as many. radius: positive, in world lengths.
+    fov_deg: horizontal field of view, between 0 and 180. input_view: the frame that shows the photo, or None.
+    Raises InputError for values beyond these limits.
+    """
 
     elevations_deg: tuple[float, ...]
     azimuths_deg: tuple[float, ...]
     radius: float = SV3D_RADIUS
     fov_deg: float = SV3D_FOV_DEG
     input_view: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.azimuths_deg)
+        if not count or len(self.elevations_deg) != count:
+            raise InputError(
+                "orbit: expected as many elevations_deg as azimuths_deg, at least one, "
+                f"got {len(self.elevations_deg)} and {count}"
+            )
+        angles = (*self.elevations_deg, *self.azimuths_deg)
+        if not np.isfinite(angles).all() or max(map(abs, self.elevations_deg)) > 90:
+            raise InputError("orbit: expected finite angles and elevations from -90 to 90 degrees")
+        if not 0 < self.radius < np.inf:
+            raise InputError(f"orbit: radius: expected a finite positive number, got {self.radius:g}")
+        if not 0 < self.fov_deg < 180:
+            raise InputError(f"orbit: fov_deg: expected more than 0 and less than 180, got {self.fov_deg:g}")
+        if self.input_view is not None and not 0 <= self.input_view < count:
+            raise InputError(f"orbit: input_view: expected 0 to {count - 1}, got {self.input_view}")
+
+    @staticmethod
+    def from_dict(document: Any, *, radius: float = SV3D_RADIUS, fov_deg: float = SV3D_FOV_DEG) -> Orbit:
+        """The orbit of a JSON document: elevations_deg and azimuths_deg; radius, fov_deg and input_view where known.
+
+        radius, fov_deg: for a document without them. Other keys are ignored. Raises InputError.
+        """
+        try:
+            input_view = document.get("input_view")
+            elevations = tuple(float(value) for value in document["elevations_deg"])
+            azimuths = tuple(float(value) for value in document["azimuths_deg"])
+            radius, fov_deg = float(document.get("radius", radius)), float(document.get("fov_deg", fov_deg))
+            input_view = None if input_view is None else int(input_view)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"orbit: expected elevations_deg and azimuths_deg as lists of numbers ({shown(error)})"
+            ) from error
+        return Orbit(elevations, azimuths, radius, fov_deg, input_view)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that `from_dict` reads: a JSON object of all five fields."""
+        return {
+            "elevations_deg": list(self.elevations_deg),
+            "azimuths_deg": list(self.azimuths_deg),
+            "radius": self.radius,
+            "fov_deg": self.fov_deg,
+            "input_view": self.input_view,
+        }
 
     def cameras(self, width: int, height: int) -> Cameras:
         return orbit_cameras(

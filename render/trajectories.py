@@ -7,6 +7,7 @@ last frame to the first one is a step like the others.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -82,49 +83,26 @@ def dynamic_orbit(
     return Orbit(tuple(elevations.tolist()), tuple(azimuths.tolist()), input_view=count - 1)
 
 
-def load_orbit(path: str | Path) -> Orbit:
-    """From JSON: elevations_deg and azimuths_deg, lists of the same length; radius, fov_deg and input_view if known.
+def load_orbit(
+    path: str | os.PathLike[str], *, radius: float = SV3D_RADIUS, fov_deg: float = SV3D_FOV_DEG
+) -> Orbit:
+    """The orbit of a JSON file, or of the `orbit` block of a views folder's transforms.json.
 
-    The `orbit` block of a views folder's transforms.json is read, too. Raises InputError.
+    radius, fov_deg: for a file without them. The keys and limits are those of `Orbit`. Raises InputError.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-        document = document.get("orbit", document)
-        elevations = [float(value) for value in document["elevations_deg"]]
-        azimuths = [float(value) for value in document["azimuths_deg"]]
-        radius = float(document.get("radius", SV3D_RADIUS))
-        fov_deg = float(document.get("fov_deg", SV3D_FOV_DEG))
-        input_view = document.get("input_view")
-        input_view = None if input_view is None else int(input_view)
     except FileNotFoundError as error:
         raise InputError(
             f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}"
         ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise InputError(
-            f"{path}: expected JSON with elevations_deg and azimuths_deg, lists of numbers ({shown(error)})"
-        ) from error
-    if not elevations or len(elevations) != len(azimuths):
-        raise InputError(
-            f"{path}: expected as many elevations_deg as azimuths_deg, got {len(elevations)} and {len(azimuths)}"
-        )
-    if not np.isfinite([*elevations, *azimuths, radius, fov_deg]).all() or max(map(abs, elevations)) > 90:
-        raise InputError(f"{path}: expected finite angles and elevations from -90 to 90 degrees")
-    if not 1 <= fov_deg <= 170 or radius <= 0:
-        raise InputError(
-            f"{path}: expected fov_deg from 1 to 170 and a positive radius, got {fov_deg}, {radius}"
-        )
-    if input_view is not None and not 0 <= input_view < len(azimuths):
-        raise InputError(f"{path}: expected input_view from 0 to {len(azimuths) - 1}, got {input_view}")
-    return Orbit(tuple(elevations), tuple(azimuths), radius, fov_deg, input_view)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected a JSON file of an orbit ({shown(error)})") from error
+    block = document.get("orbit", document) if isinstance(document, dict) else document
+    try:
+        return Orbit.from_dict(block, radius=radius, fov_deg=fov_deg)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def named_orbit(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
-from mv3d.render.cameras import orbit_cameras
+from mv3d.render.cameras import SV3D_FOV_DEG, orbit_cameras
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import render_views
-
-FOV_DEG = 33.8
 
 
 def turntable(
@@ -24,10 +22,10 @@ def turntable(
     centered = Mesh(
         mesh.vertices - (low + high) / 2, mesh.faces, mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors
     )
-    distance = 1.05 * radius / np.sin(np.radians(FOV_DEG) / 2)
+    distance = 1.05 * radius / np.sin(np.radians(SV3D_FOV_DEG) / 2)
     azimuths = 360.0 * np.arange(frames) / frames
     cameras = orbit_cameras(
-        elevation_deg, azimuths, radius=distance, fov_deg=FOV_DEG, width=size, height=size
+        elevation_deg, azimuths, radius=distance, fov_deg=SV3D_FOV_DEG, width=size, height=size
     )
     pictures = render_views(centered, cameras, supersample=2, headlight=shaded)
     alpha = pictures[..., 3:]

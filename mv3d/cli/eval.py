@@ -12,6 +12,7 @@ from mv3d.cli.eval_run import RunCommand, eval_run
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
 from mv3d.core.errors import UsageError
+from mv3d.render.cameras import SV3D_FOV_DEG
 
 _ROW = ("psnr", "ssim", "mse", "mask_iou", "lpips", "clip_s")
 _TITLES = {
@@ -100,7 +101,7 @@ class ConsistencyCommand:
     """Of that reconstruction."""
     elevation: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """Of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
-    fov: float = 33.8
+    fov: float = SV3D_FOV_DEG
     """Horizontal field of view of an orbit without cameras, degrees."""
     azimuth_sign: Literal[1, -1] = 1
     """Of an orbit without cameras: 1 where azimuth grows counter-clockwise seen from above."""

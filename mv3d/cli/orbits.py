@@ -22,6 +22,7 @@ from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
 from mv3d.core.errors import UsageError
 from mv3d.orbits.gate import GateConfig
+from mv3d.render.cameras import SV3D_FOV_DEG
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RenderCommand:
     files, folders of these."""
     samples: int = 4
     """Camera samples a pixel."""
-    fov: Annotated[float, tyro.conf.arg(metavar="DEG")] = 33.8
+    fov: Annotated[float, tyro.conf.arg(metavar="DEG")] = SV3D_FOV_DEG
     """Field of view."""
     margin: float = 0.05
     """Share of half a side left free at the border of the fullest frame."""

@@ -10,6 +10,7 @@ import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.errors import UsageError
+from mv3d.render.cameras import SV3D_FOV_DEG
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ReconCommand:
     """Largest side of a print."""
     elevation: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
     """Of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
-    fov: float = 33.8
+    fov: float = SV3D_FOV_DEG
     """Horizontal field of view of an orbit without cameras, degrees."""
     azimuth_sign: Literal[1, -1] = 1
     """1: azimuth grows counter-clockwise seen from above. -1: the other way round."""

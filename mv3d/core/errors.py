@@ -16,6 +16,10 @@ class InputError(Mv3dError):
     """What was given cannot be used: a file, a folder, an image, a camera."""
 
 
+class EmptyHullError(InputError):
+    """The silhouettes of all views have no object in common: their visual hull is empty."""
+
+
 class OutputError(Mv3dError):
     """The result cannot be written where it was asked for."""
 

@@ -14,7 +14,6 @@ from mv3d.evaluation.gallery import Gallery, gallery_of_views, read_gallery
 from mv3d.evaluation.guarding import Findings, trained_on
 from mv3d.evaluation.mesh_metrics import compare_renders, evaluate_mesh
 from mv3d.evaluation.perceptual import Perceptual, load_clip_s, load_lpips, perceptual_metrics
-from mv3d.evaluation.pictures import CONVENTION, compare, mask_iou, mse, psnr, ssim, ssim_padded
 from mv3d.evaluation.protocols import PROTOCOLS, MeshProtocol, protocol
 from mv3d.evaluation.published import SV3D_ROWS, PublishedRow, published_rows
 from mv3d.evaluation.run import EvalRunResult, evaluate_model
@@ -23,6 +22,7 @@ from mv3d.evaluation.run_tables import summary_lines
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.surfaces import Samples, normalized, sample_surface
 from mv3d.evaluation.view_metrics import compare_galleries, evaluate_views
+from mv3d.views.metrics import CONVENTION, compare, mask_iou, mse, psnr, ssim, ssim_padded
 
 __all__ = [
     "CONVENTION",

@@ -10,9 +10,9 @@ import numpy as np
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.evaluation.gallery import gallery_of_views
-from mv3d.evaluation.pictures import CONVENTION
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import compare_galleries
+from mv3d.views.metrics import CONVENTION
 from mv3d.views.views import Views
 
 Halves = Literal["both", "one", "none"]

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from mv3d.core.errors import InputError, UsageError
 from mv3d.evaluation.surfaces import Samples, occupancy
 from mv3d.render.mesh import Mesh
+from mv3d.views.metrics import overlap
 
 
 def surface_distances(
@@ -86,5 +87,4 @@ def volume_iou(pred: Mesh, gt: Mesh, *, resolution: int = 128) -> float:
     shape = (counts[0], counts[1], counts[2])
     low = (low + high) / 2 - spacing * np.array(shape) / 2
     a, b = (occupancy(mesh, low, spacing, shape) for mesh in (pred, gt))
-    union = int((a | b).sum())
-    return float((a & b).sum() / union) if union else 0.0
+    return overlap(a, b)

@@ -35,7 +35,6 @@ _ALEXNET = (
     (256, 3, 1, 1, False),
 )
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,8 @@ def load_clip_s(
     import torch.nn.functional as F  # noqa: PLC0415
     from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - slow to import
 
+    from mv3d.models.encode import clip_normalized  # noqa: PLC0415
+
     try:
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             model, local_files_only=not fetch, use_safetensors=True, output_loading_info=True
@@ -169,12 +170,11 @@ def load_clip_s(
         )
     network = network.to(device).eval()
     side = int(network.config.image_size)
-    mean, std = (torch.tensor(v, device=device)[None, :, None, None] for v in (_CLIP_MEAN, _CLIP_STD))
 
     def embed(picture: np.ndarray) -> Any:
         x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None].to(device)
         x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-        return F.normalize(network(pixel_values=(x - mean) / std).image_embeds, dim=-1)
+        return F.normalize(network(pixel_values=clip_normalized(x)).image_embeds, dim=-1)
 
     def metric(
         pred: Float[np.ndarray, "n h w 3"], gt: Float[np.ndarray, "n h w 3"]

@@ -8,9 +8,9 @@ from typing import Literal
 
 from mv3d.core.errors import UsageError
 from mv3d.evaluation.bootstrap import RESAMPLES
-from mv3d.evaluation.pictures import SSIM_WINDOW
 from mv3d.generation.config import GenerateConfig
 from mv3d.render.trajectories import LIMIT_DEG
+from mv3d.views.metrics import SSIM_WINDOW
 
 
 @dataclass(frozen=True)

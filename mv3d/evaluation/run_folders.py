@@ -30,7 +30,6 @@ from mv3d.views.images import read_rgba, stack_frames
 from mv3d.views.views import Views
 
 RECORD = "object.json"
-_CAMERAS = ("elevations_deg", "azimuths_deg", "radius", "fov_deg", "input_view")
 
 
 def read_sample(sample: Sample) -> tuple[Views, dict[str, Any]]:
@@ -43,17 +42,11 @@ def read_sample(sample: Sample) -> tuple[Views, dict[str, Any]]:
             members[member.name.partition(".")[2]] = stream.read()
     document = json.loads(members["json"])
     cameras = document["cameras"]
-    orbit = Orbit(
-        tuple(cameras["elevations_deg"]),
-        tuple(cameras["azimuths_deg"]),
-        cameras["radius"],
-        cameras["fov_deg"],
-        cameras["input_view"],
-    )
+    orbit = Orbit.from_dict(cameras)
     frames = [decode_frame(members[f"{n:03d}.webp"]) for n in range(len(orbit.azimuths_deg))]
     images = np.stack(frames).astype(np.float32) / 255
     facts = {key: document[key] for key in ("faces", "normalization", "environment", "renderer")}
-    facts["cameras"] = {key: cameras[key] for key in _CAMERAS}
+    facts["cameras"] = orbit.to_dict()
     return Views(images, orbit.cameras(cameras["w"], cameras["h"]), orbit, orbit.input_view), facts
 
 

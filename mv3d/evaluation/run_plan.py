@@ -21,7 +21,7 @@ from mv3d.orbits.gate import GateConfig
 if TYPE_CHECKING:
     from mv3d.generation.config import GenerateConfig
     from mv3d.models.folder import ModelInfo
-    from mv3d.models.network import VectorConditioning
+    from mv3d.models.network import MicroConditioning
 
 LPIPS_LEAST = 63
 """Pixels; below it AlexNet's last layer has nothing left to see."""
@@ -148,7 +148,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
     )
 
 
-def check_orbit(config: EvalRunConfig, info: ModelInfo, vector: VectorConditioning) -> int:
+def check_orbit(config: EvalRunConfig, info: ModelInfo, vector: MicroConditioning) -> int:
     """How many views. Raises UsageError, in the words of this command, for what the model cannot make."""
     from mv3d.generation.camera_path import is_video_model, plan_orbit, takes_elevation  # noqa: PLC0415 - loads torch
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import EmptyHullError, InputError
 from mv3d.evaluation.bootstrap import bootstrap_interval
 from mv3d.evaluation.gallery import Gallery
 from mv3d.evaluation.perceptual import Perceptual
@@ -65,9 +65,7 @@ def recalls_of(pictures: Gallery, truth: Gallery) -> Float[np.ndarray, " n"]:
     cameras = truth.cameras.resized(pictures.width, pictures.height)
     try:
         return silhouette_recall(pictures.masks, cameras)
-    except InputError as error:
-        if "empty hull" not in str(error):
-            raise
+    except EmptyHullError:
         return np.zeros(len(pictures))
 
 

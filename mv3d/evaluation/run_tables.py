@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mv3d.core.runs import SCHEMA
-from mv3d.evaluation.pictures import CONVENTION
 from mv3d.evaluation.published import REMARK, published_rows
 from mv3d.evaluation.run_plan import Plan
 from mv3d.evaluation.run_scores import METRICS, WAYS, Part, Way, by_view, differences, summarize
+from mv3d.views.metrics import CONVENTION
 
 _TITLES = {
     "psnr": "PSNR, dB ↑",

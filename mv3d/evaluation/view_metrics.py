@@ -19,8 +19,8 @@ from mv3d.evaluation.gallery import (
     resized,
 )
 from mv3d.evaluation.perceptual import PairMetric
-from mv3d.evaluation.pictures import CONVENTION, compare, mask_iou, on_white
-from mv3d.views.views import Views
+from mv3d.views.metrics import CONVENTION, compare, mask_iou
+from mv3d.views.views import Views, composite
 
 _SAME_POSE_DEG = 1.0
 
@@ -90,7 +90,7 @@ def compare_galleries(
             row["mask_iou"] = mask_iou(pred.masks[index], gt.masks[index])
         rows.append(row)
     for key, metric in (extra or {}).items():
-        values = metric(on_white(pred.images), on_white(gt.images))
+        values = metric(composite(pred.images), composite(gt.images))
         for row, value in zip(rows, values, strict=True):
             row[key] = float(value)
     keys = [key for key in rows[0] if key not in ("name", "azimuth_deg", "elevation_deg", "input")]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mv3d.core.errors import UsageError
 from mv3d.models.folder import ModelInfo
-from mv3d.models.network import VectorConditioning
+from mv3d.models.network import MicroConditioning
 from mv3d.render.cameras import SV3D_RADIUS, Orbit, sine_orbit
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, dynamic_orbit, load_orbit, static_orbit
 
@@ -19,19 +19,19 @@ DEFAULT_ELEVATION_DEG = 10.0
 """SV3D's own scripts take this where nothing is known of the photo."""
 
 
-def takes_elevation(vector: VectorConditioning) -> bool:
+def takes_elevation(vector: MicroConditioning) -> bool:
     """Whether the network is told how high the camera stands."""
     return "elevation" in vector.names or "polar" in vector.names
 
 
-def is_video_model(vector: VectorConditioning) -> bool:
+def is_video_model(vector: MicroConditioning) -> bool:
     """SVD as it was released: a photo comes to life, the photo is its first frame, and no camera is known."""
     return "fps" in vector.names and not vector.takes_camera
 
 
 def plan_orbit(
     info: ModelInfo,
-    vector: VectorConditioning,
+    vector: MicroConditioning,
     *,
     views: int | None,
     trajectory: str,
@@ -109,7 +109,7 @@ def _named(name: str, count: int, elevation_deg: float, seed: int) -> Orbit:
     return replace(orbit, elevations_deg=tuple(np.clip(moved, -top, top).tolist()), input_view=count - 1)
 
 
-def conditioning_order(orbit: Orbit, vector: VectorConditioning) -> list[int]:
+def conditioning_order(orbit: Orbit, vector: MicroConditioning) -> list[int]:
     """The orbit's views in the order in which the network makes them: the photo last, as SV3D was trained, the turn
     kept; SVD's own order has it first."""
     count = len(orbit.azimuths_deg)

@@ -32,10 +32,10 @@ from mv3d.generation.preparation import Prepared, prepare_image
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.encode import decode_frames, embed_image, encode_condition, image_channels
 from mv3d.models.folder import ModelInfo
-from mv3d.models.loading import Generator, load_model_folder
+from mv3d.models.loading import ModelComponents, load_model_folder
 from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import merge_loras, parse_lora_argument, read_lora
-from mv3d.models.network import VectorConditioning
+from mv3d.models.network import MicroConditioning
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
 from mv3d.recon.stages import Clock, Progress
 from mv3d.render.cameras import Orbit
@@ -55,7 +55,7 @@ _LEAST_ALPHA = 0.04
 class LoadedModel:
     """A generator ready to run. `offload`: its parts visit `device` one after the other."""
 
-    generator: Generator
+    generator: ModelComponents
     resolved: ResolvedModel
     device: torch.device
     offload: bool = False
@@ -132,7 +132,7 @@ def generate_orbit(
     Raises InputError for a photo that cannot be used, UsageError for views that the model cannot make, Mv3dError where
     the device has too little memory (the message says which flag to try).
     """
-    info, vector = model.info, model.generator.unet.vector
+    info, vector = model.info, model.generator.unet.micro
     clock = Clock(progress)
     width, height = info.resolution, info.height or info.resolution
     orbit = plan_views(config, info, vector)
@@ -188,11 +188,11 @@ def prepare(image: str | Path | Image.Image, config: GenerateConfig, info: Model
 
 
 def _plan(config: GenerateConfig, model: LoadedModel, elevation_deg: float) -> Orbit:
-    return plan_views(config, model.info, model.generator.unet.vector, elevation_deg)
+    return plan_views(config, model.info, model.generator.unet.micro, elevation_deg)
 
 
 def plan_views(
-    config: GenerateConfig, info: ModelInfo, vector: VectorConditioning, elevation_deg: float | None = None
+    config: GenerateConfig, info: ModelInfo, vector: MicroConditioning, elevation_deg: float | None = None
 ) -> Orbit:
     """The orbit that the settings ask a model for; elevation_deg where it was found by trial. Errors as `plan_orbit`."""
     if config.elevation is not None and config.trajectory not in NAMED:
@@ -217,7 +217,7 @@ def sample_frames(
     prepared: Prepared, orbit: Orbit, config: GenerateConfig, model: LoadedModel, clock: Clock
 ) -> Float[np.ndarray, "n h w channels"]:
     """The views of one photo on white, in the orbit's order, as the model makes them; with alpha where it makes it."""
-    order = conditioning_order(orbit, model.generator.unet.vector)
+    order = conditioning_order(orbit, model.generator.unet.micro)
     with clock.stage("encode"):
         conditioning, noise = encode_orbits([prepared], orbit, order, [config.seed], model)
     with clock.stage("sample") as tick:

@@ -33,7 +33,7 @@ from mv3d.generation.preparation import Prepared
 from mv3d.models.folder import COMPONENTS, INFO_FILE, ModelInfo, read_config, read_info, weights_path
 from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import parse_lora_argument
-from mv3d.models.network import SVD, VectorConditioning
+from mv3d.models.network import SVD, MicroConditioning
 from mv3d.recon.products import recon_products
 from mv3d.recon.stages import Progress
 from mv3d.render.trajectories import NAMED
@@ -266,11 +266,11 @@ def settings(config: GenerateConfig, resolved: ResolvedModel, info: ModelInfo) -
     return kept | filled
 
 
-def read_vector(folder: Path) -> VectorConditioning:
+def read_vector(folder: Path) -> MicroConditioning:
     """The numbers that a model's network takes, without loading it."""
     config = read_config(folder / "unet")
     names, widths = config.get("vector_names", SVD.names), config.get("vector_widths", SVD.widths)
-    return VectorConditioning(tuple(names), tuple(widths))
+    return MicroConditioning(tuple(names), tuple(widths))
 
 
 def _lora_settings(text: str) -> dict[str, Any]:

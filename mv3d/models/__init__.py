@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mv3d.models.adapt import with_vector as with_vector
+    from mv3d.models.adapt import with_micro_conditioning as with_micro_conditioning
     from mv3d.models.conditioning import OrbitConditioning as OrbitConditioning
     from mv3d.models.encode import decode_frames as decode_frames
     from mv3d.models.encode import embed_image as embed_image
     from mv3d.models.encode import encode_condition as encode_condition
     from mv3d.models.encode import encode_frames as encode_frames
     from mv3d.models.folder import ModelInfo as ModelInfo
-    from mv3d.models.loading import Generator as Generator
+    from mv3d.models.loading import ModelComponents as ModelComponents
     from mv3d.models.loading import load_model_folder as load_model_folder
     from mv3d.models.loading import load_unet as load_unet
     from mv3d.models.locate import resolve as resolve
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from mv3d.models.network import SV3D_U as SV3D_U
     from mv3d.models.network import SVD as SVD
     from mv3d.models.network import SVD_MV as SVD_MV
+    from mv3d.models.network import MicroConditioning as MicroConditioning
     from mv3d.models.network import MultiViewUNet as MultiViewUNet
     from mv3d.models.network import NetworkConfig as NetworkConfig
-    from mv3d.models.network import VectorConditioning as VectorConditioning
     from mv3d.models.preconditioning import denoise as denoise
     from mv3d.models.preconditioning import loss_weight as loss_weight
     from mv3d.models.preconditioning import scalings as scalings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mv3d.models.sgm import load_sgm_unet as load_sgm_unet
 
 _HOMES = {
-    "Generator": "loading",
+    "ModelComponents": "loading",
     "ModelInfo": "folder",
     "MultiViewUNet": "network",
     "NetworkConfig": "network",
@@ -48,7 +48,7 @@ _HOMES = {
     "SV3D_U": "network",
     "SVD": "network",
     "SVD_MV": "network",
-    "VectorConditioning": "network",
+    "MicroConditioning": "network",
     "decode_frames": "encode",
     "denoise": "preconditioning",
     "embed_image": "encode",
@@ -66,19 +66,19 @@ _HOMES = {
     "sample": "sampling",
     "scalings": "preconditioning",
     "triangular_guidance": "sampling",
-    "with_vector": "adapt",
+    "with_micro_conditioning": "adapt",
 }
 __all__ = [
     "SV3D_P",
     "SV3D_U",
     "SVD",
     "SVD_MV",
-    "Generator",
+    "MicroConditioning",
+    "ModelComponents",
     "ModelInfo",
     "MultiViewUNet",
     "NetworkConfig",
     "OrbitConditioning",
-    "VectorConditioning",
     "decode_frames",
     "denoise",
     "embed_image",
@@ -96,7 +96,7 @@ __all__ = [
     "sample",
     "scalings",
     "triangular_guidance",
-    "with_vector",
+    "with_micro_conditioning",
 ]
 
 

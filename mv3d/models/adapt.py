@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from mv3d.models.conditioning import SVD_FPS_ID, SVD_MOTION_BUCKET
-from mv3d.models.network import MultiViewUNet, VectorConditioning, sinusoidal_embedding
+from mv3d.models.network import MicroConditioning, MultiViewUNet, sinusoidal_embedding
 
 SVD_COND_AUG = 0.02
 _USUAL = {"fps": SVD_FPS_ID, "motion_bucket": SVD_MOTION_BUCKET, "cond_aug": SVD_COND_AUG}
 
 
 @torch.no_grad()
-def with_vector(base: MultiViewUNet, vector: VectorConditioning) -> MultiViewUNet:
-    """A copy of `base` that takes the numbers of `vector`; at first it computes what the base does.
+def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> MultiViewUNet:
+    """A copy of `base` that takes the numbers of `micro`; at first it computes what the base does.
 
     Numbers that both take keep their weights. New ones start with no effect, yet with signal: their columns of the first
     layer are zero, the layer behind is not. Those that fall away (frame rate, motion, noise) leave their usual value's
@@ -21,24 +21,24 @@ def with_vector(base: MultiViewUNet, vector: VectorConditioning) -> MultiViewUNe
     """
     config = {key: value for key, value in base.config.items() if not key.startswith("_")}
     config |= {
-        "vector_names": vector.names,
-        "vector_widths": vector.widths,
-        "addition_time_embed_dim": vector.widths[0],
-        "projection_class_embeddings_input_dim": vector.total_width,
+        "vector_names": micro.names,
+        "vector_widths": micro.widths,
+        "addition_time_embed_dim": micro.widths[0],
+        "projection_class_embeddings_input_dim": micro.total_width,
     }
     with torch.device("meta"):
         unet = MultiViewUNet(**config)
     state = {key: value.clone() for key, value in base.state_dict().items()}
     first = state["add_embedding.linear_1.weight"]
-    old = dict(zip(base.vector.names, first.split(list(base.vector.widths), dim=1), strict=True))
+    old = dict(zip(base.micro.names, first.split(list(base.micro.widths), dim=1), strict=True))
     kept = {
         name: width
-        for name, width in zip(vector.names, vector.widths, strict=True)
+        for name, width in zip(micro.names, micro.widths, strict=True)
         if name in old and old[name].shape[1] == width
     }
     columns = [
         old[name] if name in kept else first.new_zeros(len(first), width)
-        for name, width in zip(vector.names, vector.widths, strict=True)
+        for name, width in zip(micro.names, micro.widths, strict=True)
     ]
     state["add_embedding.linear_1.weight"] = torch.cat(columns, dim=1)
     for name, weight in old.items():

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mv3d.core.errors import UsageError
-from mv3d.models.network import VectorConditioning
+from mv3d.models.network import MicroConditioning
 
 SVD_FPS_ID = 6.0
 SVD_MOTION_BUCKET = 127.0
@@ -24,7 +24,7 @@ class OrbitConditioning:
     image_embedding: CLIP's embedding of the input image. polars_rad: 90° - elevation, absolute. azimuths_rad:
     relative to the input view. Angles of shape (frames,) hold for every orbit of the batch. cond_aug: the level of the
     noise in cond_latent's image, one number or one per orbit. fps_id (frames per second - 1) and motion_bucket are
-    read by networks with SVD's vector alone.
+    read by networks with SVD's micro-conditioning alone.
     """
 
     cond_latent: Float[Tensor, "batch channels height width"]
@@ -82,8 +82,8 @@ class OrbitConditioning:
             cond_aug=self.cond_aug.to(device) if isinstance(self.cond_aug, Tensor) else self.cond_aug,
         )
 
-    def numbers(self, vector: VectorConditioning) -> Float[Tensor, "batch frames numbers"]:
-        """The numbers that a network with this vector takes, float32."""
+    def micro_conditioning(self, micro: MicroConditioning) -> Float[Tensor, "batch frames numbers"]:
+        """The numbers that a network with this micro-conditioning takes, float32."""
         shape = (self.batch, self.frames)
         device = self.cond_latent.device
 
@@ -106,7 +106,7 @@ class OrbitConditioning:
             "polar": per_frame(self.polars_rad),
             "azimuth": per_frame(self.azimuths_rad),
         }
-        return torch.stack([values[name] for name in vector.names], dim=-1)
+        return torch.stack([values[name] for name in micro.names], dim=-1)
 
 
 def joined(first: OrbitConditioning, second: OrbitConditioning) -> OrbitConditioning:

@@ -15,8 +15,8 @@ from mv3d.core.errors import UsageError
 from mv3d.models.components import Autoencoder
 
 # OpenAI's CLIP normalisation, which OpenCLIP keeps (Radford et al. 2021).
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def image_channels(vae: Autoencoder) -> int:
@@ -44,8 +44,13 @@ def clip_input(
     small = resize(
         image.to(torch.float32), (side, side), interpolation="bicubic", align_corners=True, antialias=True
     )
-    mean, std = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (_CLIP_MEAN, _CLIP_STD))
-    return (small - mean) / std
+    return clip_normalized(small)
+
+
+def clip_normalized(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
+    """Images in [0, 1] less CLIP's mean, over its standard deviation, per channel."""
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    return (images - mean) / std
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from typing import Any
 
 from mv3d.core.errors import InputError, shown
 from mv3d.core.runs import to_json, write_text
+from mv3d.render.cameras import SV3D_FOV_DEG
 
 SCHEMA = 1
 _LARGEST = 2**20  # of what a model counts: views, pixels, steps
@@ -56,7 +57,7 @@ class ModelInfo:
     resolution: int = 576
     """Side of the square images, pixels; a side that is not square in `height`."""
     height: int | None = None
-    fov_deg: float = 33.8
+    fov_deg: float = SV3D_FOV_DEG
     elevations_deg: tuple[float, float] = (-89.0, 89.0)
     """Range of elevations that the model was trained for."""
     alpha_threshold: float = 0.5

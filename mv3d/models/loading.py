@@ -21,7 +21,7 @@ from mv3d.models.weights import load_state
 
 
 @dataclass(frozen=True)
-class Generator:
+class ModelComponents:
     """A loaded model, on the CPU, for inference."""
 
     unet: MultiViewUNet
@@ -31,7 +31,7 @@ class Generator:
     folder: Path
 
 
-def load_model_folder(folder: str | Path, *, dtype: torch.dtype | None = None) -> Generator:
+def load_model_folder(folder: str | Path, *, dtype: torch.dtype | None = None) -> ModelComponents:
     """Load all parts of a model folder. dtype: of the weights; by default as stored.
 
     Raises InputError that names what is wrong: no model there, a cut-off file, a pickle, other keys, NaN.
@@ -45,7 +45,7 @@ def load_model_folder(folder: str | Path, *, dtype: torch.dtype | None = None) -
     load_state(vae, weights_path(folder, "vae"), what="this autoencoder", dtype=dtype)
     load_state(encoder, weights_path(folder, "image_encoder"), what="this image encoder", dtype=dtype)
     materialise_buffers(encoder)
-    return Generator(unet, vae.eval(), encoder.eval(), info, folder)
+    return ModelComponents(unet, vae.eval(), encoder.eval(), info, folder)
 
 
 def load_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> MultiViewUNet:

@@ -1,6 +1,6 @@
 """The network: Stable Video Diffusion's UNet with a camera per frame.
 
-`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The vector of numbers that
+`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The numbers that
 conditions it (noise augmentation, elevation, azimuth, ...) may differ from frame to frame and each number has its
 own embedding width (SV3D, arXiv 2403.12008, section 3); and every residual block normalises with the epsilon that the
 weights were trained with. The parameters and their names are those of the parent.
@@ -26,36 +26,36 @@ from torch import Tensor, nn
 
 from mv3d.core.errors import InputError, UsageError
 
-VectorName = Literal["fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth"]
-_VECTOR_NAMES = ("fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth")
+MicroName = Literal["fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth"]
+_MICRO_NAMES = ("fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth")
 _RESNET_EPS = 1e-5
 _GROUPS = 32
 
 
 @dataclass(frozen=True)
-class VectorConditioning:
+class MicroConditioning:
     """Which numbers condition the network per frame, in order, and the width of each one's sinusoidal embedding.
 
     fps and motion_bucket are SVD's; cond_aug is the noise added to the conditioning image; elevation, polar
     (90° - elevation) and azimuth (relative to the input view) are radians.
     """
 
-    names: tuple[VectorName, ...]
+    names: tuple[MicroName, ...]
     widths: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.widths) or not self.names:
             raise UsageError(
-                f"vector conditioning: expected one width per name, got {len(self.names)} names and {len(self.widths)} widths"
+                f"micro-conditioning: expected one width per name, got {len(self.names)} names and {len(self.widths)} widths"
             )
         for name, width in zip(self.names, self.widths, strict=True):
-            if name not in _VECTOR_NAMES:
+            if name not in _MICRO_NAMES:
                 raise UsageError(
-                    f"vector conditioning: expected some of {', '.join(_VECTOR_NAMES)}, got {name}"
+                    f"micro-conditioning: expected some of {', '.join(_MICRO_NAMES)}, got {name}"
                 )
             if width < 2 or width % 2:
                 raise UsageError(
-                    f"vector conditioning: expected an even width of {name}, at least 2, got {width}"
+                    f"micro-conditioning: expected an even width of {name}, at least 2, got {width}"
                 )
 
     @property
@@ -68,17 +68,17 @@ class VectorConditioning:
         return any(name in self.names for name in ("elevation", "polar", "azimuth"))
 
 
-SVD = VectorConditioning(("fps", "motion_bucket", "cond_aug"), (256, 256, 256))
-SVD_MV = VectorConditioning(("elevation",), (256,))
-SV3D_U = VectorConditioning(("cond_aug",), (256,))
-SV3D_P = VectorConditioning(("cond_aug", "polar", "azimuth"), (256, 512, 512))
+SVD = MicroConditioning(("fps", "motion_bucket", "cond_aug"), (256, 256, 256))
+SVD_MV = MicroConditioning(("elevation",), (256,))
+SV3D_U = MicroConditioning(("cond_aug",), (256,))
+SV3D_P = MicroConditioning(("cond_aug", "polar", "azimuth"), (256, 512, 512))
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """The shape of a network. The defaults are the full size, 1.5 billion parameters."""
 
-    vector: VectorConditioning = SV3D_P
+    micro: MicroConditioning = SV3D_P
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     """Channels of each level, from the finest; multiples of 32."""
     attention: tuple[bool, ...] = (True, True, True, False)
@@ -122,15 +122,15 @@ class NetworkConfig:
             "down_block_types": tuple(down),
             "up_block_types": tuple(up),
             "block_out_channels": self.block_out_channels,
-            "addition_time_embed_dim": self.vector.widths[0],
-            "projection_class_embeddings_input_dim": self.vector.total_width,
+            "addition_time_embed_dim": self.micro.widths[0],
+            "projection_class_embeddings_input_dim": self.micro.total_width,
             "layers_per_block": self.layers_per_block,
             "cross_attention_dim": self.context_dim,
             "transformer_layers_per_block": self.transformer_depth,
             "num_attention_heads": self.heads,
             "num_frames": self.num_frames,
-            "vector_names": self.vector.names,
-            "vector_widths": self.vector.widths,
+            "vector_names": self.micro.names,
+            "vector_widths": self.micro.widths,
             "mid_transformer_layers": self.mid_transformer_depth,
         }
 
@@ -172,7 +172,7 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         transformer_layers_per_block: int | tuple[int, ...] = 1,
         num_attention_heads: int | tuple[int, ...] = (5, 10, 20, 20),
         num_frames: int = 25,
-        vector_names: tuple[VectorName, ...] = SVD.names,
+        vector_names: tuple[MicroName, ...] = SVD.names,
         vector_widths: tuple[int, ...] = SVD.widths,
         mid_transformer_layers: int | None = None,
     ) -> None:
@@ -191,11 +191,11 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
             num_attention_heads=num_attention_heads,
             num_frames=num_frames,
         )
-        self.vector = VectorConditioning(tuple(vector_names), tuple(vector_widths))
-        if self.vector.total_width != projection_class_embeddings_input_dim:
+        self.micro = MicroConditioning(tuple(vector_names), tuple(vector_widths))
+        if self.micro.total_width != projection_class_embeddings_input_dim:
             raise InputError(
-                f"network: expected projection_class_embeddings_input_dim {self.vector.total_width} for the vector "
-                f"{', '.join(self.vector.names)}, got {projection_class_embeddings_input_dim}"
+                f"network: expected projection_class_embeddings_input_dim {self.micro.total_width} for the micro-conditioning "
+                f"{', '.join(self.micro.names)}, got {projection_class_embeddings_input_dim}"
             )
         depth = _last(transformer_layers_per_block)
         if mid_transformer_layers is not None and mid_transformer_layers != depth:
@@ -219,7 +219,7 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         """Predict v from scaled noisy latents.
 
         sample: scaled noisy latents with the conditioning latents concatenated along the channels.
-        timestep: c_noise, one per sample. added_time_ids: the numbers of `vector`, per sample or per frame.
+        timestep: c_noise, one per sample. added_time_ids: the values of `micro`, per sample or per frame.
         """
         batch, frames = sample.shape[:2]
         self._check(sample, added_time_ids)
@@ -228,8 +228,8 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         values = (
             added_time_ids if added_time_ids.ndim == 3 else added_time_ids[:, None].expand(-1, frames, -1)
         )
-        vector = embed_vector(values.to(sample.device), self.vector.widths).to(sample.dtype)
-        emb = time_emb.repeat_interleave(frames, dim=0) + self.add_embedding(vector.flatten(0, 1))
+        embedded = embed_micro_conditioning(values.to(sample.device), self.micro.widths).to(sample.dtype)
+        emb = time_emb.repeat_interleave(frames, dim=0) + self.add_embedding(embedded.flatten(0, 1))
         out = self._run_blocks(
             sample.flatten(0, 1), emb, encoder_hidden_states.repeat_interleave(frames, dim=0), batch, frames
         )
@@ -268,9 +268,9 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
             raise UsageError(
                 f"network: expected latents with sides that {factor} divides, got {tuple(sample.shape[-2:])}"
             )
-        if added_time_ids.shape[-1] != len(self.vector.names):
+        if added_time_ids.shape[-1] != len(self.micro.names):
             raise UsageError(
-                f"network: expected the numbers {', '.join(self.vector.names)} per frame, got {added_time_ids.shape[-1]} numbers"
+                f"network: expected the numbers {', '.join(self.micro.names)} per frame, got {added_time_ids.shape[-1]} numbers"
             )
 
 
@@ -285,7 +285,9 @@ def sinusoidal_embedding(values: Float[Tensor, " *any"], width: int) -> Float[Te
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
 
 
-def embed_vector(values: Float[Tensor, "*any numbers"], widths: Sequence[int]) -> Float[Tensor, "*any total"]:
+def embed_micro_conditioning(
+    values: Float[Tensor, "*any numbers"], widths: Sequence[int]
+) -> Float[Tensor, "*any total"]:
     """Each number embedded at its own width, concatenated in order."""
     return torch.cat([sinusoidal_embedding(values[..., i], width) for i, width in enumerate(widths)], dim=-1)
 

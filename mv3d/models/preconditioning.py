@@ -66,7 +66,7 @@ def denoise(
         torch.cat([spread(c_in) * latents, concat], dim=2).to(unet.dtype),
         c_noise,
         conditioning.image_embedding.to(unet.dtype),
-        conditioning.numbers(unet.vector),
+        conditioning.micro_conditioning(unet.micro),
         return_dict=False,
     )[0]
     denoised = spread(c_skip) * latents + spread(c_out) * output.to(torch.float32)

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from mv3d.core.errors import InputError
-from mv3d.models.network import SV3D_P, SV3D_U, SVD, MultiViewUNet, NetworkConfig, VectorConditioning
+from mv3d.models.network import SV3D_P, SV3D_U, SVD, MicroConditioning, MultiViewUNet, NetworkConfig
 from mv3d.models.weights import WeightsFile, check_keys, open_weights
 
 NETWORK_PREFIX = "model.diffusion_model."
 OTHER_PARTS = ("first_stage_model.", "conditioner.")
 """What a whole checkpoint of the original holds beside the network."""
 
-_VECTOR_OF_WIDTH = {v.total_width: v for v in (SVD, SV3D_U, SV3D_P)}
+_MICRO_OF_WIDTH = {v.total_width: v for v in (SVD, SV3D_U, SV3D_P)}
 _RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -69,11 +69,11 @@ _WITHOUT_EFFECT = (
 
 
 def network_config(
-    network: dict[str, Any], vector: VectorConditioning | None = None, *, num_frames: int = 21
+    network: dict[str, Any], micro: MicroConditioning | None = None, *, num_frames: int = 21
 ) -> NetworkConfig:
     """Our configuration of a network described in the original's terms (`network_config.params` of its YAML files).
 
-    vector: needed where adm_in_channels is none of 256 (SV3D_u), 768 (SVD) and 1280 (SV3D_p).
+    micro: needed where adm_in_channels is none of 256 (SV3D_u), 768 (SVD) and 1280 (SV3D_p).
     Raises InputError that names the term which is missing, unknown or outside this family.
     """
     for term in network:
@@ -103,7 +103,7 @@ def network_config(
     middle = network.get("transformer_depth_middle")
     resolutions = network["attention_resolutions"]
     return NetworkConfig(
-        vector=_vector(network["adm_in_channels"], vector),
+        micro=_micro(network["adm_in_channels"], micro),
         block_out_channels=channels,
         attention=tuple(2**level in resolutions for level in range(len(channels))),
         heads=_heads(network, channels),
@@ -121,7 +121,7 @@ def load_sgm_unet(
     weights_path: str | Path,
     network: dict[str, Any],
     *,
-    vector: VectorConditioning | None = None,
+    micro: MicroConditioning | None = None,
     num_frames: int = 21,
     dtype: torch.dtype = torch.float32,
 ) -> MultiViewUNet:
@@ -130,7 +130,7 @@ def load_sgm_unet(
     network: the configuration in the original's terms. The checkpoint may hold the VAE and the image encoder as well;
     anything else, a missing key or a wrong shape is an InputError that names it.
     """
-    config = network_config(network, vector, num_frames=num_frames)
+    config = network_config(network, micro, num_frames=num_frames)
     with torch.device("meta"):
         unet = config.build()
     shapes = {key: tuple(value.shape) for key, value in unet.state_dict().items()}
@@ -251,16 +251,16 @@ def _heads(network: dict[str, Any], channels: tuple[int, ...]) -> tuple[int, ...
     return tuple(heads)
 
 
-def _vector(width: int, vector: VectorConditioning | None) -> VectorConditioning:
-    vector = vector or _VECTOR_OF_WIDTH.get(width)
-    if vector is None:
+def _micro(width: int, micro: MicroConditioning | None) -> MicroConditioning:
+    micro = micro or _MICRO_OF_WIDTH.get(width)
+    if micro is None:
         raise InputError(
             f"network configuration: expected adm_in_channels 256 (SV3D_u), 768 (SVD) or 1280 (SV3D_p), got {width}; name "
-            "the numbers it takes with vector=VectorConditioning(...)"
+            "the numbers it takes with micro=MicroConditioning(...)"
         )
-    if vector.total_width != width:
+    if micro.total_width != width:
         raise InputError(
-            f"network configuration: expected adm_in_channels {vector.total_width} for the vector "
-            f"{', '.join(vector.names)}, got {width}"
+            f"network configuration: expected adm_in_channels {micro.total_width} for the micro-conditioning "
+            f"{', '.join(micro.names)}, got {width}"
         )
-    return vector
+    return micro

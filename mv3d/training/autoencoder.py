@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 from transformers import CLIPVisionModelWithProjection
 
 from mv3d.core.errors import InputError
@@ -29,7 +29,7 @@ from mv3d.orbits.dataset import normalized
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
-from mv3d.training.validation import psnr
+from mv3d.views.metrics import psnr_from_mse
 
 _ENCODER: dict[str, Any] = {
     "hidden_size": 64,
@@ -106,7 +106,7 @@ def prepare_parts(
 def restored_psnr(vae: PatchAutoencoder, images: Float[Tensor, "n channels h w"]) -> float:
     """dB over the colours of pictures in [-1, 1], encoded and decoded."""
     restored = vae.decode(vae.encode(images)[0].mode())[0].clamp(-1, 1)
-    return psnr(restored[:, :3] / 2 + 0.5, images[:, :3] / 2 + 0.5)
+    return psnr_from_mse(float(mse_loss(restored[:, :3] / 2, images[:, :3] / 2)))
 
 
 def pictures(samples: Samples, steps: range, seed: int) -> Float[Tensor, "n channels h w"]:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.models.adapt import with_vector
+from mv3d.models.adapt import with_micro_conditioning
 from mv3d.models.components import (
     Autoencoder,
     build_image_encoder,
@@ -79,10 +79,10 @@ def build_parts(
         info = replace(info, kind="tiny", sampler=sampler)
     else:
         unet = load_unet(folder, dtype=torch.float32)
-        vector = unet.vector if config.vector == "keep" else VECTORS[config.vector]
-        adapted = vector != unet.vector
+        vector = unet.micro if config.vector == "keep" else VECTORS[config.vector]
+        adapted = vector != unet.micro
         if adapted:
-            unet = with_vector(unet, vector)
+            unet = with_micro_conditioning(unet, vector)
             info = replace(info, kind=config.vector, sampler=SamplerDefaults(), height=None)
     unet.register_to_config(num_frames=config.frames)
     info = replace(info, num_frames=config.frames, base=base, revision=revision)
@@ -132,7 +132,7 @@ def _new_network(config: TrainConfig, folder: Path, sample_size: int) -> MultiVi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return NetworkConfig(
-            vector=VECTORS[config.vector],
+            micro=VECTORS[config.vector],
             block_out_channels=config.channels,
             attention=(True,) * levels,
             heads=tuple(max(1, channels // _CHANNELS_PER_HEAD) for channels in config.channels),

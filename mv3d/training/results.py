@@ -74,7 +74,7 @@ def as_lora(config: TrainConfig, weights: dict[str, Tensor], provenance: Provena
         "revision": provenance.revision,
         "base_licence": parts.info.licence,
         "data": provenance.data,
-        "vector": list(parts.unet.vector.names),
+        "vector": list(parts.unet.micro.names),
         "steps": config.steps,
         "seed": config.seed,
         "metrics": provenance.metrics,

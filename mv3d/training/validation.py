@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 from torch.utils.data import default_collate
 
 from mv3d.models.components import Autoencoder
@@ -24,6 +25,7 @@ from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
+from mv3d.views.metrics import psnr_from_mse
 
 FOLDER = "validation"
 SCORES = "scores.jsonl"
@@ -104,18 +106,13 @@ class Validator:
                 seed=self._config.seed,
             )
             rows += [truth, made]
-            scores.append(psnr(made, truth))
+            scores.append(psnr_from_mse(float(mse_loss(made, truth))))
         if not self._main:
             return
         self._out.mkdir(exist_ok=True)
         _sheet(rows).save(self._out / f"{step:08d}.png")
         with (self._out / SCORES).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "psnr_db": float(np.mean(scores))}) + "\n")
-
-
-def psnr(made: Tensor, truth: Tensor) -> float:
-    """Of all views together, in dB; values in [0, 1]."""
-    return float(-10 * torch.log10((made - truth).square().mean().clamp(min=1e-10)))
 
 
 def last_score(out: Path) -> float | None:

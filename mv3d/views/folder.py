@@ -71,13 +71,7 @@ def transforms(views: Views, names: list[str]) -> dict[str, Any]:
         frames.append(frame)
     document["frames"] = frames
     if views.orbit is not None:
-        document["orbit"] = {
-            "elevations_deg": list(views.orbit.elevations_deg),
-            "azimuths_deg": list(views.orbit.azimuths_deg),
-            "radius": views.orbit.radius,
-            "fov_deg": views.orbit.fov_deg,
-            "input_view": views.input_view,
-        }
+        document["orbit"] = views.orbit.to_dict() | {"input_view": views.input_view}
     return document
 
 

@@ -263,30 +263,13 @@ def _orbit(block: Any, count: int, path: Path) -> Orbit | None:
     if block is None:
         return None
     try:
-        input_view = block.get("input_view")
-        orbit = Orbit(
-            tuple(float(value) for value in block["elevations_deg"]),
-            tuple(float(value) for value in block["azimuths_deg"]),
-            float(block.get("radius", SV3D_RADIUS)),
-            float(block.get("fov_deg", SV3D_FOV_DEG)),
-            None if input_view is None else int(input_view),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{path}: orbit: expected elevations_deg and azimuths_deg as lists of numbers ({shown(error)})"
-        ) from error
-    numbers = (*orbit.elevations_deg, *orbit.azimuths_deg, orbit.radius, orbit.fov_deg)
-    if not np.isfinite(numbers).all() or orbit.radius <= 0 or not 0 < orbit.fov_deg < 180:
-        raise InputError(
-            f"{path}: orbit: expected finite angles, a positive radius and a field of view below 180 degrees; remove "
-            "the block if unsure"
-        )
-    if len(orbit.elevations_deg) != count or len(orbit.azimuths_deg) != count:
+        orbit = Orbit.from_dict(block)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; remove the block if unsure") from error
+    if len(orbit.azimuths_deg) != count:
         raise InputError(
             f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure"
         )
-    if orbit.input_view is not None and not 0 <= orbit.input_view < count:
-        raise InputError(f"{path}: orbit: input_view: expected 0 to {count - 1}, got {orbit.input_view}")
     return orbit
 
 

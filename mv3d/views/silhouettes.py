@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import EmptyHullError, InputError
 from mv3d.render.cameras import Cameras
 from mv3d.views.grid import Grid
 from mv3d.views.morphology import distance_to_false
@@ -88,6 +88,9 @@ def common_box(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> tuple[np
 
     The centre is nearest to the rays through the silhouettes' centroids (least squares), the half side the
     largest silhouette radius at that depth.
+
+    Raises InputError for an empty silhouette and for cameras that all look along one line, EmptyHullError if that
+    centre lies behind a camera.
     """
     normal, right = np.zeros((3, 3)), np.zeros(3)
     rays = []
@@ -112,7 +115,7 @@ def common_box(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> tuple[np
     center = np.linalg.solve(normal, right)
     depths = [float((center - origin) @ direction) for origin, direction, _ in rays]
     if min(depths) <= 0:
-        raise InputError(
+        raise EmptyHullError(
             "views: the silhouettes have no common object in front of all cameras (empty hull); check the poses "
             "and their axes (OpenGL: +X right, +Y up, +Z back)"
         )

@@ -42,7 +42,7 @@ from mv3d.generation.pipeline import generate_orbit, load_model
 from mv3d.generation.preparation import Prepared
 from mv3d.models.folder import read_info, write_info
 from mv3d.models.lora import Lora, save_lora
-from mv3d.models.network import SV3D_U, SVD, VectorConditioning
+from mv3d.models.network import SV3D_U, SVD, MicroConditioning
 from mv3d.orbits.catalogue import CatalogueItem, read_list
 from mv3d.orbits.jobs import render_object
 from mv3d.render.trajectories import load_orbit
@@ -50,7 +50,7 @@ from mv3d.views.folder import to_uint8
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CAMERA = VectorConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
+CAMERA = MicroConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
 TABLES = ("table.md", "table.csv", "table.json")
 
 

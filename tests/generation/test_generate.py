@@ -37,12 +37,12 @@ from mv3d.generation.pipeline import (
 from mv3d.generation.preparation import Prepared, prepare_image
 from mv3d.generation.run import generate_to, plan_jobs
 from mv3d.models.lora import Lora, save_lora
-from mv3d.models.network import SV3D_U, SVD, VectorConditioning
+from mv3d.models.network import SV3D_U, SVD, MicroConditioning
 from mv3d.views.views import Views, composite
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CAMERA = VectorConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
+CAMERA = MicroConditioning(("cond_aug", "polar", "azimuth"), (16, 32, 32))
 
 
 @pytest.fixture(scope="module")
@@ -405,8 +405,9 @@ def test_a_mesh_of_replaced_views_goes_with_them(chair, folder, cube_views, tmp_
 
 
 def test_a_mesh_of_other_views_stays(chair, folder, cube_views, tmp_path, capsys):
-    from mv3d.api import recon_products, reconstruct_to
+    from mv3d.api import reconstruct_to
     from mv3d.recon.config import ReconConfig
+    from mv3d.recon.products import recon_products
 
     cube_views.save(tmp_path / "cube")
     recon = ReconConfig(quality="draft", faces=500, texture_size=64)

@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mv3d.models.folder import ModelInfo, SamplerDefaults, write_info
-from mv3d.models.network import NetworkConfig, VectorConditioning
+from mv3d.models.network import MicroConditioning, NetworkConfig
 
 FRAMES, SIDE = 5, 32
 
 
 def write_model(
     folder: Path,
-    vector: VectorConditioning,
+    micro: MicroConditioning,
     *,
     kind: str = "tiny",
     seed: int = 0,
@@ -29,7 +29,7 @@ def write_model(
     """A whole model: network, autoencoder (latents of half the side), image encoder, description."""
     torch.manual_seed(seed)
     network = NetworkConfig(
-        vector, (32, 32), (True, False), (2, 2), layers_per_block=1, transformer_depth=(1, 1), context_dim=24,
+        micro, (32, 32), (True, False), (2, 2), layers_per_block=1, transformer_depth=(1, 1), context_dim=24,
         num_frames=FRAMES, sample_size=resolution // 2,
     )  # fmt: skip
     clip = {

@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from mv3d.core.runs import to_json
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
-from mv3d.models.network import SV3D_P, NetworkConfig, VectorConditioning
+from mv3d.models.network import SV3D_P, MicroConditioning, NetworkConfig
 from mv3d.models.patches import PatchAutoencoder
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.encode import encode_shards
+from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig, preset
+from mv3d.training.data import open_samples
+from mv3d.training.loop import train_loop
 
 FRAMES = 4
 VAE: dict[str, Any] = {
@@ -43,10 +47,10 @@ CLIP: dict[str, Any] = {
 }
 
 
-def small_network(vector: VectorConditioning = SV3D_P, seed: int = 0):
+def small_network(micro: MicroConditioning = SV3D_P, seed: int = 0):
     torch.manual_seed(seed)
     return NetworkConfig(
-        vector=vector,
+        micro=micro,
         block_out_channels=(32, 32),
         attention=(True, False),
         heads=(2, 2),
@@ -58,9 +62,9 @@ def small_network(vector: VectorConditioning = SV3D_P, seed: int = 0):
     ).build()
 
 
-def save_base(folder: Path, vector: VectorConditioning = SV3D_P) -> Path:
+def save_base(folder: Path, micro: MicroConditioning = SV3D_P) -> Path:
     """A whole model folder of random weights; pictures of 32 × 32, latents of 8 × 8."""
-    unet = small_network(vector)
+    unet = small_network(micro)
     vae, vae_config = build_vae(dict(VAE))
     encoder, clip = build_image_encoder(dict(CLIP))
     kept = {k: v for k, v in unet.config.items() if not k.startswith("_")}

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def network(channels=32):
     torch.manual_seed(0)
     return NetworkConfig(
-        vector=SV3D_P,
+        micro=SV3D_P,
         block_out_channels=(channels, channels),
         attention=(True, False),
         heads=(2, 2),

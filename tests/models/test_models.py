@@ -112,7 +112,7 @@ def test_converted_network_holds_every_number(model, checkpoint):
     assert sum(float(v.double().sum()) for v in ours.values()) == pytest.approx(
         sum(float(v.double().sum()) for v in theirs), rel=1e-12
     )
-    assert load_unet(model).vector == SV3D_P
+    assert load_unet(model).micro == SV3D_P
 
 
 def test_folder_describes_itself(model, checkpoint):
@@ -198,7 +198,7 @@ def test_svd_folder_of_diffusers(tmp_path):
     with pytest.raises(InputError, match="mv3d models convert"):
         resolve(source)
     generator = load_model_folder(convert(source, tmp_path / "ours"))
-    assert generator.info.kind == "svd" and generator.info.num_frames == 14 and generator.unet.vector == SVD
+    assert generator.info.kind == "svd" and generator.info.num_frames == 14 and generator.unet.micro == SVD
     for key, value in stock.state_dict().items():
         assert torch.equal(generator.unet.state_dict()[key], value)
     config = json.loads((source / "unet" / "config.json").read_text())
@@ -346,7 +346,7 @@ def test_a_network_saved_by_diffusers_is_read_back(model, tmp_path):
     unet = load_unet(model)
     unet.save_pretrained(tmp_path / "m" / "unet")
     back = load_unet(tmp_path / "m")
-    assert back.vector == unet.vector
+    assert back.micro == unet.micro
     assert all(torch.equal(v, unet.state_dict()[k]) for k, v in back.state_dict().items())
 
 

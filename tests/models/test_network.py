@@ -18,9 +18,9 @@ from mv3d.models import (
     SV3D_U,
     SVD,
     SVD_MV,
+    MicroConditioning,
     NetworkConfig,
     OrbitConditioning,
-    VectorConditioning,
     denoise,
     karras_sigmas,
     linear_guidance,
@@ -30,8 +30,8 @@ from mv3d.models import (
     scalings,
     triangular_guidance,
 )
-from mv3d.models.adapt import SVD_COND_AUG, with_vector
-from mv3d.models.network import SMALL, embed_vector
+from mv3d.models.adapt import SVD_COND_AUG, with_micro_conditioning
+from mv3d.models.network import SMALL, embed_micro_conditioning
 from mv3d.models.sgm import network_config, network_key_map
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,10 +93,10 @@ def orbit(frames=5, size=8, context=24, batch=1, seed=0) -> OrbitConditioning:
     )
 
 
-def small(vector=SV3D_P, seed=0):
+def small(micro=SV3D_P, seed=0):
     torch.manual_seed(seed)
     return NetworkConfig(
-        vector=vector,
+        micro=micro,
         block_out_channels=(32, 32),
         attention=(True, False),
         heads=(2, 2),
@@ -183,7 +183,7 @@ def test_svd_is_the_stock_network_but_for_the_epsilon():
     from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 
     config = NetworkConfig(
-        vector=SVD,
+        micro=SVD,
         block_out_channels=(32, 64),
         attention=(True, False),
         heads=(2, 4),
@@ -224,7 +224,7 @@ def test_camera_reaches_its_own_frame_and_unconditional_keeps_it():
     assert moved.argmax() == 2 and moved[2] > 0
     bare = c.unconditional()
     assert not bare.cond_latent.any() and not bare.image_embedding.any()
-    assert torch.equal(bare.numbers(SV3D_P), c.numbers(SV3D_P))
+    assert torch.equal(bare.micro_conditioning(SV3D_P), c.micro_conditioning(SV3D_P))
 
 
 def test_a_batch_is_its_orbits_one_by_one():
@@ -285,7 +285,7 @@ def test_half_precision_network_keeps_a_float32_state():
 @pytest.mark.parametrize("vector", [SV3D_U, SV3D_P, SVD_MV])
 def test_another_vector_starts_where_the_base_is(vector):
     base = small(SVD).eval()
-    unet = with_vector(base, vector)
+    unet = with_micro_conditioning(base, vector)
     c, x = orbit(), torch.randn(5, 4, 8, 8)
     with torch.no_grad():
         # SVD_MV drops the noise level too, which is then taken at its usual value.
@@ -294,16 +294,16 @@ def test_another_vector_starts_where_the_base_is(vector):
     denoise(unet, x, 2.0, c).square().mean().backward()
     columns = unet.add_embedding.linear_1.weight.grad.abs().sum(0).split(list(vector.widths))
     assert all(part.max() > 0 for part in columns)
-    assert base.vector == SVD
+    assert base.micro == SVD
 
 
 def test_vector_order_and_units():
     c = orbit(4)
-    numbers = c.numbers(SV3D_P)
+    numbers = c.micro_conditioning(SV3D_P)
     assert numbers.shape == (1, 4, 3) and torch.equal(numbers[0, :, 1], c.polars_rad[0])
-    assert torch.allclose(c.numbers(SVD_MV)[0, :, 0], math.pi / 2 - c.polars_rad[0])
-    assert c.numbers(SVD)[0, 0].tolist() == pytest.approx([6, 127, 0.02])
-    embedded = embed_vector(numbers, SV3D_P.widths)
+    assert torch.allclose(c.micro_conditioning(SVD_MV)[0, :, 0], math.pi / 2 - c.polars_rad[0])
+    assert c.micro_conditioning(SVD)[0, 0].tolist() == pytest.approx([6, 127, 0.02])
+    embedded = embed_micro_conditioning(numbers, SV3D_P.widths)
     assert embedded.shape == (1, 4, 1280)
     assert embedded[0, 1, 256] == pytest.approx(math.cos(c.polars_rad[0, 1]))
     assert embedded[0, 1, 256 + 256] == pytest.approx(math.sin(c.polars_rad[0, 1]))
@@ -364,7 +364,7 @@ def test_refused_requests():
     with pytest.raises(UsageError, match="steps ≥ 1"):
         karras_sigmas(0)
     with pytest.raises(UsageError, match="even width"):
-        VectorConditioning(("polar",), (5,))
+        MicroConditioning(("polar",), (5,))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from helpers.shapes import cube, orbit_of, sphere
 from scipy.spatial import KDTree
 
 import mv3d
-from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.errors import EmptyHullError, InputError, OutputError, UsageError
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import FieldConfig, _surface_loss, fit_field
 from mv3d.recon.hull import visual_hull
@@ -106,7 +106,7 @@ def test_views_without_a_common_object_are_refused(cube_views):
     images[..., 3] = 0
     for i in range(len(images)):
         images[i, (5 if i % 2 else 80) : (12 if i % 2 else 88), 5:12, 3] = 1
-    with pytest.raises(InputError, match="empty hull"):
+    with pytest.raises(EmptyHullError, match="empty hull"):
         visual_hull(images[..., 3], cube_views.cameras, device=CPU)
 
 

@@ -464,7 +464,7 @@ def test_pictures_come_back_as_the_seam_says(tmp_path):
     program = fake_blender(
         tmp_path,
         f"sys.path[:0] = {sys.path!r}\n"
-        "import json, numpy as np\nfrom exr_files import write_exr\n"
+        "import json, numpy as np\nfrom helpers.exr_files import write_exr\n"
         "job = json.loads((folder / 'job.json').read_text())\n"
         "h, w = job['height'], job['width']\n"
         "half = np.zeros((h, w), np.float32); half[:, : w // 2] = 0.5\n"

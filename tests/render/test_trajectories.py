@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.shapes import cube, orbit_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from mv3d.render.trajectories import (
     named_orbit,
     static_orbit,
 )
+from mv3d.views.readers import load_views
 
 
 def steps_of(orbit: Orbit) -> np.ndarray:
@@ -135,6 +137,42 @@ def test_an_orbit_from_a_file(tmp_path):
     assert named_orbit(str(path), 2, np.random.default_rng(0), elevation_range_deg=(0, 0)).input_view == 1
     with pytest.raises(UsageError, match="expected 2, as many as"):
         named_orbit(str(path), 3, np.random.default_rng(0), elevation_range_deg=(0, 0))
+
+
+def test_an_orbit_survives_its_document():
+    orbit = Orbit((-90.0, 90.0), (0.0, -720.0), 1e-3, 179.0, 0)
+    assert Orbit.from_dict(json.loads(json.dumps(orbit.to_dict()))) == orbit
+    assert Orbit.from_dict({"elevations_deg": [1], "azimuths_deg": [2]}, radius=3, fov_deg=4) == Orbit(
+        (1.0,), (2.0,), 3.0, 4.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({}, True),
+        ({"fov_deg": 0.5}, True),
+        ({"fov_deg": 179}, True),
+        ({"fov_deg": 180}, False),
+        ({"elevations_deg": [90] * 4}, True),
+        ({"elevations_deg": [90.1] * 4}, False),
+        ({"radius": 0}, False),
+        ({"input_view": -1}, False),
+    ],
+)
+def test_every_reader_of_an_orbit_has_the_same_limits(tmp_path, change, valid):
+    views = orbit_of(cube(0.5), count=4, size=16)
+    views.save(tmp_path / "views")
+    path = tmp_path / "views" / "transforms.json"
+    document = json.loads(path.read_text())
+    document["orbit"].update(change)
+    path.write_text(json.dumps(document))
+    for read in (load_orbit, load_views):
+        if valid:
+            read(path)
+        else:
+            with pytest.raises(InputError, match=r"transforms\.json: orbit: "):
+                read(path)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_a_trained_model_is_a_model_folder(latents, base, tmp_path):
     config = quick("svd_mv", steps=2, validate_every=2, ema=0.5)
     result = train(config, latents, str(base), tmp_path / "run")
     model = load_model_folder(result.files["model"])
-    assert model.unet.vector.names == ("elevation",) and model.info.kind == "svd_mv"
+    assert model.unet.micro.names == ("elevation",) and model.info.kind == "svd_mv"
     assert (model.info.num_frames, model.info.resolution) == (FRAMES, 32)
     card = (result.files["model"] / "README.md").read_text()
     for words in ("CC0-1.0", str(base), "| Seed | 0 |", "training loss", "validation PSNR"):
@@ -210,7 +210,7 @@ def test_an_adapter_changes_the_base_it_was_trained_on(latents, base, tmp_path):
 def test_an_adapter_for_another_vector_comes_with_its_model(latents, tmp_path):
     base = save_base(tmp_path / "svd", SVD)
     result = train(quick("lora", steps=1, rank=2, vector="sv3d_p"), latents, str(base), tmp_path / "run")
-    assert load_unet(result.files["model"]).vector == SV3D_P
+    assert load_unet(result.files["model"]).micro == SV3D_P
 
 
 def test_temporal_layers_alone(latents, base, tmp_path):
@@ -227,8 +227,8 @@ def test_static_then_dynamic(latents, base, tmp_path):
     config = quick(steps=2, static_steps=1)
     result = train(config, latents, str(base), tmp_path / "run", static_data=latents)
     first = load_unet(tmp_path / "run" / "static" / "model")
-    assert first.vector.names == ("cond_aug",)
-    assert load_unet(result.files["model"]).vector == SV3D_P
+    assert first.micro.names == ("cond_aug",)
+    assert load_unet(result.files["model"]).micro == SV3D_P
     assert read_info(result.files["model"]).base.endswith("static/model")
 
 

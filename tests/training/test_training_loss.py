@@ -10,7 +10,7 @@ from helpers.training_data import FRAMES, quick, small_network
 
 from mv3d.core.errors import UsageError
 from mv3d.models import SV3D_P, SV3D_U, SVD, SVD_MV, OrbitConditioning, denoise, loss_weight, scalings
-from mv3d.models.adapt import with_vector
+from mv3d.models.adapt import with_micro_conditioning
 from mv3d.training.config import PRESETS, preset
 from mv3d.training.data import batch_numbers
 from mv3d.training.loss import Draws, draw, frame_weights, orbit_loss, with_dropout
@@ -142,7 +142,7 @@ def test_every_process_and_micro_batch_has_its_share():
 
 @pytest.mark.parametrize("vector", [SVD_MV, SV3D_U, SV3D_P], ids=["svd_mv", "sv3d_u", "sv3d_p"])
 def test_every_new_conditioning_layer_gets_signal(vector):
-    unet = with_vector(small_network(SVD), vector).train()
+    unet = with_micro_conditioning(small_network(SVD), vector).train()
     draws = draw(quick(drop_image=0.0, drop_latent=0.0), [0, 1], SHAPE)
     target = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     loss = orbit_loss(lambda x, s, c: denoise(unet, x, s, c), target, conditioning(), draws)

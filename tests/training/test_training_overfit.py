@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from helpers.balls import VIEWS, balls
 from helpers.training_data import quick
+from torch.nn.functional import mse_loss
 
 from mv3d.models.loading import load_model_folder
 from mv3d.training.batches import BatchMaker
 from mv3d.training.data import open_samples
 from mv3d.training.loop import Denoise
 from mv3d.training.run import train
-from mv3d.training.validation import clean, psnr, sample_views
+from mv3d.training.validation import clean, sample_views
+from mv3d.views.metrics import psnr_from_mse
 
 
 @pytest.mark.slow
@@ -74,8 +76,8 @@ def mean_gain(folder: Path, data: Path, config: Any, sheet: Path) -> dict[str, f
         truth, made = sample_views(
             Denoise(model.unet), batch, batches, model.vae, steps=20, sampler=model.info.sampler, seed=0
         )
-        made_db.append(psnr(made[:-1], truth[:-1]))
-        repeated_db.append(psnr(truth[-1:].expand_as(truth[:-1]), truth[:-1]))
+        made_db.append(psnr_from_mse(float(mse_loss(made[:-1], truth[:-1]))))
+        repeated_db.append(psnr_from_mse(float(mse_loss(truth[-1:].expand_as(truth[:-1]), truth[:-1]))))
         rows += [truth, made]
     assert len(seen) == 8
     _sheet(rows).save(sheet)

@@ -255,7 +255,7 @@ BAD = {
     ),
     "bomb": (bomb, "pixels"),
     "orbit block": (
-        lambda f: edit(f, lambda d: d["orbit"].update(azimuths_deg=[1])),
+        lambda f: edit(f, lambda d: d["orbit"].update(azimuths_deg=[1], elevations_deg=[1], input_view=0)),
         "orbit: expected 12 angles",
     ),
     "input view": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=99)), "input_view"),
@@ -268,7 +268,10 @@ BAD = {
     "name that is no text": (set_frame("file_path", "\ud800"), "does not exist"),
     "name of a folder": (set_frame("file_path", "."), "expected a file_path"),
     "endless orbit": (lambda f: edit(f, lambda d: d["orbit"].update(input_view=np.inf)), "lists of numbers"),
-    "NaN in the orbit": (lambda f: edit(f, lambda d: d["orbit"].update(radius=np.nan)), "finite angles"),
+    "NaN in the orbit": (
+        lambda f: edit(f, lambda d: d["orbit"].update(radius=np.nan)),
+        "finite positive number",
+    ),
 }
 
 

@@ -1,8 +1,8 @@
-"""How alike two pictures are: MSE, PSNR, SSIM, mask IoU.
+"""Similarity of two images: MSE, PSNR, SSIM, mask IoU.
 
-The convention, in which all figures of mv3d are stated: pictures are sRGB values in [0, 1], composited on white (never
-linear light, never a crop); each measure is taken over the whole frame, and a mean over views is the mean of the
-views' values. NumPy and scikit-image only: importing this loads no torch.
+All figures of mv3d follow one convention: images are sRGB values in [0, 1], composited on white (never linear light,
+never a crop); each metric is taken over the whole frame, and a mean over views is the mean of the views' values.
+NumPy and scikit-image only: importing this loads no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mv3d.views.views import composite
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 PSNR_CAP_DB = 100.0
-"""PSNR of pictures that are the same: JSON has no infinity, and one such view must not decide a mean."""
+"""PSNR of equal images: JSON has no infinity, and one such view must not decide a mean."""
 CONVENTION = {
     "background": "white",
     "range": [0.0, 1.0],
@@ -44,11 +44,11 @@ def mse(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"]) -> flo
 
 def psnr(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"]) -> float:
     """Peak signal-to-noise ratio in dB, peak 1: -10 log10(MSE), at most PSNR_CAP_DB."""
-    return psnr_of_mse(mse(pred, gt))
+    return psnr_from_mse(mse(pred, gt))
 
 
-def psnr_of_mse(error: float) -> float:
-    """dB, peak 1."""
+def psnr_from_mse(error: float) -> float:
+    """-10 log10(MSE) in dB, peak 1, at most PSNR_CAP_DB. `error`: a mean squared error, 0 or more."""
     return min(PSNR_CAP_DB, -10 * float(np.log10(max(error, 1e-30))))
 
 
@@ -101,22 +101,31 @@ def _both_ssims(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"]
     return float(framed[border:-border, border:-border].mean()), float(framed.mean())
 
 
-def mask_iou(pred: Float[np.ndarray, "h w"], gt: Float[np.ndarray, "h w"]) -> float:
-    """Intersection over union of two masks, alpha above 0.5; 1 where both are empty."""
+def mask_iou(pred: Float[np.ndarray, "*s"], gt: Float[np.ndarray, "*s"]) -> float:
+    """Intersection over union of two masks, alpha above 0.5; 1 if both are empty.
+
+    Raises InputError for masks of different sizes or with values that are not finite.
+    """
     if pred.shape != gt.shape:
         raise InputError(f"masks: expected the same size, got {pred.shape} and {gt.shape}")
-    a, b = _inside(pred), _inside(gt)
+    if not (np.isfinite(pred).all() and np.isfinite(gt).all()):
+        raise InputError("masks: expected finite values, got NaN or infinity")
+    return overlap(pred > 0.5, gt > 0.5)
+
+
+def overlap(a: Bool[np.ndarray, "*s"], b: Bool[np.ndarray, "*s"]) -> float:
+    """Intersection over union of two sets of pixels or voxels, 0 to 1; 1 if both are empty."""
     union = int((a | b).sum())
     return float((a & b).sum() / union) if union else 1.0
 
 
 def compare(pred: Float[np.ndarray, "h w 4"], gt: Float[np.ndarray, "h w 4"]) -> dict[str, float]:
-    """psnr (dB), ssim, ssim_padded, mse and mask_iou of two straight-alpha RGBA pictures, composited on white."""
-    a, b = on_white(pred), on_white(gt)
+    """All metrics of two straight-alpha RGBA images: psnr (dB), ssim, ssim_padded and mse on white, mask_iou."""
+    a, b = composite(pred), composite(gt)
     error = mse(a, b)
     valid, padded = _both_ssims(a, b)
     return {
-        "psnr": psnr_of_mse(error),
+        "psnr": psnr_from_mse(error),
         "ssim": valid,
         "ssim_padded": padded,
         "mse": error,
@@ -124,13 +133,8 @@ def compare(pred: Float[np.ndarray, "h w 4"], gt: Float[np.ndarray, "h w 4"]) ->
     }
 
 
-def on_white(images: Float[np.ndarray, "*b 4"]) -> Float[np.ndarray, "*b 3"]:
-    """Straight-alpha RGBA over white, in sRGB values as viewers do it."""
-    return composite(images, 1.0)
-
-
 def checked_pair(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"]) -> None:
-    """Raise InputError unless both are pictures of one size with finite values in [0, 1]."""
+    """Raise InputError unless both are images of one size with finite values in [0, 1]."""
     if pred.shape != gt.shape:
         raise InputError(f"pictures: expected one size, got {_size(pred)} against {_size(gt)}; resize one")
     if pred.ndim != 3 or pred.shape[-1] != 3:
@@ -146,9 +150,3 @@ def checked_pair(pred: Float[np.ndarray, "h w 3"], gt: Float[np.ndarray, "h w 3"
 
 def _size(values: np.ndarray) -> str:
     return f"{values.shape[1]}x{values.shape[0]}" if values.ndim >= 2 else str(values.shape)
-
-
-def _inside(alpha: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    if not np.isfinite(alpha).all():
-        raise InputError("masks: expected finite values, got NaN or infinity")
-    return alpha > 0.5
