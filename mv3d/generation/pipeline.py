@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, Mv3dError, UsageError
-from mv3d.core.runs import is_out_of_memory
+from mv3d.core.machine import is_out_of_memory
+from mv3d.core.progress import Clock, Progress
 from mv3d.generation.camera_path import (
     DEFAULT_ELEVATION_DEG,
     angles_rad,
@@ -37,7 +38,6 @@ from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import merge_loras, parse_lora_argument, read_lora
 from mv3d.models.network import MicroConditioning
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
-from mv3d.recon.stages import Clock, Progress
 from mv3d.render.cameras import Orbit
 from mv3d.render.trajectories import NAMED
 from mv3d.views.elevation import estimate_elevation, hull_recall
