@@ -40,7 +40,7 @@ from mv3d.models.network import MicroConditioning
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
 from mv3d.render.cameras import Orbit
 from mv3d.render.trajectories import NAMED
-from mv3d.views.elevation import estimate_elevation, silhouette_coverage
+from mv3d.views.elevation import estimate_elevation, hull_recall
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.views import Views
 
@@ -376,7 +376,7 @@ def find_elevation(
         images[orbit.input_view] = prepared.rgba
         if not set(uncut) - {orbit.input_view}:
             size = (images.shape[2], images.shape[1])
-            scores[elevation_deg] = silhouette_coverage(images[..., 3], orbit.cameras(*size))
+            scores[elevation_deg] = hull_recall(images[..., 3], orbit.cameras(*size))
         tick(share)
     best = max(scores, key=lambda e: scores[e], default=None)
     return best if best is not None and scores[best] >= _LEAST_COVERAGE else None
