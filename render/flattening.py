@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from mv3d.core.colors import LINEAR_OF_SRGB, srgb_from_linear
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import Mesh
 from mv3d.render.model import UNSTATED, Material, Model, Wrap
-from mv3d.render.textures import LINEAR_OF_SRGB, srgb_from_linear
 
 _SIDE = 8192  # texels along a side of a material's repeated texture, at most
 _PERIODS: dict[Wrap, int] = {"repeat": 1, "mirror": 2}
@@ -156,4 +156,4 @@ def _factored(material: Material) -> UInt8[np.ndarray, "h w 3"]:
 
 def _bytes(linear: Float[np.ndarray, "*b"]) -> UInt8[np.ndarray, "*b"]:
     """Linear → sRGB, 8 bits."""
-    return (srgb_from_linear(linear) * 255 + 0.5).astype(np.uint8)
+    return (srgb_from_linear(np.clip(linear, 0, 1)) * 255 + 0.5).astype(np.uint8)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals
-from mv3d.render.textures import linear_from_srgb, srgb_from_linear
 
 
 @dataclass(frozen=True, eq=False)
