@@ -38,8 +38,8 @@ from mv3d.evaluation.run_folders import read_pictures
 from mv3d.evaluation.run_plan import plan_run
 from mv3d.evaluation.run_scores import recalls_of
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import generate_orbit, load_model
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models.folder import read_info, write_info
 from mv3d.models.lora import Lora, save_lora
 from mv3d.models.network import SV3D_U, SVD, MicroConditioning
@@ -158,7 +158,7 @@ def test_truth_and_views_are_those_of_the_commands(done, objects, models, tmp_pa
     assert orbit.azimuths_deg == pytest.approx((72, 144, 216, 288, 0))
     assert orbit.radius == document["cameras"]["radius"]
     config = GenerateConfig(model=str(models / "camera"), elevation=10.0, device="cpu")
-    given = Prepared(frames[-1].astype(np.float32) / 255, "alpha")
+    given = PreparedPhoto(frames[-1].astype(np.float32) / 255, "alpha")
     made = generate_orbit(given, config, load_model(config)).views.images
     kept = [np.asarray(Image.open(f)) for f in sorted((done / "generated/torus/images").iterdir())]
     assert np.array_equal(np.stack(kept), to_uint8(made))
@@ -286,7 +286,7 @@ def test_a_dynamic_orbit_is_the_truths_own(objects, models, tmp_path):
     assert len(orbit.azimuths_deg) == 9 and orbit.input_view == 8 and orbit.azimuths_deg[-1] == 0
     assert np.ptp(orbit.elevations_deg) > 1 and np.ptp(np.diff(orbit.azimuths_deg[:-1])) > 1
     path = GenerateConfig(model=config.model, trajectory=str(truth / "transforms.json"), seed=3, device="cpu")
-    given = Prepared(picture(truth / "images" / "008.png"), "alpha")
+    given = PreparedPhoto(picture(truth / "images" / "008.png"), "alpha")
     made = generate_orbit(given, path, load_model(path)).views
     assert made.orbit.elevations_deg == pytest.approx(orbit.elevations_deg)
     kept = sorted((tmp_path / "out/generated/torus/images").iterdir())

@@ -169,7 +169,7 @@ def _image_seeds(folder: Path) -> None:
 
 
 def _read_image(folder: Path) -> Any:
-    from mv3d.generation.preparation import prepare_image
+    from mv3d.generation.photo import prepare_image
     from mv3d.views.images import read_rgba
 
     path = _named(folder, "photo")
