@@ -40,7 +40,7 @@ from part import (
 from PIL import Image
 
 from mv3d.core.errors import UsageError
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import plan_orbit, sampler_settings

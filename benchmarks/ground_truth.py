@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mv3d.core.progress import Clock
 from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
 from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.hull import visual_hull
-from mv3d.recon.stages import Clock, solve_geometry, texture_solid
+from mv3d.recon.stages import solve_geometry, texture_solid
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh, vertex_normals

@@ -36,7 +36,7 @@ from part import (
 )
 from rendering import object_of, textured
 
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
 from mv3d.recon import stages
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import FieldConfig

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import CatalogueItem, category_key
 from mv3d.orbits.infrastructure.download import DownloadError, Transport, download
 from mv3d.orbits.licences import parse_licence
@@ -32,8 +33,6 @@ DATASET = "datasets/allenai/objaverse"
 PATHS_FILE = "object-paths.json.gz"
 LVIS_FILE = "lvis-annotations.json.gz"
 _MAX_UNPACKED = 2 << 30  # bytes of one metadata file; the largest real one has some 70 MB
-
-Progress = Callable[[str, float], None]
 
 
 def default_endpoint() -> str:

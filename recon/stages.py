@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError
+from mv3d.core.progress import Clock
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, visual_hull
@@ -19,8 +17,6 @@ from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
 from mv3d.views.views import Views
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -41,26 +37,6 @@ LEVELS = {
     "standard": Level(128, TightenConfig(), FieldConfig(), (30, 320), 2),
     "high": Level(192, TightenConfig(), FieldConfig(levels=((48, 60), (96, 100), (160, 120))), (48, 480), 2),
 }
-
-
-@dataclass
-class Clock:
-    """Seconds per stage, and the caller's progress. The one mutable helper of a run."""
-
-    progress: Progress | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
-        def tick(share: float) -> None:
-            if self.progress:
-                self.progress(name, share)
-
-        start = time.perf_counter()
-        tick(0.0)
-        yield tick
-        tick(1.0)
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
 @dataclass(frozen=True, eq=False)

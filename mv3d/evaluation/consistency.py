@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.core.progress import Clock
 from mv3d.evaluation.gallery import gallery_of_views
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import compare_galleries
@@ -77,7 +78,7 @@ def _reproject(
     views: Views, known: list[int], held: list[int], quality: str, device: str, seed: int
 ) -> list[dict[str, Any]]:
     from mv3d.recon.config import ReconConfig  # noqa: PLC0415
-    from mv3d.recon.stages import Clock, solve_geometry, texture_solid  # noqa: PLC0415 - loads torch
+    from mv3d.recon.stages import solve_geometry, texture_solid  # noqa: PLC0415 - loads torch
     from mv3d.render.raycast import render_views  # noqa: PLC0415
 
     config = ReconConfig(quality=quality, device=device, seed=seed).resolved()  # type: ignore[arg-type]

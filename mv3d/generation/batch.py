@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,25 +11,24 @@ from typing import Any
 
 import torch
 
-from mv3d.core.errors import InputError, Mv3dError, OutputError
-from mv3d.core.runs import (
-    SCHEMA,
-    is_done,
-    library_versions,
-    peak_memory_bytes,
-    publish,
+from mv3d.core.devices import device_name
+from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.files import publish, remove, sha256, staging
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import Clock, Progress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
     read_record,
-    sha256,
-    staging,
-    to_json,
+    refuse_other_results,
+    run_status,
+    write_record,
 )
-from mv3d.core.version import __version__
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.elevation import ElevationTrial
 from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_settings
 from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
 from mv3d.recon.products import recon_products
-from mv3d.recon.stages import Clock, Progress
 from mv3d.views.folder import write_views
 from mv3d.views.images import IMAGE_SUFFIXES
 
@@ -165,9 +163,11 @@ class _Run:
     ) -> GenerateResult | None:
         """The earlier result of the same request, or None if there is work to do and a place for it."""
         if not overwrite:
-            if is_done(out_dir / RECORD, settings=self.settings, input_sha256=digest):
-                return GenerateResult(image, out_dir, read_record(out_dir / RECORD) or {}, already_done=True)
-            refuse_other_results(out_dir)
+            path = out_dir / RECORD
+            status = run_status(path, settings=self.settings, input_sha256=digest)
+            if status is RunStatus.DONE and (record := read_record(path)):
+                return GenerateResult(image, out_dir, record.document(), already_done=True)
+            refuse_other_results(path, (*_OUTPUTS, RECORD))
         with staging(out_dir):  # fails now, not after minutes, if the place cannot be written
             return None
 
@@ -184,23 +184,20 @@ class _Run:
     ) -> GenerateResult:
         with clock.stage("write"):
             write_views(made.views, aside)
-        document = self._record(made, image, digest, aside)
-        (aside / RECORD).write_text(to_json(document), encoding="utf-8")
+        record = self._record(made, image, digest, clock, aside)
+        write_record(aside / RECORD, record)
         outdated = recon_products(out_dir)
         for name in outdated:
             remove(out_dir / name)
         publish(aside, out_dir, last=RECORD)
-        return GenerateResult(image, out_dir, document, removed=tuple(outdated), elevation=made.trial)
+        return GenerateResult(
+            image, out_dir, record.document(), removed=tuple(outdated), elevation=made.trial
+        )
 
-    def _record(self, made: Generated, image: Path, digest: str, aside: Path) -> dict[str, Any]:
-        plan, views = self.plan, made.views
-        cuda = plan.device.type == "cuda"
-        return {
-            "schema": SCHEMA,
-            "command": "generate",
-            "versions": {"mv3d": __version__} | library_versions(),
-            "input": str(image),
-            "input_sha256": digest,
+    def _record(self, made: Generated, image: Path, digest: str, clock: Clock, aside: Path) -> RunRecord:
+        plan, views, device = self.plan, made.views, self.plan.device
+        cuda = device.type == "cuda"
+        details = {
             "matting": made.photo.matting,
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
@@ -212,31 +209,19 @@ class _Run:
             else {"chosen_deg": made.trial.elevation_deg, "coverage": dict(made.trial.coverages)},
             "seed": plan.config.seed,
             "model": {"name": plan.config.model, **self.settings["model"]},
-            "settings": self.settings,
-            "device": str(plan.device),
-            "device_name": torch.cuda.get_device_name(plan.device) if cuda else "cpu",
             "dtype": plan.dtype,
             "warnings": list(made.warnings),
-            "seconds": {**made.seconds, "total": round(sum(made.seconds.values()), 3)},
-            "peak_memory_bytes": peak_memory_bytes(),
-            "peak_device_memory_bytes": torch.cuda.max_memory_allocated(plan.device) if cuda else None,
-            "outputs": {p.name: sha256(p) for p in sorted(aside.iterdir())},
+            "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
         }
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with everything in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def refuse_other_results(out_dir: Path) -> None:
-    """Raise OutputError if the folder holds results of another run."""
-    there = [name for name in (*_OUTPUTS, RECORD) if (out_dir / name).exists()]
-    if there:
-        raise OutputError(
-            f"{out_dir}: holds {', '.join(there)} of another run (other settings, other input, or changed since); "
-            "use --overwrite to replace, or choose another --out"
+        return RunRecord.of(
+            "generate",
+            input=str(image),
+            input_sha256=digest,
+            details=details,
+            settings=self.settings,
+            device=str(device),
+            device_name=device_name(device),
+            seconds=clock.with_total(),
+            peak_memory_bytes=peak_memory_bytes(),
+            outputs={p.name: sha256(p) for p in sorted(aside.iterdir())},
         )

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+from mv3d.core.progress import Progress
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
 from mv3d.models.folder import ModelInfo
 from mv3d.render.cameras import Cameras, Orbit
-
-if TYPE_CHECKING:
-    from mv3d.recon.stages import Progress
 
 
 @dataclass(frozen=True, eq=False)

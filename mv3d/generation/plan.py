@@ -10,7 +10,7 @@ import numpy as np
 
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, UsageError
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 from mv3d.generation.config import GenerateConfig
 from mv3d.models.folder import ModelInfo, model_sha256, read_info
 from mv3d.models.locate import ResolvedModel, parse_lora_argument, resolve

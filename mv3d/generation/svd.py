@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mv3d.core.errors import Mv3dError
+from mv3d.core.progress import Clock, Progress
 from mv3d.generation.generator import Frames
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
@@ -22,7 +23,6 @@ from mv3d.models.folder import ModelInfo
 from mv3d.models.loading import ModelComponents, load_model_folder
 from mv3d.models.lora import merge_loras, read_lora
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
-from mv3d.recon.stages import Clock, Progress
 from mv3d.render.cameras import Orbit
 
 

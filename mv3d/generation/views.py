@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from mv3d.core.errors import Mv3dError
-from mv3d.core.runs import is_out_of_memory
+from mv3d.core.machine import is_out_of_memory
+from mv3d.core.progress import Clock, Progress
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.elevation import ElevationTrial, find_elevation, measure_elevation
 from mv3d.generation.generator import MultiViewGenerator, load_generator
@@ -20,7 +21,6 @@ from mv3d.generation.matting import apply_matting, with_consistent_alpha
 from mv3d.generation.photo import PreparedPhoto, prepare_image
 from mv3d.generation.plan import GenerationPlan, plan_generation, plan_orbit
 from mv3d.models.folder import ModelInfo
-from mv3d.recon.stages import Clock, Progress
 from mv3d.views.views import Views
 
 

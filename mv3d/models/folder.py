@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mv3d.core.errors import InputError, shown
-from mv3d.core.runs import sha256, to_json, write_text
+from mv3d.core.files import sha256, to_json, write_text
 from mv3d.render.cameras import SV3D_FOV_DEG
 
 SCHEMA = 1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError, shown
+from mv3d.core.errors import InputError, UsageError, shown
 from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
 from mv3d.views.elevation import estimate_elevation
 from mv3d.views.images import (
@@ -45,8 +45,9 @@ def load_views(
     fov_deg: horizontal, of an orbit without cameras. azimuth_sign: 1 where azimuth grows counter-clockwise seen
     from above (SV3D), -1 for the other way round.
 
-    Raises InputError for anything that cannot be used, with the reason.
+    Raises InputError for anything that cannot be used, with the reason, UsageError for angles out of range.
     """
+    _check_angles(elevation_deg, fov_deg, azimuth_sign)
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
@@ -77,6 +78,15 @@ def load_views(
     return _from_orbit(images, path, elevation_deg, fov_deg, azimuth_sign)
 
 
+def _check_angles(elevation_deg: float | None, fov_deg: float, azimuth_sign: int) -> None:
+    if azimuth_sign not in (1, -1):
+        raise UsageError(f"--azimuth-sign: expected 1 or -1, got {azimuth_sign}")
+    if not 1 <= fov_deg <= 150:
+        raise UsageError(f"--fov: expected 1 to 150 degrees, got {fov_deg:g}")
+    if elevation_deg is not None and not -89 <= elevation_deg <= 89:
+        raise UsageError(f"--elevation: expected -89 to 89 degrees, got {elevation_deg:g}")
+
+
 def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 4"]:
     """The frames' own alpha where any pixel is transparent, else a mask from their uniform background."""
     if (frames[..., 3] < 0.5).any():
@@ -91,10 +101,6 @@ def _from_orbit(
     fov_deg: float,
     azimuth_sign: int,
 ) -> Views:
-    if azimuth_sign not in (1, -1):
-        raise InputError(f"--azimuth-sign: expected 1 or -1, got {azimuth_sign}")
-    if not 1 <= fov_deg <= 150:
-        raise InputError(f"--fov: expected 1 to 150 degrees, got {fov_deg:g}")
     count, height, width = images.shape[:3]
     azimuths = sv3d_azimuths_deg(count, azimuth_sign)
     if elevation_deg is None:
@@ -109,8 +115,6 @@ def _from_orbit(
                     f"{found.coverage:.1%} covered); use --azimuth-sign {-azimuth_sign}"
                 )
         elevation_deg = found.elevation_deg
-    if not -89 <= elevation_deg <= 89:
-        raise InputError(f"--elevation: expected -89 to 89 degrees, got {elevation_deg:g}")
     orbit = Orbit((float(elevation_deg),) * count, tuple(azimuths.tolist()), SV3D_RADIUS, fov_deg, count - 1)
     return Views(images, orbit.cameras(width, height), orbit, count - 1)
 
