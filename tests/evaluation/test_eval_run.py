@@ -509,7 +509,7 @@ def test_guard_reads_adapters(tmp_path):
     )
     from mv3d.evaluation.run_plan import _adapter_texts
 
-    texts = _adapter_texts((f"{tmp_path / 'a.safetensors'}:0.5",))
+    texts = _adapter_texts([tmp_path / "a.safetensors"])
     (said,) = warned(tmp_path, adapters=texts)
     assert said.startswith("perhaps trained on cups: a.safetensors of the model says")
 
