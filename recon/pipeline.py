@@ -25,7 +25,7 @@ from mv3d.core.records import (
 )
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.novel import novel_views, render_field, trajectory
-from mv3d.recon.stages import LEVELS, Textured, solve_geometry, texture_solid
+from mv3d.recon.stages import PRESETS, Textured, solve_geometry, texture_geometry
 from mv3d.render.mesh import Mesh
 from mv3d.render.mesh_io import load_mesh, save_mesh
 from mv3d.render.raycast import render_views
@@ -77,17 +77,17 @@ def run(
         refuse_other_results(out_dir / RECORD, planned_outputs(config))
     clock = Clock(progress, {"load": round(load_seconds, 3)} if load_seconds else {})
     with staging(out_dir) as aside:
-        solid = solve_geometry(config, views, clock)
+        geometry = solve_geometry(config, views, clock)
         if config.method == "nerf":
-            mesh, measured = None, _write_nerf(config, views, solid.field, aside, clock)
+            mesh, measured = None, _write_nerf(config, views, geometry.field, aside, clock)
         else:
-            textured = texture_solid(config, views, solid, clock)
+            textured = texture_geometry(config, views, geometry, clock)
             mesh = textured.mesh
             measured = _write_mesh(config, views, textured, aside, clock)
-        measured["hull_dropped"] = round(solid.hull.dropped, 5)
-        measured["hull_swell"] = round(solid.hull.swell, 6)
-        if solid.field is not None:
-            measured["shifts_px"] = solid.field.shifts.cpu().numpy().round(3).tolist()
+        measured["hull_dropped"] = round(geometry.hull.outlier_share, 5)
+        measured["hull_swell"] = round(geometry.hull.dilation, 6)
+        if geometry.field is not None:
+            measured["shifts_px"] = geometry.field.shifts.cpu().numpy().round(3).tolist()
         details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
@@ -156,14 +156,14 @@ def views_sha256(views: Views) -> str:
 
 
 def _write_nerf(config: ReconConfig, views: Views, field: Any, aside: Path, clock: Clock) -> dict[str, Any]:
-    level = LEVELS[config.quality]
+    preset = PRESETS[config.quality]
     with clock.stage("novel views"):
         orbit = trajectory(config.trajectory, views, seed=config.seed)
         novel = novel_views(field, orbit, views.cameras.width, views.cameras.height)
         (aside / NOVEL).mkdir()
         write_views(novel, aside / NOVEL)
     with clock.stage("turntable"):
-        frames, size = level.turntable
+        frames, size = preset.turntable
         turn = trajectory("static", views, count=frames)
         encode_mp4(to_uint8(composite(novel_views(field, turn, size, size).images)), aside / "turntable.mp4")
     with clock.stage("measure"):
@@ -179,7 +179,7 @@ def novel_views_at(field: Any, views: Views) -> Float[np.ndarray, "n h w 4"]:
 def _write_mesh(
     config: ReconConfig, views: Views, textured: Textured, aside: Path, clock: Clock
 ) -> dict[str, Any]:
-    level = LEVELS[config.quality]
+    preset = PRESETS[config.quality]
     with clock.stage("export"):
         for name in config.formats:
             _export(config, textured.mesh, aside / f"mesh.{name}")
@@ -188,10 +188,10 @@ def _write_mesh(
         shown = load_mesh(aside / f"mesh.{config.formats[0]}")
         if config.formats[0] == "stl" and config.profile == "print":
             shown = _scaled(shown, 1 / _print_scale(config, textured.mesh))
-        frames, size = level.turntable
+        frames, size = preset.turntable
         encode_mp4(turntable(shown, frames=frames, size=size), aside / "turntable.mp4")
     with clock.stage("measure"):
-        again = render_views(shown, views.cameras, supersample=level.supersample)
+        again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)
     return {
         "watertight": topology.watertight,
@@ -201,7 +201,7 @@ def _write_mesh(
         "degenerate_faces": topology.degenerate,
         "duplicate_faces": topology.duplicate,
         "volume": round(topology.volume, 6),
-        "coverage": round(textured.coverage, 4),
+        "coverage": round(textured.seen_area, 4),
         "gains": textured.gains,
         **rerender_report(views, again),
     }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mv3d.core.colors import linear_from_srgb
 from mv3d.core.errors import InputError, UsageError, shown
 from mv3d.core.files import write_files
 from mv3d.render.cameras import gltf_from_world, world_from_gltf
@@ -58,11 +59,6 @@ def without_degenerate(mesh: Mesh) -> Mesh:
     if (size > 0).all():
         return mesh
     return Mesh(mesh.vertices, mesh.faces[size > 0], mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors)
-
-
-def linear_from_srgb(values: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] → linear (IEC 61966-2-1)."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None) -> bytes:

@@ -206,7 +206,7 @@ class _Run:
             else views.orbit.elevations_deg[views.input_view],
             "elevation_trial": None
             if made.trial is None
-            else {"chosen_deg": made.trial.elevation_deg, "coverage": dict(made.trial.coverages)},
+            else {"chosen_deg": made.trial.elevation_deg, "hull_recall": dict(made.trial.recalls)},
             "seed": plan.config.seed,
             "model": {"name": plan.config.model, **self.settings["model"]},
             "dtype": plan.dtype,

@@ -14,35 +14,35 @@ from mv3d.generation.matting import apply_matting
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import DEFAULT_ELEVATION_DEG, GenerationPlan, plan_orbit
 from mv3d.render.cameras import Orbit
-from mv3d.views.elevation import estimate_elevation, silhouette_coverage
+from mv3d.views.elevation import estimate_elevation, hull_recall
 
 _TRIAL_STEPS = 8
 _TRIAL_ELEVATIONS_DEG = (-10.0, 0.0, 10.0, 20.0, 30.0, 45.0)
-_LEAST_COVERAGE = 0.5
+_LEAST_RECALL = 0.5
 
 
 @dataclass(frozen=True)
 class ElevationTrial:
-    """coverages: (elevation in degrees, share of the silhouettes that the hull of all views covers), best first.
+    """recalls: (elevation in degrees, share of the silhouettes that the hull of all views covers), best first.
     Elevations whose views could not be cut out are left out."""
 
-    coverages: tuple[tuple[float, float], ...]
+    recalls: tuple[tuple[float, float], ...]
 
     @property
     def found(self) -> bool:
         """Whether the best elevation makes the views fit together at all."""
-        return bool(self.coverages) and self.coverages[0][1] >= _LEAST_COVERAGE
+        return bool(self.recalls) and self.recalls[0][1] >= _LEAST_RECALL
 
     @property
     def elevation_deg(self) -> float:
         """The best elevation, or the default where none fits."""
-        return self.coverages[0][0] if self.found else DEFAULT_ELEVATION_DEG
+        return self.recalls[0][0] if self.found else DEFAULT_ELEVATION_DEG
 
     def __str__(self) -> str:
         """One sentence: what was chosen, and how sure that is."""
         if not self.found:
             return f"--elevation auto: no elevation fits; {DEFAULT_ELEVATION_DEG:g} degrees are taken"
-        (best, share), *others = self.coverages
+        (best, share), *others = self.recalls
         text = f"--elevation auto: {best:g} degrees, where the silhouettes agree to {share:.1%}"
         return text + "".join(f"; the runner-up, {e:g} degrees, has {c:.1%}" for e, c in others[:1])
 
@@ -69,7 +69,7 @@ def find_elevation(
         images, failed_views = apply_matting(made.images, alpha_threshold=plan.info.alpha_threshold)
         images[orbit.input_view] = photo.rgba
         if not set(failed_views) - {orbit.input_view}:
-            found.append((elevation_deg, silhouette_coverage(images[..., 3], made.cameras)))
+            found.append((elevation_deg, hull_recall(images[..., 3], made.cameras)))
         on_share((number + 1) / len(candidates))
     return ElevationTrial(tuple(sorted(found, key=lambda pair: -pair[1])))
 

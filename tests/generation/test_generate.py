@@ -352,7 +352,7 @@ def test_elevation_by_trial_takes_what_fits_together(cube_views, chair, loaded, 
     plan = model.plan.with_config(GenerateConfig(device="cpu"))
     trial = find_elevation(prepared, plan, model.generator, ticks.append)
     assert trial.found and trial.elevation_deg == true and ticks[-1] == 1.0
-    (best, share), (other, less) = trial.coverages[:2]
+    (best, share), (other, less) = trial.recalls[:2]
     assert str(trial) == (
         f"--elevation auto: {best:g} degrees, where the silhouettes agree to {share:.1%}; the runner-up, {other:g} "
         f"degrees, has {less:.1%}"

@@ -62,7 +62,7 @@ def test_another_generator_through_the_command_line(command, capsys):
 def test_elevation_by_trial_comes_with_its_doubt(command, capsys):
     assert main([*command, "--elevation", "auto"]) == 0
     trial = json.loads(Path("out/run.json").read_text())["elevation_trial"]
-    assert set(trial["coverage"]) == {"0.0", "10.0"} and trial["chosen_deg"] == 0.0
+    assert set(trial["hull_recall"]) == {"0.0", "10.0"} and trial["chosen_deg"] == 0.0
     error = capsys.readouterr().err
     assert "--elevation auto: 0 degrees, where the silhouettes agree to" in error
     assert "; the runner-up, 10 degrees, has" in error
