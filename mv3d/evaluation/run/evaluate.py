@@ -29,8 +29,8 @@ from mv3d.core.runs import (
     write_text,
 )
 from mv3d.core.version import __version__
-from mv3d.evaluation.run_config import EvalRunConfig
-from mv3d.evaluation.run_folders import (
+from mv3d.evaluation.run.config import EvalRunConfig
+from mv3d.evaluation.run.folders import (
     facts_of,
     is_current,
     read_pictures,
@@ -38,9 +38,9 @@ from mv3d.evaluation.run_folders import (
     views_digest,
     write_object,
 )
-from mv3d.evaluation.run_plan import Plan, default_out, plan_run, protocol
-from mv3d.evaluation.run_scores import score_object
-from mv3d.evaluation.run_tables import csv_text, markdown, table_document
+from mv3d.evaluation.run.plan import Plan, default_out, plan_run, protocol
+from mv3d.evaluation.run.scores import score_object
+from mv3d.evaluation.run.tables import csv_text, markdown, table_document
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Work
 from mv3d.orbits.jobs import render_object
@@ -116,7 +116,7 @@ class _Run:
         plan, path = self._plan, self._out / PROTOCOL
         if not is_done(path, settings=plan.settings, input_sha256=plan.objects_sha256):
             return False
-        return self.table()["warnings"] == list(plan.findings.warnings)
+        return self.table()["warnings"] == list(plan.contamination.warnings)
 
     def claim(self, *, overwrite: bool) -> None:
         """Refuse what is not of this request, and tidy up after a killed run."""
