@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from mv3d.core.runs import library_versions, peak_memory_bytes
+from mv3d.core.machine import library_versions, peak_memory_bytes
 from mv3d.evaluation import compare, silhouette_recall
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.pipeline import LoadedModel, generate_orbit, load_model

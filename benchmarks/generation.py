@@ -40,7 +40,8 @@ from part import (
 from PIL import Image
 
 from mv3d.core.errors import UsageError
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import Clock
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.pipeline import LoadedModel, plan_views, prepare, sample_frames
 from mv3d.generation.preparation import Prepared
@@ -50,7 +51,6 @@ from mv3d.models.folder import ModelInfo, SamplerDefaults
 from mv3d.models.loading import ModelComponents
 from mv3d.models.locate import ResolvedModel
 from mv3d.models.network import SVD, NetworkConfig
-from mv3d.recon.stages import Clock
 
 Who = Literal["mv3d", "diffusers"]
 FULL_CHANNELS = (320, 640, 1280, 1280)

@@ -12,11 +12,12 @@ from typing import Any
 from PIL import Image
 
 from mv3d.core.errors import UsageError
+from mv3d.core.progress import Progress
+from mv3d.core.records import refuse_other_results
 from mv3d.generation.config import GenerateConfig
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.pipeline import ReconResult, finished, refuse_other_results, run
+from mv3d.recon.pipeline import RECORD, ReconResult, finished, planned_outputs, run
 from mv3d.recon.products import default_out_dir, input_sha256
-from mv3d.recon.stages import Progress
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.mesh import Mesh
 from mv3d.views.readers import load_views
@@ -93,7 +94,7 @@ def reconstruct_to(
             earlier = finished(config, out, digest)
             if earlier is not None:
                 return earlier
-            refuse_other_results(config, out, overwrite)
+            refuse_other_results(out / RECORD, planned_outputs(config))
     start = time.perf_counter()
     if progress:
         progress("load", 0.0)

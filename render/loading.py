@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mv3d.core.colors import LINEAR_OF_SRGB
 from mv3d.core.errors import InputError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.gltf import read_gltf
@@ -16,7 +17,6 @@ from mv3d.render.mesh import vertex_normals
 from mv3d.render.model import Material, Model
 from mv3d.render.obj import read_obj
 from mv3d.render.resources import Resources
-from mv3d.render.textures import LINEAR_OF_SRGB
 
 DEFAULT_LIMITS = LoadLimits()
 MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")

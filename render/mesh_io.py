@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mv3d.core.errors import InputError, OutputError, UsageError, shown
+from mv3d.core.colors import linear_from_srgb
+from mv3d.core.errors import InputError, UsageError, shown
+from mv3d.core.files import write_files
 from mv3d.render.cameras import gltf_from_world, world_from_gltf
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
@@ -41,37 +41,16 @@ def save_mesh(
     mesh = without_degenerate(mesh)
     suffix = path.suffix.lower()
     if suffix == ".glb":
-        write_aside({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
+        write_files({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
     elif suffix == ".obj":
-        write_aside(_obj_files(mesh, path, name))
+        write_files(_obj_files(mesh, path, name))
     elif suffix == ".ply":
-        write_aside({path: _ply_bytes(mesh)})
+        write_files({path: _ply_bytes(mesh)})
     elif suffix == ".stl":
-        write_aside({path: _stl_bytes(mesh, scale)})
+        write_files({path: _stl_bytes(mesh, scale)})
     else:
         raise UsageError(f"{path.name}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}")
     return path
-
-
-def write_aside(files: dict[Path, bytes]) -> None:
-    """Write all files next to their places, then rename them one by one, the last one named last."""
-    aside: dict[Path, Path] = {}
-    try:
-        for path, data in files.items():
-            part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-            aside[path] = part
-            with part.open("wb") as file:
-                file.write(data)
-        for path, part in aside.items():
-            os.replace(part, path)
-    except OSError as error:
-        raise OutputError(
-            f"{error.filename or 'output'}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
-    finally:
-        for part in aside.values():
-            if part.exists():
-                part.unlink()
 
 
 def without_degenerate(mesh: Mesh) -> Mesh:
@@ -80,11 +59,6 @@ def without_degenerate(mesh: Mesh) -> Mesh:
     if (size > 0).all():
         return mesh
     return Mesh(mesh.vertices, mesh.faces[size > 0], mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors)
-
-
-def linear_from_srgb(values: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] → linear (IEC 61966-2-1)."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None) -> bytes:

@@ -7,6 +7,7 @@ import shlex
 import numpy as np
 from jaxtyping import Float
 
+from mv3d.core.colors import linear_from_srgb
 from mv3d.core.errors import InputError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
@@ -136,8 +137,7 @@ def _unit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 def _tint(srgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 4"]:
     srgb = np.clip(np.nan_to_num(srgb), 0, 1)
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return np.concatenate([linear, np.ones((len(srgb), 1))], 1).astype(np.float32)
+    return np.concatenate([linear_from_srgb(srgb), np.ones((len(srgb), 1))], 1).astype(np.float32)
 
 
 def _read_library(name: str, resources: Resources) -> dict[str, Material]:

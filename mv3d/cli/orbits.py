@@ -202,8 +202,7 @@ def render(command: RenderCommand) -> int:
 
 def encode(command: EncodeCommand) -> int:
     """Run `mv3d orbits encode`; the exit code."""
-    from mv3d.models.patches import PatchAutoencoder
-    from mv3d.orbits.encode import EncodeConfig, encode_shards
+    from mv3d.training.encode_shards import EncodeConfig, encode_shards
 
     config = EncodeConfig(device=command.device, dtype=command.dtype, batch=command.batch, seed=command.seed)
     bar = ObjectsBar()
@@ -214,7 +213,6 @@ def encode(command: EncodeCommand) -> int:
             command.image_encoder,
             command.out,
             config,
-            autoencoders={"PatchAutoencoder": PatchAutoencoder},
             overwrite=command.overwrite,
             progress=bar,
         )

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, Mv3dError, UsageError
-from mv3d.core.runs import is_out_of_memory
+from mv3d.core.machine import is_out_of_memory
+from mv3d.core.progress import Clock, Progress
 from mv3d.generation.camera_path import (
     DEFAULT_ELEVATION_DEG,
     angles_rad,
@@ -37,10 +38,9 @@ from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import merge_loras, parse_lora_argument, read_lora
 from mv3d.models.network import MicroConditioning
 from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
-from mv3d.recon.stages import Clock, Progress
 from mv3d.render.cameras import Orbit
 from mv3d.render.trajectories import NAMED
-from mv3d.views.elevation import estimate_elevation, silhouette_coverage
+from mv3d.views.elevation import estimate_elevation, hull_recall
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.views import Views
 
@@ -376,7 +376,7 @@ def find_elevation(
         images[orbit.input_view] = prepared.rgba
         if not set(uncut) - {orbit.input_view}:
             size = (images.shape[2], images.shape[1])
-            scores[elevation_deg] = silhouette_coverage(images[..., 3], orbit.cameras(*size))
+            scores[elevation_deg] = hull_recall(images[..., 3], orbit.cameras(*size))
         tick(share)
     best = max(scores, key=lambda e: scores[e], default=None)
     return best if best is not None and scores[best] >= _LEAST_COVERAGE else None

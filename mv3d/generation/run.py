@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,20 +12,19 @@ from typing import Any
 
 import torch
 
-from mv3d.core.devices import pick_device
-from mv3d.core.errors import InputError, Mv3dError, OutputError
-from mv3d.core.runs import (
-    SCHEMA,
-    is_done,
-    library_versions,
-    peak_memory_bytes,
-    publish,
+from mv3d.core.devices import device_name, pick_device
+from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.files import publish, remove, sha256, staging
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import Progress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
     read_record,
-    sha256,
-    staging,
-    to_json,
+    refuse_other_results,
+    run_status,
+    write_record,
 )
-from mv3d.core.version import __version__
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.pipeline import Generated, LoadedModel, generate_orbit, load_model, plan_views, prepare
 from mv3d.generation.preparation import Prepared
@@ -35,7 +33,6 @@ from mv3d.models.locate import ResolvedModel, resolve
 from mv3d.models.lora import parse_lora_argument
 from mv3d.models.network import SVD, MicroConditioning
 from mv3d.recon.products import recon_products
-from mv3d.recon.stages import Progress
 from mv3d.render.trajectories import NAMED
 from mv3d.views.folder import write_views
 from mv3d.views.images import IMAGE_SUFFIXES
@@ -171,9 +168,11 @@ class _Run:
         if not image.is_file():
             raise InputError(f"{image}: expected an image, found no such file")
         if not overwrite:
-            if is_done(out_dir / RECORD, settings=self.settings, input_sha256=sha256(image)):
-                return GenerateResult(image, out_dir, read_record(out_dir / RECORD) or {}, already_done=True)
-            refuse_other_results(out_dir)
+            path = out_dir / RECORD
+            status = run_status(path, settings=self.settings, input_sha256=sha256(image))
+            if status is RunStatus.DONE and (record := read_record(path)):
+                return GenerateResult(image, out_dir, record.document(), already_done=True)
+            refuse_other_results(path, (*_OUTPUTS, RECORD))
         with staging(out_dir):  # tells now, not after minutes, that the place cannot be written
             return None
 
@@ -199,13 +198,13 @@ class _Run:
                 write_views(made.views, aside)
             seconds = {**made.seconds, **self.seconds}
             self.seconds = {}
-            document = self._record(image, sha256(image), made, seconds, aside)
-            (aside / RECORD).write_text(to_json(document), encoding="utf-8")
+            record = self._record(image, sha256(image), made, seconds, aside)
+            write_record(aside / RECORD, record)
             outdated = recon_products(out_dir)
             for name in outdated:
                 remove(out_dir / name)
             publish(aside, out_dir, last=RECORD)
-        return GenerateResult(image, out_dir, document, removed=tuple(outdated))
+        return GenerateResult(image, out_dir, record.document(), removed=tuple(outdated))
 
     @contextmanager
     def _timed(self, stage: str, progress: Progress | None) -> Iterator[None]:
@@ -217,15 +216,10 @@ class _Run:
 
     def _record(
         self, image: Path, digest: str, made: Generated, seconds: dict[str, float], aside: Path
-    ) -> dict[str, Any]:
+    ) -> RunRecord:
         assert self.model is not None
-        views, cuda = made.views, self.model.device.type == "cuda"
-        return {
-            "schema": SCHEMA,
-            "command": "generate",
-            "versions": {"mv3d": __version__} | library_versions(),
-            "input": str(image),
-            "input_sha256": digest,
+        views, device = made.views, self.model.device
+        details = {
             "matting": made.prepared.matting,
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
@@ -234,16 +228,24 @@ class _Run:
             else views.orbit.elevations_deg[views.input_view],
             "seed": self.config.seed,
             "model": {"name": self.config.model, **self.settings["model"]},
-            "settings": self.settings,
-            "device": str(self.model.device),
-            "device_name": torch.cuda.get_device_name(self.model.device) if cuda else "cpu",
             "dtype": str(self.model.generator.unet.dtype).removeprefix("torch."),
             "warnings": list(made.warnings),
-            "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-            "peak_memory_bytes": peak_memory_bytes(),
-            "peak_device_memory_bytes": torch.cuda.max_memory_allocated(self.model.device) if cuda else None,
-            "outputs": {p.name: sha256(p) for p in sorted(aside.iterdir())},
+            "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device)
+            if device.type == "cuda"
+            else None,
         }
+        return RunRecord.of(
+            "generate",
+            input=str(image),
+            input_sha256=digest,
+            details=details,
+            settings=self.settings,
+            device=str(device),
+            device_name=device_name(device),
+            seconds={**seconds, "total": round(sum(seconds.values()), 3)},
+            peak_memory_bytes=peak_memory_bytes(),
+            outputs={p.name: sha256(p) for p in sorted(aside.iterdir())},
+        )
 
 
 def settings(config: GenerateConfig, resolved: ResolvedModel, info: ModelInfo) -> dict[str, Any]:
@@ -295,21 +297,3 @@ def _model_files(folder: Path) -> Iterator[Path]:
     for name in COMPONENTS:
         yield folder / name / "config.json"
         yield weights_path(folder, name)
-
-
-def remove(path: Path) -> None:
-    """A file, or a folder with all in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def refuse_other_results(out_dir: Path) -> None:
-    """Raise OutputError where another result is in the way."""
-    there = [name for name in (*_OUTPUTS, RECORD) if (out_dir / name).exists()]
-    if there:
-        raise OutputError(
-            f"{out_dir}: holds {', '.join(there)} of another run (other settings, other input, or changed since); "
-            "use --overwrite to replace, or choose another --out"
-        )

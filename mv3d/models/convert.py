@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mv3d.core.errors import InputError, OutputError
-from mv3d.core.runs import publish, sha256, staging, to_json
+from mv3d.core.files import publish, sha256, staging, to_json
 from mv3d.models.components import (
     CLIP_VIT_H,
     VAE_SD,

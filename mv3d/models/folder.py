@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, shown
-from mv3d.core.runs import to_json, write_text
+from mv3d.core.files import to_json, write_text
 from mv3d.render.cameras import SV3D_FOV_DEG
 
 SCHEMA = 1

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader, Dataset
 
 from mv3d.core.errors import InputError
-from mv3d.orbits.build import INDEX, PIXELS, read_index
 from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
+from mv3d.orbits.index import INDEX, PIXELS, read_index
 from mv3d.training.clips import ClipSet, is_clip_folder
 from mv3d.training.config import TrainConfig
 

@@ -21,8 +21,8 @@ from scipy.ndimage import gaussian_filter
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, MissingPartError
+from mv3d.core.files import sha256
 from mv3d.core.plots import nice_range
-from mv3d.core.runs import sha256
 from mv3d.evaluation import (
     azimuth_chart,
     evaluate_views,

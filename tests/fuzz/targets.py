@@ -274,10 +274,9 @@ def _read_image_set(folder: Path) -> Any:
 def _shard_seeds(folder: Path) -> None:
     from helpers.painted import painted
 
-    from mv3d.orbits.build import PIXELS, write_index
     from mv3d.orbits.catalogue import CatalogueItem
     from mv3d.orbits.config import OrbitConfig
-    from mv3d.orbits.reading import LATENTS
+    from mv3d.orbits.index import LATENTS, PIXELS, write_index
     from mv3d.orbits.sample import Sample
     from mv3d.orbits.shards import tar_fragment, write_shard
 
@@ -416,7 +415,7 @@ def _checkpoint_seeds(folder: Path) -> None:
 
 
 def _mend_checkpoint(folder: Path, rng: np.random.Generator) -> None:
-    from mv3d.core.runs import sha256
+    from mv3d.core.files import sha256
 
     for record in folder.glob("*/checkpoint.json"):
         if rng.random() < 0.2:

@@ -10,9 +10,10 @@ import pytest
 import trimesh
 from helpers.shapes import cube, sphere, textured_quad
 
+from mv3d.core.colors import linear_from_srgb
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals, weld
-from mv3d.render.mesh_io import glb_bytes, linear_from_srgb, load_mesh, save_mesh
+from mv3d.render.mesh_io import glb_bytes, load_mesh, save_mesh
 from mv3d.render.topology import inspect_mesh
 
 

@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
         with pytest.warns(UserWarning, match="checkpoint before it"):
             assert read_latest(tmp_path / "c").step == 4
     # What a cut in the middle of writing leaves is no checkpoint.
-    (tmp_path / "c" / ".part-00000008").mkdir()
+    (tmp_path / "c" / ".00000008.part").mkdir()
     (tmp_path / "c" / "00000009").mkdir()
     with pytest.warns(UserWarning):
         found = read_latest(tmp_path / "c")

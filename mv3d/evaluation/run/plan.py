@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 from mv3d.core.version import __version__
 from mv3d.evaluation.perceptual import Perceptual, perceptual_metrics
 from mv3d.evaluation.run.config import EvalRunConfig

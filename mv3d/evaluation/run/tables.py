@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mv3d.core.runs import SCHEMA
+from mv3d.core.records import SCHEMA
 from mv3d.evaluation.run.plan import Plan
 from mv3d.evaluation.run.published import REMARK, published_rows
 from mv3d.evaluation.run.scores import METRICS, WAYS, Part, Way, by_view, differences, summarize
