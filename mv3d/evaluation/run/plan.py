@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mv3d.core.errors import UsageError
 from mv3d.core.files import sha256
 from mv3d.core.version import __version__
-from mv3d.evaluation.guarding import Findings, trained_on
 from mv3d.evaluation.perceptual import Perceptual, perceptual_metrics
-from mv3d.evaluation.run_config import EvalRunConfig
+from mv3d.evaluation.run.config import EvalRunConfig
+from mv3d.evaluation.run.decontamination import Contamination, find_contamination
 from mv3d.orbits.catalogue import CatalogueItem, read_list, safe_uid
 from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
 from mv3d.orbits.gate import GateConfig
@@ -53,7 +53,7 @@ class Plan:
     generate: GenerateConfig
     info: ModelInfo
     found: Perceptual
-    findings: Findings
+    contamination: Contamination
     device: str
     truth: dict[str, Any]
     generation: dict[str, Any]
@@ -129,7 +129,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
         replace(request.config, views=views),
         info,
         found,
-        trained_on(
+        find_contamination(
             request.model.folder,
             items,
             digests,

@@ -31,8 +31,8 @@ from mv3d.core.records import (
     run_status,
     write_record,
 )
-from mv3d.evaluation.run_config import EvalRunConfig
-from mv3d.evaluation.run_folders import (
+from mv3d.evaluation.run.config import EvalRunConfig
+from mv3d.evaluation.run.folders import (
     facts_of,
     is_current,
     read_pictures,
@@ -40,9 +40,9 @@ from mv3d.evaluation.run_folders import (
     views_digest,
     write_object,
 )
-from mv3d.evaluation.run_plan import Plan, default_out, plan_run, protocol
-from mv3d.evaluation.run_scores import score_object
-from mv3d.evaluation.run_tables import csv_text, markdown, table_document
+from mv3d.evaluation.run.plan import Plan, default_out, plan_run, protocol
+from mv3d.evaluation.run.scores import score_object
+from mv3d.evaluation.run.tables import csv_text, markdown, table_document
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Work
 from mv3d.orbits.jobs import render_object
@@ -117,7 +117,7 @@ class _Run:
         status = run_status(path, settings=plan.settings, input_sha256=plan.objects_sha256)
         if status is not RunStatus.DONE:
             return False
-        return self.table()["warnings"] == list(plan.findings.warnings)
+        return self.table()["warnings"] == list(plan.contamination.warnings)
 
     def claim(self, *, overwrite: bool) -> None:
         """Refuse what is not of this request, and tidy up after a killed run."""
