@@ -36,7 +36,7 @@ from part import (
 )
 from rendering import object_of, textured
 
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
 from mv3d.recon import stages
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import FieldConfig
@@ -140,19 +140,19 @@ def values_of(plan: Plan, work: str) -> list[Point]:
 
 
 def reconstruct_once(folder: Path, point: Point) -> Cost:
-    level = stages.LEVELS[point.quality]
+    preset = stages.PRESETS[point.quality]
     fit = FieldConfig(levels=((point.grid // 2, round(0.6 * point.steps)), (point.grid, point.steps)))
-    level = replace(level, hull=point.hull, fit=fit)
+    preset = replace(preset, hull=point.hull, fit=fit)
     if point.quality == "draft":
         # What does not grow is made as small as it goes: --quick shows that all of it runs.
-        level = replace(
-            level,
+        preset = replace(
+            preset,
             fit=replace(fit, rays=1024),
             tighten=TightenConfig(levels=((16, 20),)),
             turntable=(6, 64),
         )
     # The grid is no setting of a user's; the process ends with this run.
-    stages.LEVELS[point.quality] = level
+    stages.PRESETS[point.quality] = preset
     started, busy = time.perf_counter(), time.process_time()
     views = load_views(folder)
     loaded = time.perf_counter() - started

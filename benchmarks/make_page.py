@@ -24,9 +24,9 @@ from pathlib import Path
 from part import OBJECTS, Cell, Chart, Machine, Part, Scale, Table, read_part, scale_of
 
 from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.files import to_json, write_files, write_text
 from mv3d.core.plots import Line, chart_png, line_chart
-from mv3d.core.runs import SCHEMA, to_json, write_text
-from mv3d.render.mesh_io import write_aside
+from mv3d.core.records import SCHEMA
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -281,7 +281,7 @@ def write_page(folder: Path, docs: Path) -> Path:
         charts |= charts_of(part)
     pictures = docs / "benchmarks"
     pictures.mkdir(parents=True, exist_ok=True)
-    write_aside({pictures / name: data for name, data in charts.items()})
+    write_files({pictures / name: data for name, data in charts.items()})
     for path in pictures.glob("*.png"):
         if path.name not in charts:
             path.unlink()

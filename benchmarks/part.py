@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import SCHEMA, to_json, write_text
+from mv3d.core.files import to_json, write_text
+from mv3d.core.records import SCHEMA
 
 Cell = str | float | int | bool | None
 Scale = Literal["quick", "small", "full"]

@@ -25,7 +25,7 @@ import torch
 from ground_truth import baseline, our_mesh, score, truth_of, truth_views
 from part import describe_machine
 
-from mv3d.core.runs import library_versions
+from mv3d.core.machine import library_versions
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import rerender_report, run
 from mv3d.render.raycast import render_views

@@ -88,7 +88,7 @@ from pathlib import Path
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.jobs import render_object
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
 config = OrbitConfig(views=int(sys.argv[2]), size=int(sys.argv[3]), elevation_deg=(10, 10)).resolved()
 render_object(CatalogueItem("big", Path(sys.argv[1])), config)
 print(peak_memory_bytes())

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.core.files import sha256
 from mv3d.core.locking import folder_lock
-from mv3d.core.runs import SCHEMA, library_versions, to_json, write_text
+from mv3d.core.progress import ObjectProgress
+from mv3d.core.records import RunRecord, refuse_other_algorithm, write_record
 from mv3d.core.version import __version__
 from mv3d.orbits.attribution import MARKDOWN, TABLE, write_attribution
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
 from mv3d.orbits.duplicates import DuplicateIndex, Fingerprint
-from mv3d.orbits.index import PIXELS, BuildResult
+from mv3d.orbits.index import INDEX, PIXELS, BuildResult
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Pool, Work
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.sample import Outcome, Reject, Sample
@@ -34,9 +36,6 @@ from mv3d.render.renderer import get_renderer
 
 REJECTS = "rejects.jsonl"
 RUN = "run.json"
-
-Progress = Callable[[int, int, int], None]
-"""(objects done, objects in all, rejected)"""
 
 
 def build_shards(
@@ -48,7 +47,7 @@ def build_shards(
     limits: Limits | None = None,
     ray_address: str | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ObjectProgress | None = None,
     work: Work = render_object,
 ) -> BuildResult:
     """Render every object and write the shards, their records, index.json and rejects.jsonl into `out_dir`.
@@ -75,18 +74,21 @@ def build_shards(
         with _pool(work, config, workers, limits, ray_address) as pool:
             build.work_through(pool, progress)
         build.finish()
-        record = {
-            "schema": SCHEMA,
-            "command": "orbits render",
-            "mv3d": __version__,
-            "versions": library_versions(),
-            "limits": asdict(limits),
-            "workers": workers,
-            "ray": ray_address,
-            "seconds_of_the_last_run": round(time.perf_counter() - start, 3),
-        }
-        write_text(out_dir / RUN, to_json(record))
-        return BuildResult(out_dir, build.folder.index())
+        index = build.folder.index()
+        record = RunRecord.of(
+            "orbits render",
+            input_sha256=index["list_sha256"],
+            settings=index["config"],
+            details={
+                "limits": asdict(limits),
+                "workers": workers,
+                "ray": ray_address,
+                "seconds_of_the_last_run": round(time.perf_counter() - start, 3),
+            },
+            outputs={INDEX: sha256(out_dir / INDEX)},
+        )
+        write_record(out_dir / RUN, record)
+        return BuildResult(out_dir, index)
 
 
 def _pool(
@@ -118,13 +120,15 @@ class _Build:
 
     def prepare(self, *, overwrite: bool) -> None:
         """See `ShardFolder.prepare`; then take up what is finished."""
+        if not overwrite:
+            refuse_other_algorithm(self.folder.out_dir / RUN)
         self.folder.prepare(overwrite=overwrite, leftovers=(REJECTS, RUN, MARKDOWN, TABLE))
         for path in self._staged():  # a run that was killed between the record and this
             if self._shard_of(int(path.stem)) in self.folder.finished_shards:
                 path.unlink()
         self._advance()
 
-    def work_through(self, pool: Pool, progress: Progress | None) -> None:
+    def work_through(self, pool: Pool, progress: ObjectProgress | None) -> None:
         """Every object that is not done yet, and every shard that is complete then."""
         undone = self._undone()
         waiting = iter(undone)

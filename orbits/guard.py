@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError, UsageError, shown
-from mv3d.core.runs import sha256, write_text
+from mv3d.core.files import sha256, write_text
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.duplicates import SIGNATURE_LENGTH, Fingerprint, fingerprint, same_shape
 from mv3d.orbits.gate import Rejected

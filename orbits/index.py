@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, shown
-from mv3d.core.runs import SCHEMA, to_json
+from mv3d.core.files import to_json
+from mv3d.core.records import SCHEMA, read_document
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.shards import LEAST_SAMPLE, is_count, write_pieces
 
@@ -67,11 +67,8 @@ def read_index(folder: Path) -> dict[str, Any] | None:
 
     Raises InputError where it is one, but damaged: counts that are none, shards that lie elsewhere.
     """
-    try:
-        document = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    document = read_document(folder / INDEX)
+    if document is None:
         return None
     wrong = _wrong_in_index(document)
     if wrong:

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mv3d.core.errors import InputError, shown
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 from mv3d.core.version import __version__
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, shown
-from mv3d.recon.field import Field
+from mv3d.recon.field import Field, neus_weights
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
 from mv3d.views.silhouettes import box_interval
 from mv3d.views.views import Views
 
-_SHARPNESS = 4.0  # logistic slope per spacing, as at the end of the fit
 _NAMED = ("static", "sine", "dynamic")
 
 
@@ -84,7 +83,7 @@ def _from_file(path: Path, radius: float, fov_deg: float) -> Orbit:
 def render_field(
     field: Field, cameras: Cameras, view: int, *, samples: int = 192
 ) -> Float[np.ndarray, "h w 4"]:
-    """One view: (h, w, 4) float32, straight alpha, sRGB. NeuS weights (arXiv 2106.10689, eq. 10, 13) along each ray."""
+    """One view: (h, w, 4) float32, straight alpha, sRGB."""
     device = field.sdf.device
     out = np.zeros((cameras.height * cameras.width, 4), np.float32)
     origin_np, direction_np = cameras.rays(view)
@@ -98,10 +97,7 @@ def render_field(
         t = n[:, None] + (f - n)[:, None] * step
         points = o[:, None] + d[:, None] * t[..., None]
         value = field.grid.sample(field.sdf[None], points)[..., 0] / field.grid.spacing
-        cdf = torch.sigmoid(value * _SHARPNESS)
-        alpha = ((cdf[:, :-1] - cdf[:, 1:]) / cdf[:, :-1].clamp_min(1e-6)).clamp(0, 1)
-        light = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha], 1), 1)[:, :-1]
-        weight = alpha * light
+        weight = neus_weights(value, field.sharpness, least=1e-6)
         hit = (weight.sum(1) > 1e-3).nonzero()[:, 0]
         middle = 0.5 * (points[hit, 1:] + points[hit, :-1])
         color = (field.grid.sample(field.rgb, middle) * weight[hit, :, None]).sum(1)

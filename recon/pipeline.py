@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.devices import pick_device
+from mv3d.core.devices import device_name, pick_device
 from mv3d.core.errors import OutputError
-from mv3d.core.runs import (
-    SCHEMA,
-    is_done,
-    library_versions,
-    peak_memory_bytes,
-    publish,
+from mv3d.core.files import publish, sha256, staging
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import Clock, Progress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
     read_record,
-    sha256,
-    staging,
-    to_json,
+    refuse_other_results,
+    run_status,
+    write_record,
 )
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.novel import novel_views, render_field, trajectory
-from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, solve_geometry, texture_solid
+from mv3d.recon.stages import PRESETS, Textured, solve_geometry, texture_geometry
 from mv3d.render.mesh import Mesh
 from mv3d.render.mesh_io import load_mesh, save_mesh
 from mv3d.render.raycast import render_views
@@ -73,42 +73,45 @@ def run(
     earlier = finished(config, out_dir, digest)
     if earlier is not None and not overwrite:
         return earlier
-    refuse_other_results(config, out_dir, overwrite)
+    if not overwrite:
+        refuse_other_results(out_dir / RECORD, planned_outputs(config))
     clock = Clock(progress, {"load": round(load_seconds, 3)} if load_seconds else {})
     with staging(out_dir) as aside:
-        solid = solve_geometry(config, views, clock)
+        geometry = solve_geometry(config, views, clock)
         if config.method == "nerf":
-            mesh, measured = None, _write_nerf(config, views, solid.field, aside, clock)
+            mesh, measured = None, _write_nerf(config, views, geometry.field, aside, clock)
         else:
-            textured = texture_solid(config, views, solid, clock)
+            textured = texture_geometry(config, views, geometry, clock)
             mesh = textured.mesh
             measured = _write_mesh(config, views, textured, aside, clock)
-        measured["hull_dropped"] = round(solid.hull.dropped, 5)
-        measured["hull_swell"] = round(solid.hull.swell, 6)
-        if solid.field is not None:
-            measured["shifts_px"] = solid.field.shifts.cpu().numpy().round(3).tolist()
-        report: dict[str, Any] = {
-            "schema": SCHEMA,
-            "command": "recon",
-            "versions": library_versions(),
-            "input": source,
-            "input_sha256": digest,
+        measured["hull_dropped"] = round(geometry.hull.outlier_share, 5)
+        measured["hull_swell"] = round(geometry.hull.dilation, 6)
+        if geometry.field is not None:
+            measured["shifts_px"] = geometry.field.shifts.cpu().numpy().round(3).tolist()
+        details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
             "elevation_deg": None
             if views.orbit is None
             else round(float(np.mean(views.orbit.elevations_deg)), 2),
-            "settings": settings(config),
-            "device": str(device),
             **measured,
-            "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 3)},
-            "peak_memory_bytes": peak_memory_bytes(),
-            "outputs": {p.name: sha256(p) for p in sorted(aside.iterdir())},
         }
-        (aside / RECORD).write_text(to_json(report), encoding="utf-8")
+        record = RunRecord.of(
+            "recon",
+            input=source,
+            input_sha256=digest,
+            details=details,
+            settings=settings(config),
+            device=str(device),
+            device_name=device_name(device),
+            seconds=clock.with_total(),
+            peak_memory_bytes=peak_memory_bytes(),
+            outputs={p.name: sha256(p) for p in sorted(aside.iterdir())},
+        )
+        write_record(aside / RECORD, record)
         names = [p.name for p in aside.iterdir()]
         publish(aside, out_dir, last=RECORD)
-    return ReconResult({name: out_dir / name for name in sorted(names)}, report, mesh)
+    return ReconResult({name: out_dir / name for name in sorted(names)}, record.document(), mesh)
 
 
 def settings(config: ReconConfig) -> dict[str, Any]:
@@ -129,27 +132,18 @@ def planned_outputs(config: ReconConfig) -> list[str]:
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:
     """The result of the very same request, where it is there and unchanged."""
     config = config.resolved()
-    if not is_done(out_dir / RECORD, settings=settings(config), input_sha256=input_sha256):
+    status = run_status(out_dir / RECORD, settings=settings(config), input_sha256=input_sha256)
+    record = read_record(out_dir / RECORD)
+    if status is not RunStatus.DONE or record is None:
         return None
-    report = read_record(out_dir / RECORD) or {}
-    names = [*report.get("outputs", {}), RECORD]
+    names = [*record.outputs, RECORD]
     mesh_files = [
         out_dir / name
         for name in names
         if name.startswith("mesh.") and Path(name).suffix in (".glb", ".obj", ".ply", ".stl")
     ]
     mesh = load_mesh(mesh_files[0]) if mesh_files else None
-    return ReconResult({name: out_dir / name for name in names}, report, mesh, already_done=True)
-
-
-def refuse_other_results(config: ReconConfig, out_dir: Path, overwrite: bool) -> None:
-    """Raise OutputError where another result is in the way."""
-    there = [name for name in planned_outputs(config) if (out_dir / name).exists()]
-    if there and not overwrite:
-        raise OutputError(
-            f"{out_dir}: holds {', '.join(there)} of another run (other settings, other input, or changed since); "
-            "use --overwrite to replace, or choose another --out"
-        )
+    return ReconResult({name: out_dir / name for name in names}, record.document(), mesh, already_done=True)
 
 
 def views_sha256(views: Views) -> str:
@@ -162,14 +156,14 @@ def views_sha256(views: Views) -> str:
 
 
 def _write_nerf(config: ReconConfig, views: Views, field: Any, aside: Path, clock: Clock) -> dict[str, Any]:
-    level = LEVELS[config.quality]
+    preset = PRESETS[config.quality]
     with clock.stage("novel views"):
         orbit = trajectory(config.trajectory, views, seed=config.seed)
         novel = novel_views(field, orbit, views.cameras.width, views.cameras.height)
         (aside / NOVEL).mkdir()
         write_views(novel, aside / NOVEL)
     with clock.stage("turntable"):
-        frames, size = level.turntable
+        frames, size = preset.turntable
         turn = trajectory("static", views, count=frames)
         encode_mp4(to_uint8(composite(novel_views(field, turn, size, size).images)), aside / "turntable.mp4")
     with clock.stage("measure"):
@@ -185,7 +179,7 @@ def novel_views_at(field: Any, views: Views) -> Float[np.ndarray, "n h w 4"]:
 def _write_mesh(
     config: ReconConfig, views: Views, textured: Textured, aside: Path, clock: Clock
 ) -> dict[str, Any]:
-    level = LEVELS[config.quality]
+    preset = PRESETS[config.quality]
     with clock.stage("export"):
         for name in config.formats:
             _export(config, textured.mesh, aside / f"mesh.{name}")
@@ -194,10 +188,10 @@ def _write_mesh(
         shown = load_mesh(aside / f"mesh.{config.formats[0]}")
         if config.formats[0] == "stl" and config.profile == "print":
             shown = _scaled(shown, 1 / _print_scale(config, textured.mesh))
-        frames, size = level.turntable
+        frames, size = preset.turntable
         encode_mp4(turntable(shown, frames=frames, size=size), aside / "turntable.mp4")
     with clock.stage("measure"):
-        again = render_views(shown, views.cameras, supersample=level.supersample)
+        again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)
     return {
         "watertight": topology.watertight,
@@ -207,7 +201,7 @@ def _write_mesh(
         "degenerate_faces": topology.degenerate,
         "duplicate_faces": topology.duplicate,
         "volume": round(topology.volume, 6),
-        "coverage": round(textured.coverage, 4),
+        "coverage": round(textured.seen_area, 4),
         "gains": textured.gains,
         **rerender_report(views, again),
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mv3d.core.runs import read_record, sha256
+from mv3d.core.files import sha256
+from mv3d.core.records import read_record
 from mv3d.recon.pipeline import RECORD
 
 _OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
@@ -36,17 +37,16 @@ def recon_products(folder: Path) -> list[str]:
     They lose their meaning with the views. Empty where recon was not run, or on other views.
     """
     record = read_record(folder / RECORD)
-    if record is None or record.get("command") != "recon":
+    if record is None or record.command != "recon":
         return []
-    source = Path(record.get("input", "")).resolve()
+    source = Path(record.input or "").resolve()
     here = source in (folder.resolve(), folder.resolve() / "transforms.json")
     # Moved since, or called from elsewhere: then the content tells.
-    if not here and str(record.get("input_sha256")).partition(":")[0] != input_sha256(folder):
+    if not here and str(record.input_sha256).partition(":")[0] != input_sha256(folder):
         return []
-    made = record.get("outputs", {})
     return [RECORD] + [
         name
-        for name, digest in made.items()
+        for name, digest in record.outputs.items()
         if Path(name).name == name and (folder / name).exists() and sha256(folder / name) == digest
     ]
 

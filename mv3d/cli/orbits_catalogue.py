@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.files import replace, staging
 
 OBJAVERSE = "objaverse"
 
@@ -122,7 +124,6 @@ def select_objects(command: SelectCommand) -> int:
     from mv3d.orbits.objaverse import (
         ObjaverseStore,
         check_categories,
-        default_cache,
         default_endpoint,
         objaverse_items,
     )
@@ -154,7 +155,7 @@ def select_objects(command: SelectCommand) -> int:
         if command.source == OBJAVERSE:
             endpoint = command.endpoint or default_endpoint()
             store = ObjaverseStore(
-                command.cache or default_cache(),
+                command.cache or cache_dir("objaverse"),
                 endpoint,
                 transport=Transport(
                     timeout_s=command.timeout,
@@ -272,18 +273,14 @@ def _check_out(path: Path, suffixes: tuple[str, ...]) -> None:
 
 def _publish(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
     """Write a list, unless there is another one already; the same one again is no error."""
-    aside = path.with_name(f".{path.stem}.new{path.suffix}")
-    try:
-        write(aside)
-        if path.exists() and path.read_bytes() == aside.read_bytes():
+    with staging(path.parent) as folder:
+        new = folder / path.name
+        write(new)
+        if path.exists() and path.read_bytes() == new.read_bytes():
             note(f"done already: {path} is the same; nothing was changed")
         elif path.exists() and not overwrite:
             raise OutputError(
                 f"{path}: another list is there; use --overwrite to replace it, or another --out"
             )
         else:
-            os.replace(aside, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
-    finally:
-        aside.unlink(missing_ok=True)
+            replace(new, path)

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.evaluation.gallery import gallery_of_views
+from mv3d.core.progress import Clock
+from mv3d.evaluation.image_sets import image_set
 from mv3d.evaluation.silhouettes import silhouette_recall
-from mv3d.evaluation.view_metrics import compare_galleries
+from mv3d.evaluation.view_metrics import compare_image_sets
 from mv3d.views.metrics import CONVENTION
 from mv3d.views.views import Views
 
@@ -77,14 +78,13 @@ def _reproject(
     views: Views, known: list[int], held: list[int], quality: str, device: str, seed: int
 ) -> list[dict[str, Any]]:
     from mv3d.recon.config import ReconConfig  # noqa: PLC0415
-    from mv3d.recon.stages import Clock, solve_geometry, texture_solid  # noqa: PLC0415 - loads torch
+    from mv3d.recon.stages import solve_geometry, texture_geometry  # noqa: PLC0415 - loads torch
     from mv3d.render.raycast import render_views  # noqa: PLC0415
 
     config = ReconConfig(quality=quality, device=device, seed=seed).resolved()  # type: ignore[arg-type]
     given, left, clock = views.subset(known), views.subset(held), Clock()
-    mesh = texture_solid(config, given, solve_geometry(config, given, clock), clock).mesh
+    mesh = texture_geometry(config, given, solve_geometry(config, given, clock), clock).mesh
     again = render_views(mesh, left.cameras, supersample=2)
     names = tuple(f"{index:03d}" for index in held)
-    seen = gallery_of_views(left, names)
-    made = replace(seen, images=again, masks=again[..., 3], masks_from="alpha")
-    return compare_galleries(made, replace(seen, masks=left.images[..., 3]))["views"]
+    made, seen = (image_set(v, names, with_alpha=True) for v in (replace(left, images=again), left))
+    return compare_image_sets(made, seen)["views"]

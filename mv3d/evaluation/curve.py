@@ -8,8 +8,9 @@ from typing import Any
 from PIL import Image
 
 from mv3d.core.errors import InputError
+from mv3d.core.files import write_files
 from mv3d.core.plots import SCALE, Line, line_chart
-from mv3d.render.mesh_io import image_bytes, write_aside
+from mv3d.render.mesh_io import image_bytes
 
 _WIDTH, _HEIGHT = 720, 280
 _LABELS = {
@@ -56,5 +57,5 @@ def save_azimuth_chart(curve: list[dict[str, Any]], path: Path) -> Path:
     """Write the chart as PNG, aside first. Raises OutputError where it cannot be written."""
     import numpy as np  # noqa: PLC0415
 
-    write_aside({path: image_bytes(np.asarray(azimuth_chart(curve)))})
+    write_files({path: image_bytes(np.asarray(azimuth_chart(curve)))})
     return path

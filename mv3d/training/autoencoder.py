@@ -6,8 +6,6 @@ the latent of the input view.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 from transformers import CLIPVisionModelWithProjection
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import to_json
+from mv3d.core.files import atomic_path, to_json
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.encode import clip_input
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
@@ -86,18 +84,16 @@ def prepare_parts(
         seed=config.seed,
         progress=progress,
     )
-    staged = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
-    for name, module, written in (
-        ("vae", vae, vae_config),
-        ("image_encoder", encoder.cpu(), encoder_config),
-    ):
-        (staged / name).mkdir(parents=True)
-        state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
-        save_file(state, staged / name / COMPONENTS[name], metadata={"format": "pt"})
-        (staged / name / "config.json").write_text(to_json(written), encoding="utf-8")
-    write_info(staged, ModelInfo("tiny", config.frames, int(size[0]), licence="unknown"))
-    os.replace(staged, folder)
+    with atomic_path(folder) as part:
+        for name, module, written in (
+            ("vae", vae, vae_config),
+            ("image_encoder", encoder.cpu(), encoder_config),
+        ):
+            (part / name).mkdir(parents=True)
+            state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
+            save_file(state, part / name / COMPONENTS[name], metadata={"format": "pt"})
+            (part / name / "config.json").write_text(to_json(written), encoding="utf-8")
+        write_info(part, ModelInfo("tiny", config.frames, int(size[0]), licence="unknown"))
     return error
 
 

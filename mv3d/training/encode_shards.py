@@ -25,8 +25,8 @@ from jaxtyping import Float, UInt8
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, UsageError
 from mv3d.core.locking import folder_lock
+from mv3d.core.progress import ObjectProgress
 from mv3d.core.version import __version__
-from mv3d.orbits.build import Progress
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.index import INDEX, LATENTS, PIXELS, BuildResult, read_index
 from mv3d.orbits.jobs import decode_frame, object_rng
@@ -69,7 +69,7 @@ def encode_shards(
     config: EncodeConfig | None = None,
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: ObjectProgress | None = None,
 ) -> BuildResult:
     """Encode finished shards of pixels; `out_dir` is by default the folder's name with -latents at its end.
 
@@ -240,7 +240,7 @@ def _work_through(
     source: Path,
     shards: list[dict[str, Any]],
     encode: Callable[[dict[str, memoryview]], Sample],
-    progress: Progress | None,
+    progress: ObjectProgress | None,
 ) -> None:
     """Encode shard after shard. One sample is in memory at a time, and a killed run goes on within the shard."""
     finished = folder.finished_shards

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
-from mv3d.core.runs import is_out_of_memory
+from mv3d.core.machine import is_out_of_memory
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.preconditioning import denoise

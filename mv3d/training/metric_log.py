@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import MissingPartError
-from mv3d.core.runs import write_text
+from mv3d.core.files import write_text
 
 LOG = "log.jsonl"
 

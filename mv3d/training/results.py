@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import to_json, write_text
+from mv3d.core.files import to_json, write_text
 from mv3d.models.folder import COMPONENTS, ModelCard, write_info
 from mv3d.models.lora import Lora, merge_loras, save_lora
 from mv3d.models.network import MultiViewUNet

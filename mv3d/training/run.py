@@ -13,18 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.core.runs import (
-    SCHEMA,
-    is_done,
-    library_versions,
-    peak_memory_bytes,
-    publish,
+from mv3d.core.files import publish, sha256, staging, to_json, write_text
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import TrainingProgress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
     read_record,
-    sha256,
-    staging,
-    to_json,
-    write_text,
+    refuse_other_algorithm,
+    run_status,
+    write_record,
 )
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
@@ -46,7 +46,6 @@ _FREE = (
 """Fields that change no weight of a given step: a run may go on with others."""
 
 _OURS = ("checkpoints", PARTS, "validation")
-Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def train(
     *,
     static_data: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
 ) -> TrainResult:
     """Train and write the result into `out`; a finished run of the same request is returned as it is.
 
@@ -124,7 +123,13 @@ def train(
 
 
 def _train_stage(
-    config: TrainConfig, data: Path, base: str, out: Path, *, overwrite: bool, progress: Progress | None
+    config: TrainConfig,
+    data: Path,
+    base: str,
+    out: Path,
+    *,
+    overwrite: bool,
+    progress: TrainingProgress | None,
 ) -> TrainResult:
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
@@ -139,20 +144,26 @@ def _train_stage(
     samples = open_samples(data, config, _clip_size(config, found.folder if found else None))
     digest = data_sha256(data)
     settings = dataclasses.asdict(config) | {"base": base}
-    if not overwrite and is_done(out / RECORD, settings=settings, input_sha256=digest):
-        return _finished(out)
+    if not overwrite:
+        status = run_status(out / RECORD, settings=settings, input_sha256=digest)
+        if status is RunStatus.DONE:
+            return _finished(out)
+        if status is RunStatus.OTHER_ALGORITHM:
+            refuse_other_algorithm(out / RECORD)
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
     fresh = accelerator.is_main_process and _open_run(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    record = {
-        "command": sys.argv,
-        "settings": json.loads(json.dumps(settings)),
-        "seed": config.seed,
-        "input": str(data),
-        "input_sha256": digest,
-    }
+    record = RunRecord.of(
+        "train",
+        input=str(data),
+        input_sha256=digest,
+        details={"arguments": sys.argv, "seed": config.seed},
+        settings=settings,
+        device=str(accelerator.device),
+        device_name=device_name(accelerator.device),
+    )
     try:
         if config.network == "none":
             return _train_parts(config, samples, record, out, accelerator, progress)
@@ -194,7 +205,7 @@ def _train_stage(
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }
-        record |= {"model": {"base": base, "revision": revision}, "report": report}
+        record = _reported(record, report, model={"base": base, "revision": revision})
         with staging(out) as staged:
             names = write_results(
                 config, context.model, state.weights, provenance, staged, context.resolution
@@ -207,10 +218,10 @@ def _train_stage(
 def _train_parts(
     config: TrainConfig,
     samples: Samples,
-    record: dict[str, Any],
+    record: RunRecord,
     out: Path,
     accelerator: Accelerator,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
 ) -> TrainResult:
     """Train the frozen parts alone: a model folder without a network, as a base for `tiny` and to encode its data."""
     from mv3d.training.autoencoder import prepare_parts  # noqa: PLC0415 - as above
@@ -224,22 +235,33 @@ def _train_parts(
             )
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": score}}
-            _publish(staged, out, [MODEL], record | {"report": report})
+            _publish(staged, out, [MODEL], _reported(record, report))
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
 
-def _of_stage(progress: Progress | None, stage: str) -> Callable[[int, int, dict[str, float]], None] | None:
+def _of_stage(
+    progress: TrainingProgress | None, stage: str
+) -> Callable[[int, int, dict[str, float]], None] | None:
     if progress is None:
         return None
     return lambda done, total, line: progress(stage, done, total, line)
 
 
-def _publish(staged: Path, out: Path, names: list[str], record: dict[str, Any]) -> None:
+def _reported(record: RunRecord, report: dict[str, Any], **details: Any) -> RunRecord:
+    """The record with what the run measured."""
+    return replace(
+        record,
+        details={**record.details, **details, "report": report},
+        seconds={"total": round(report["seconds"], 3)},
+        peak_memory_bytes=report["peak_memory_bytes"],
+    )
+
+
+def _publish(staged: Path, out: Path, names: list[str], record: RunRecord) -> None:
     """Write the record of the results in `staged`, then move all of it to its place."""
     outputs = {name: sha256(staged / name) for name in names}
-    document = {"schema": SCHEMA, **record, "libraries": library_versions(), "outputs": outputs}
-    write_text(staged / RECORD, to_json(document))
+    write_record(staged / RECORD, replace(record, outputs=outputs))
     publish(staged, out, last=RECORD)
 
 
@@ -332,5 +354,5 @@ def _finished(out: Path) -> TrainResult:
     record = read_record(out / RECORD)
     if record is None:
         raise InputError(f"{out / RECORD}: expected the record of a finished run, found none")
-    files = {Path(name).stem: out / name for name in record["outputs"]}
-    return TrainResult(out, files, True, record.get("report", {}))
+    files = {Path(name).stem: out / name for name in record.outputs}
+    return TrainResult(out, files, True, record.details.get("report", {}))

@@ -18,7 +18,14 @@ from mv3d.models.components import (
     latent_factor,
     materialise_buffers,
 )
-from mv3d.models.folder import ModelInfo, SamplerDefaults, read_config, read_info, weights_path
+from mv3d.models.folder import (
+    ModelInfo,
+    SamplerDefaults,
+    camera_support,
+    read_config,
+    read_info,
+    weights_path,
+)
 from mv3d.models.loading import load_unet
 from mv3d.models.lora import camera_modules, inject_lora, temporal_attention_modules
 from mv3d.models.network import SV3D_P, SV3D_U, SVD_MV, MultiViewUNet, NetworkConfig
@@ -85,7 +92,9 @@ def build_trainable(
             unet = with_micro_conditioning(unet, vector)
             info = replace(info, kind=config.vector, sampler=SamplerDefaults(), height=None)
     unet.register_to_config(num_frames=config.frames)
-    info = replace(info, num_frames=config.frames, base=base, revision=revision)
+    info = replace(
+        info, num_frames=config.frames, base=base, revision=revision, **camera_support(unet.micro.names)
+    )
     choose_trained(unet, config)
     if half_frozen:
         # They need no more precision than what is computed in; what is trained stays float32.

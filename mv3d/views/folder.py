@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from mv3d.core.errors import OutputError
-from mv3d.core.runs import publish, staging, to_json
+from mv3d.core.files import publish, staging, to_json
 from mv3d.render.video import encode_mp4
 from mv3d.views.views import Views, composite
 

@@ -105,14 +105,14 @@ def _from_orbit(
     azimuths = sv3d_azimuths_deg(count, azimuth_sign)
     if elevation_deg is None:
         found = estimate_elevation(images[..., 3], azimuths, radius=SV3D_RADIUS, fov_deg=fov_deg)
-        if found.coverage < 0.95:
+        if found.recall < 0.95:
             other = estimate_elevation(
                 images[..., 3], sv3d_azimuths_deg(count, -azimuth_sign), radius=SV3D_RADIUS, fov_deg=fov_deg
             )
-            if other.coverage > found.coverage + 0.02:
+            if other.recall > found.recall + 0.02:
                 raise InputError(
-                    f"{path}: the silhouettes fit an orbit in the other direction better ({other.coverage:.1%} against "
-                    f"{found.coverage:.1%} covered); use --azimuth-sign {-azimuth_sign}"
+                    f"{path}: the silhouettes fit an orbit in the other direction better ({other.recall:.1%} against "
+                    f"{found.recall:.1%} covered); use --azimuth-sign {-azimuth_sign}"
                 )
         elevation_deg = found.elevation_deg
     orbit = Orbit((float(elevation_deg),) * count, tuple(azimuths.tolist()), SV3D_RADIUS, fov_deg, count - 1)

@@ -19,7 +19,7 @@ from mv3d.cli.orbits_catalogue import (
     select_objects,
 )
 from mv3d.core.errors import InputError, OutputError, UsageError
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.gate import Rejected
 from mv3d.orbits.guard import read_guard

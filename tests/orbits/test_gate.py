@@ -15,7 +15,7 @@ from helpers.places import SHARED
 from helpers.shapes import sphere, textured_quad
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.duplicates import DuplicateIndex, fingerprint, same_shape, shape_signature
 from mv3d.orbits.gate import (

@@ -12,7 +12,7 @@ import trimesh
 from helpers.objects import colourful, unpack
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import sha256
+from mv3d.core.files import sha256
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig

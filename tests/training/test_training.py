@@ -32,8 +32,8 @@ from safetensors.torch import load_file
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import generate_orbit, load_model
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models import SV3D_P, SVD
 from mv3d.models.components import build_image_encoder
 from mv3d.models.folder import read_info
@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
         with pytest.warns(UserWarning, match="checkpoint before it"):
             assert read_latest(tmp_path / "c").step == 4
     # What a cut in the middle of writing leaves is no checkpoint.
-    (tmp_path / "c" / ".part-00000008").mkdir()
+    (tmp_path / "c" / ".00000008.part").mkdir()
     (tmp_path / "c" / "00000009").mkdir()
     with pytest.warns(UserWarning):
         found = read_latest(tmp_path / "c")
@@ -285,9 +285,9 @@ def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
     rgba = np.zeros((32, 32, 4), np.float32)
     rgba[8:24, 8:24] = (0.9, 0.5, 0.1, 1)
     told = []
-    encode = model.generator.vae.encode
-    model.generator.vae.encode = lambda x, **options: told.append(x) or encode(x, **options)
-    made = generate_orbit(Prepared(rgba, "alpha"), GenerateConfig(device="cpu", steps=1), model)
+    encode = model.generator.components.vae.encode
+    model.generator.components.vae.encode = lambda x, **options: told.append(x) or encode(x, **options)
+    made = generate_orbit(PreparedPhoto(rgba, "alpha"), GenerateConfig(device="cpu", steps=1), model)
     assert not made.warnings
     torch.testing.assert_close(told[0][0, 3] / 2 + 0.5, torch.from_numpy(rgba[..., 3]), atol=1e-3, rtol=0)
     assert len(np.unique(made.views.images[0, ..., 3])) > 50  # no matte is as soft
@@ -298,7 +298,7 @@ def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
     one, other = with_vae.sample(0), cached.sample(0)
     assert one["uid"] == other["uid"]
     images = normalized(one["images"], channels=4)
-    expected = model.generator.vae.encode(images)[0].mode()
+    expected = model.generator.components.vae.encode(images)[0].mode()
     torch.testing.assert_close(other["latents"].float(), expected, atol=2e-2, rtol=2e-3)
     clips = tmp_path / "clips"
     clips.mkdir()

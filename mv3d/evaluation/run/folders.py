@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mv3d.core.runs import SCHEMA, is_done, read_record, sha256, staging, to_json, write_text
-from mv3d.evaluation.gallery import Gallery
+from mv3d.core.files import replace, sha256, staging
+from mv3d.core.records import RunRecord, RunStatus, read_record, run_status, write_record
+from mv3d.evaluation.image_sets import ImageSet, image_set
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.sample import Sample
@@ -55,45 +54,54 @@ def write_object(
     target: Path,
     out_dir: Path,
     *,
+    command: str,
     settings: Mapping[str, Any],
     input_sha256: str,
-    **facts: Any,
+    seconds: Mapping[str, float] | None = None,
+    **details: Any,
 ) -> None:
     """A views folder with its record, written aside in `out_dir` and renamed. Raises OutputError."""
     with staging(out_dir) as aside:
         folder = aside / "object"
         folder.mkdir()
         write_views(views, folder)
-        outputs = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        record = {"schema": SCHEMA, "settings": settings, "input_sha256": input_sha256, **facts}
-        write_text(folder / RECORD, to_json(record | {"outputs": outputs}))
+        record = RunRecord.of(
+            command,
+            input_sha256=input_sha256,
+            details=details,
+            settings=settings,
+            seconds=seconds,
+            outputs={path.name: sha256(path) for path in sorted(folder.iterdir())},
+        )
+        write_record(folder / RECORD, record)
         target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(folder, target)
+        replace(folder, target)
 
 
 def is_current(folder: Path, *, settings: Mapping[str, Any], input_sha256: str) -> bool:
     """Whether a folder holds all of what these settings and this input give."""
-    return is_done(folder / RECORD, settings=dict(settings), input_sha256=input_sha256)
+    status = run_status(folder / RECORD, settings=settings, input_sha256=input_sha256)
+    return status is RunStatus.DONE
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
-    """What the record says; empty where there is none."""
-    return read_record(folder / RECORD) or {}
+def facts_of(folder: Path) -> Mapping[str, Any]:
+    """The details of the record; empty where there is none."""
+    record = read_record(folder / RECORD)
+    return {} if record is None else record.details
 
 
 def views_digest(folder: Path) -> str:
     """Of a folder's pictures and cameras, by its record; "" where there is none."""
-    outputs = facts_of(folder).get("outputs", {})
+    record = read_record(folder / RECORD)
+    outputs = {} if record is None else record.outputs
     return sha256_of_json([outputs["images"], outputs["transforms.json"]]) if outputs else ""
 
 
-def read_pictures(folder: Path) -> Gallery:
-    """What `write_object` wrote. Unlike `read_gallery` it takes an empty view, too: of generated views that is a bad
+def read_pictures(folder: Path) -> ImageSet:
+    """What `write_object` wrote. Unlike `read_image_set` it takes an empty view, too: of generated views that is a bad
     result, not one to leave out. Raises InputError for what is damaged."""
     orbit = load_orbit(folder / "transforms.json")
-    names = tuple(f"{index:03d}" for index in range(len(orbit.azimuths_deg)))
-    images = stack_frames([read_rgba(folder / "images" / f"{name}.png") for name in names], str(folder))
+    files = [folder / "images" / f"{index:03d}.png" for index in range(len(orbit.azimuths_deg))]
+    images = stack_frames([read_rgba(file) for file in files], str(folder))
     cameras = orbit.cameras(images.shape[2], images.shape[1])
-    return Gallery(names, images, images[..., 3], "alpha", cameras, orbit, orbit.input_view)
+    return image_set(Views(images, cameras, orbit, orbit.input_view), with_alpha=True)

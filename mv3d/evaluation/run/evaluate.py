@@ -11,26 +11,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.core.files import sha256, to_json, write_text
 from mv3d.core.locking import folder_lock
-from mv3d.core.runs import (
+from mv3d.core.machine import is_out_of_memory
+from mv3d.core.progress import Progress
+from mv3d.core.records import (
     SCHEMA,
-    is_done,
-    is_out_of_memory,
-    library_versions,
+    RunRecord,
+    RunStatus,
+    read_document,
     read_record,
-    sha256,
-    to_json,
-    write_text,
+    refuse_other_algorithm,
+    run_status,
+    write_record,
 )
-from mv3d.core.version import __version__
-from mv3d.evaluation.run_config import EvalRunConfig
-from mv3d.evaluation.run_folders import (
+from mv3d.evaluation.run.config import EvalRunConfig
+from mv3d.evaluation.run.folders import (
     facts_of,
     is_current,
     read_pictures,
@@ -38,22 +40,20 @@ from mv3d.evaluation.run_folders import (
     views_digest,
     write_object,
 )
-from mv3d.evaluation.run_plan import Plan, default_out, plan_run, protocol
-from mv3d.evaluation.run_scores import score_object
-from mv3d.evaluation.run_tables import csv_text, markdown, table_document
+from mv3d.evaluation.run.plan import Plan, default_out, plan_run, protocol
+from mv3d.evaluation.run.scores import score_object
+from mv3d.evaluation.run.tables import csv_text, markdown, table_document
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Work
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.sample import Reject
 
 if TYPE_CHECKING:
-    from mv3d.generation.pipeline import LoadedModel
+    from mv3d.generation.views import LoadedModel
 
 PROTOCOL = "protocol.json"
 TABLES = ("table.md", "table.csv", "table.json")
 TRUTH, GENERATED, OBJECTS = "truth", "generated", "objects"
-Progress = Callable[[str, float], None]
-"""(stage, share of it that is done)"""
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,17 @@ class _Run:
     def finished(self) -> bool:
         """The tables are there, of this request, and warn of what the model says of itself now."""
         plan, path = self._plan, self._out / PROTOCOL
-        if not is_done(path, settings=plan.settings, input_sha256=plan.objects_sha256):
+        status = run_status(path, settings=plan.settings, input_sha256=plan.objects_sha256)
+        if status is not RunStatus.DONE:
             return False
-        return self.table()["warnings"] == list(plan.findings.warnings)
+        return self.table()["warnings"] == list(plan.contamination.warnings)
 
     def claim(self, *, overwrite: bool) -> None:
         """Refuse what is not of this request, and tidy up after a killed run."""
         out, plan = self._out, self._plan
         record = read_record(out / PROTOCOL)
         there = [name for name in (PROTOCOL, *TABLES, TRUTH, GENERATED, OBJECTS) if (out / name).exists()]
-        same = record is not None and record.get("identity_sha256") == plan.identity_sha256
+        same = record is not None and record.details.get("identity_sha256") == plan.identity_sha256
         if record is None and there:
             raise OutputError(
                 f"{out}: holds {', '.join(there)} of something else; choose another --out, or remove them"
@@ -133,6 +134,8 @@ class _Run:
                 f"{out}: holds another evaluation ({_difference(record, plan)}); choose another --out, or use "
                 "--overwrite to replace it (renderings and views that are still right are kept)"
             )
+        if not overwrite:
+            refuse_other_algorithm(out / PROTOCOL)
         for left in out.glob(".mv3d-*"):
             shutil.rmtree(left)
         if overwrite:
@@ -143,7 +146,7 @@ class _Run:
 
     def begin(self) -> None:
         """Say whose the folder is, and that it is not finished."""
-        write_text(self._out / PROTOCOL, to_json(self._record(finished=False)))
+        write_record(self._out / PROTOCOL, self._record(finished=False))
         (self._out / OBJECTS).mkdir(exist_ok=True)
 
     def render(self, workers: int, limits: Limits, work: Work, progress: Progress | None) -> None:
@@ -165,6 +168,7 @@ class _Run:
                         views,
                         self._truth(item),
                         self._out,
+                        command="orbits render",
                         settings=self._plan.truth,
                         input_sha256=self._plan.digests[item.uid],
                         **facts,
@@ -173,7 +177,7 @@ class _Run:
 
     def generate(self, progress: Progress | None) -> None:
         """The model's views of every truth that has none yet. The model is loaded for the first of them."""
-        from mv3d.generation.pipeline import load_model  # noqa: PLC0415 - loads diffusers
+        from mv3d.generation.views import load_model  # noqa: PLC0415 - loads diffusers
 
         model: LoadedModel | None = None
         todo = [item for item in self._kept() if not self._has_views(item)]
@@ -220,7 +224,7 @@ class _Run:
         write_text(out / "table.json", to_json(table))
         write_text(out / "table.csv", csv_text(table))
         write_text(out / "table.md", markdown(table, protocol(plan)))
-        write_text(out / PROTOCOL, to_json(self._record(finished=True)))
+        write_record(out / PROTOCOL, self._record(finished=True))
         return table
 
     def table(self) -> dict[str, Any]:
@@ -228,8 +232,8 @@ class _Run:
         return json.loads((self._out / "table.json").read_text(encoding="utf-8"))
 
     def _generate_one(self, item: CatalogueItem, model: LoadedModel) -> None:
-        from mv3d.generation.pipeline import generate_orbit  # noqa: PLC0415 - as above
-        from mv3d.generation.preparation import Prepared  # noqa: PLC0415
+        from mv3d.generation.photo import PreparedPhoto  # noqa: PLC0415 - as above
+        from mv3d.generation.views import generate_orbit  # noqa: PLC0415
         from mv3d.views.views import Views  # noqa: PLC0415
 
         truth = read_pictures(self._truth(item))
@@ -238,11 +242,12 @@ class _Run:
         if self._plan.config.orbit == "dynamic":  # the truth's own path, whatever it is
             path = str(self._truth(item) / "transforms.json")
             config = replace(config, trajectory=path, elevation=None)
-        made = generate_orbit(Prepared(truth.images[truth.input_view], "alpha"), config, model)
+        made = generate_orbit(PreparedPhoto(truth.images[truth.input_view], "alpha"), config, model)
         write_object(
             Views(made.views.images, truth.cameras, truth.orbit, truth.input_view),
             self._generated(item),
             self._out,
+            command="generate",
             settings=self._plan.generation,
             input_sha256=views_digest(self._truth(item)),
             warnings=list(made.warnings),
@@ -264,7 +269,7 @@ class _Run:
 
     def _scores(self, item: CatalogueItem) -> dict[str, Any] | None:
         """What was found for the views that are there now."""
-        document = read_record(self._object(item)) or {}
+        document = read_document(self._object(item)) or {}
         return document.get("scores") if document.get("of") == self._scored_of(item) else None
 
     def _scored_of(self, item: CatalogueItem) -> dict[str, Any]:
@@ -276,7 +281,7 @@ class _Run:
         }
 
     def _rejected(self, item: CatalogueItem) -> dict[str, str] | None:
-        document = read_record(self._object(item)) or {}
+        document = read_document(self._object(item)) or {}
         return document.get("reject") if document.get("of") == self._plan.identity_sha256 else None
 
     def _reject(self, item: CatalogueItem, stage: str, reason: str, detail: str) -> None:
@@ -287,7 +292,7 @@ class _Run:
     def _note(self, item: CatalogueItem, document: Mapping[str, Any]) -> None:
         write_text(self._object(item), to_json({"schema": SCHEMA, "uid": item.uid, **document}))
 
-    def _record(self, *, finished: bool) -> dict[str, Any]:
+    def _record(self, *, finished: bool) -> RunRecord:
         out, plan = self._out, self._plan
         objects = []
         for item in plan.items:
@@ -295,18 +300,18 @@ class _Run:
             facts = facts_of(self._truth(item)) if finished and self._rejected(item) is None else {}
             shown = {key: facts[key] for key in ("cameras", "environment", "normalization") if key in facts}
             objects.append(about | {"sha256": plan.digests[item.uid]} | shown)
-        return {
-            "schema": SCHEMA,
-            "command": "eval run",
-            "finished": finished,
-            "versions": {"mv3d": __version__} | library_versions(),
-            "protocol": protocol(plan),
-            "objects": objects,
-            "settings": plan.settings,
-            "input_sha256": plan.objects_sha256,
-            "identity_sha256": plan.identity_sha256,
-            "outputs": {name: sha256(out / name) for name in TABLES} if finished else {},
-        }
+        return RunRecord.of(
+            "eval run",
+            input_sha256=plan.objects_sha256,
+            details={
+                "finished": finished,
+                "protocol": protocol(plan),
+                "objects": objects,
+                "identity_sha256": plan.identity_sha256,
+            },
+            settings=plan.settings,
+            outputs={name: sha256(out / name) for name in TABLES} if finished else {},
+        )
 
     def _forget_others(self) -> None:
         """Folders of objects that the list no longer holds."""
@@ -334,9 +339,9 @@ def _tell(progress: Progress | None, stage: str, done: int, total: int) -> None:
         progress(stage, done / total if total else 1.0)
 
 
-def _difference(record: Mapping[str, Any], plan: Plan) -> str:
+def _difference(record: RunRecord, plan: Plan) -> str:
     """The first setting that is another one."""
-    mine, there = json.loads(json.dumps(plan.settings)), record.get("settings", {})
+    mine, there = json.loads(json.dumps(plan.settings)), record.settings or {}
     for key, value in mine.items():
         other = there.get(key)
         if other == value:
