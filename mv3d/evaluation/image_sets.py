@@ -17,7 +17,6 @@ from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.views import Views
 
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
 # Images in a views folder that are no views.
 _NOT_VIEWS = ("input", "contact")
