@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 import time
 from dataclasses import fields, replace
@@ -24,22 +25,24 @@ from mv3d.views.readers import load_views
 from mv3d.views.views import Views
 
 
-def generate(image: str | Path | Image.Image, config: GenerateConfig | None = None, **settings: Any) -> Views:
+def generate(
+    image: str | os.PathLike[str] | Image.Image, config: GenerateConfig | None = None, **settings: Any
+) -> Views:
     """Posed views of the object in one photo: `mv3d.generate("chair.png", views=21, seed=0)`.
 
-    settings: fields of GenerateConfig, over those of `config`. What a user should know is issued as Python warnings.
+    settings: fields of GenerateConfig; they override `config`. Warnings are issued as Python warnings.
     For several photos load the model once: `mv3d.generation.load_model`, then `generate_views`.
     Raises UsageError for settings out of range or a device that is not there, InputError for a photo or a model that
     cannot be used.
     """
-    from mv3d.generation.pipeline import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
+    from mv3d.generation.views import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
 
     config = replace(config or GenerateConfig(), **checked_settings(settings))
     return generate_views(image, config, load_model(config))
 
 
 def checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose names are fields of GenerateConfig. Raises UsageError with the nearest names for another."""
+    """The settings, all of them fields of GenerateConfig. Raises UsageError that suggests names for an unknown one."""
     known = [f.name for f in fields(GenerateConfig)]
     for name in settings:
         if name not in known:

@@ -59,6 +59,17 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
     return _from_hub(text, text, None, revision, cache_dir)
 
 
+def parse_lora_argument(text: str) -> tuple[Path, float]:
+    """Path and weight (default 1) of an adapter, from `FILE` or `FILE:WEIGHT`."""
+    path, _, weight = text.rpartition(":")
+    if path and not Path(text).exists():
+        try:
+            return Path(path), float(weight)
+        except ValueError:
+            pass  # a colon in the name itself, as in C:\file
+    return Path(text), 1.0
+
+
 def _nothing_there(text: str) -> str:
     known = ["default", *ALIASES]
     near = difflib.get_close_matches(text, known, n=2, cutoff=0.5)
