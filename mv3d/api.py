@@ -22,15 +22,17 @@ from mv3d.views.reading import OrbitReading
 from mv3d.views.views import Views
 
 
-def generate(image: str | Path | Image.Image, config: GenerateConfig | None = None, **settings: Any) -> Views:
+def generate(
+    image: str | os.PathLike[str] | Image.Image, config: GenerateConfig | None = None, **settings: Any
+) -> Views:
     """Posed views of the object in one photo: `mv3d.generate("chair.png", views=21, seed=0)`.
 
-    settings: fields of GenerateConfig, over those of `config`. What a user should know is issued as Python warnings.
+    settings: fields of GenerateConfig; they override `config`. Warnings are issued as Python warnings.
     For several photos load the model once: `mv3d.generation.load_model`, then `generate_views`.
     Raises UsageError for settings out of range or a device that is not there, InputError for a photo or a model that
     cannot be used.
     """
-    from mv3d.generation.pipeline import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
+    from mv3d.generation.views import generate_views, load_model  # noqa: PLC0415 - loads diffusers and transformers
 
     config = with_settings(config or GenerateConfig(), settings, "generate")
     return generate_views(image, config, load_model(config))

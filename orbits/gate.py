@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, Mv3dError, UsageError
 from mv3d.orbits.parts import face_areas, part_boxes, touching_groups
 from mv3d.orbits.pictures import missing_pictures
@@ -160,7 +161,7 @@ def _check_colours(model: Model, config: GateConfig) -> None:
     if config.textures == "textured":
         raise Rejected("no_texture", f"expected a texture with contrast, got {len(used)} plain material(s)")
     tint = np.ones(3) if model.colors is None else model.colors[model.faces[0, 0], :3]
-    colours = np.array([_srgb(_mean_colour(material) * tint) for material in used])
+    colours = np.array([srgb_from_linear(_mean_colour(material) * tint) for material in used])
     if np.ptp(colours, axis=0).max() < config.gray_chroma and (
         np.ptp(colours, axis=1).max() < config.gray_chroma
     ):
@@ -183,21 +184,11 @@ def _mean_colour(material: Material) -> Float[np.ndarray, " 3"]:
     """Linear, of base and emission together."""
     base = np.array(material.base_color[:3], np.float64)
     if material.base_color_texture is not None:
-        base *= _linear(material.base_color_texture[..., :3].reshape(-1, 3).mean(0) / 255)
+        base *= linear_from_srgb(material.base_color_texture[..., :3].reshape(-1, 3).mean(0) / 255)
     glow = np.array(material.emissive, np.float64)
     if material.emissive_texture is not None:
-        glow *= _linear(material.emissive_texture.reshape(-1, 3).mean(0) / 255)
+        glow *= linear_from_srgb(material.emissive_texture.reshape(-1, 3).mean(0) / 255)
     return np.clip(base + glow, 0, 1)
-
-
-def _linear(srgb: np.ndarray) -> np.ndarray:
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    return np.where(
-        linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
-    )
 
 
 def _check_scene(model: Model, largest: float, config: GateConfig) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import CatalogueItem, category_key
@@ -40,19 +41,11 @@ def default_endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT_ENDPOINT
 
 
-def default_cache() -> Path:
-    """MV3D_CACHE/objaverse, or where the system keeps caches."""
-    root = os.environ.get("MV3D_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "mv3d"
-    )
-    return Path(root) / "objaverse"
-
-
 @dataclass(frozen=True)
 class ObjaverseStore:
     """The files of the data set, at an endpoint and in a cache folder. seed: of the waits between tries."""
 
-    cache: Path = field(default_factory=default_cache)
+    cache: Path = field(default_factory=lambda: cache_dir("objaverse"))
     endpoint: str = field(default_factory=default_endpoint)
     revision: str = "main"
     transport: Transport = Transport()  # noqa: RUF009 - frozen

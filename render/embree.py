@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from mv3d.core.colors import encode_srgb
 from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
@@ -25,7 +26,6 @@ from mv3d.render.renderer import Rendered, RenderSettings
 from mv3d.render.sampling import RAYS, Eye, find_contrast, find_edges, sample_offsets, window_of
 from mv3d.render.shading import shade
 from mv3d.render.surface import Channels, Points, Surface
-from mv3d.render.textures import encode_srgb
 from mv3d.render.tracing import Crossings, Tracer
 
 _CHUNK = 16384  # points shaded at a time: their arrays stay in the second-level cache

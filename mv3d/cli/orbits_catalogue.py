@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import replace, staging
 
@@ -123,7 +124,6 @@ def select_objects(command: SelectCommand) -> int:
     from mv3d.orbits.objaverse import (
         ObjaverseStore,
         check_categories,
-        default_cache,
         default_endpoint,
         objaverse_items,
     )
@@ -155,7 +155,7 @@ def select_objects(command: SelectCommand) -> int:
         if command.source == OBJAVERSE:
             endpoint = command.endpoint or default_endpoint()
             store = ObjaverseStore(
-                command.cache or default_cache(),
+                command.cache or cache_dir("objaverse"),
                 endpoint,
                 transport=Transport(
                     timeout_s=command.timeout,

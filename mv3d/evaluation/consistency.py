@@ -10,9 +10,9 @@ import numpy as np
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.core.progress import Clock
-from mv3d.evaluation.gallery import gallery_of_views
+from mv3d.evaluation.image_sets import image_set
 from mv3d.evaluation.silhouettes import silhouette_recall
-from mv3d.evaluation.view_metrics import compare_galleries
+from mv3d.evaluation.view_metrics import compare_image_sets
 from mv3d.views.metrics import CONVENTION
 from mv3d.views.views import Views
 
@@ -86,6 +86,5 @@ def _reproject(
     mesh = MeshReconstructor(config).fit(given, Clock()).mesh
     again = render_views(mesh, left.cameras, supersample=2)
     names = tuple(f"{index:03d}" for index in held)
-    seen = gallery_of_views(left, names)
-    made = replace(seen, images=again, masks=again[..., 3], masks_from="alpha")
-    return compare_galleries(made, replace(seen, masks=left.images[..., 3]))["views"]
+    made, seen = (image_set(v, names, with_alpha=True) for v in (replace(left, images=again), left))
+    return compare_image_sets(made, seen)["views"]

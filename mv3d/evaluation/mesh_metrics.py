@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from mv3d.core.errors import InputError
 from mv3d.evaluation.alignment import align
 from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
-from mv3d.evaluation.gallery import gallery_of_views
+from mv3d.evaluation.image_sets import image_set
 from mv3d.evaluation.perceptual import PairMetric
 from mv3d.evaluation.protocols import MeshProtocol
 from mv3d.evaluation.surfaces import (
@@ -23,7 +23,7 @@ from mv3d.evaluation.surfaces import (
     normalizing,
     sample_surface,
 )
-from mv3d.evaluation.view_metrics import compare_galleries
+from mv3d.evaluation.view_metrics import compare_image_sets
 from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.views.views import Views
@@ -109,13 +109,13 @@ def compare_renders(
     pred, gt = moved(pred, centring), moved(gt, centring)
     cameras, radius = fitting_cameras(gt, elevations, azimuths, protocol.render_size)
     orbit = Orbit(tuple(elevations.tolist()), tuple(azimuths.tolist()), radius)
-    galleries = []
-    for mesh in (pred, gt):
-        images = render_views(mesh, cameras, supersample=_SUPERSAMPLE)
-        gallery = gallery_of_views(Views(images, cameras, orbit))
-        galleries.append(replace(gallery, masks=images[..., 3], masks_from="alpha"))
-    document = compare_galleries(galleries[0], galleries[1], extra=extra, missing=missing)
-    return document | {"radius": radius}
+    a, b = (
+        image_set(
+            Views(render_views(mesh, cameras, supersample=_SUPERSAMPLE), cameras, orbit), with_alpha=True
+        )
+        for mesh in (pred, gt)
+    )
+    return compare_image_sets(a, b, extra=extra, missing=missing) | {"radius": radius}
 
 
 def _mesh(source: Mesh | str | Path) -> Mesh:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError
-from mv3d.evaluation.gallery import (
-    MESH_SUFFIXES,
-    Gallery,
-    gallery_of_views,
+from mv3d.evaluation.image_sets import (
+    ImageSet,
+    image_set,
     matched,
     pose_difference_deg,
-    read_gallery,
-    read_mesh_gallery,
+    read_image_set,
+    rendered_image_set,
     resized,
 )
 from mv3d.evaluation.perceptual import PairMetric
+from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.views.metrics import CONVENTION, compare, mask_iou
 from mv3d.views.views import Views, composite
 
@@ -26,8 +26,8 @@ _SAME_POSE_DEG = 1.0
 
 
 def evaluate_views(
-    pred: Views | Gallery | str | Path,
-    gt: Views | Gallery | str | Path,
+    pred: Views | ImageSet | str | Path,
+    gt: Views | ImageSet | str | Path,
     *,
     size: int | None = None,
     gt_side: float | None = None,
@@ -47,25 +47,25 @@ def evaluate_views(
 
     Raises InputError for what is missing, damaged or does not fit together.
     """
-    left = _gallery(pred)
-    if not isinstance(gt, (Views, Gallery)) and Path(gt).suffix.lower() in MESH_SUFFIXES:
-        right = read_mesh_gallery(Path(gt), left, side=gt_side)
+    left = _image_set(pred)
+    if not isinstance(gt, (Views, ImageSet)) and Path(gt).suffix.lower() in MODEL_SUFFIXES:
+        right = rendered_image_set(Path(gt), left, side=gt_side)
     else:
-        right = _gallery(gt)
+        right = _image_set(gt)
     if size is not None:
         left, right = resized(left, size), resized(right, size)
     right = matched(left, right, _label(pred, "pred"), _label(gt, "gt"))
-    return compare_galleries(left, right, extra=extra, missing=missing)
+    return compare_image_sets(left, right, extra=extra, missing=missing)
 
 
-def compare_galleries(
-    pred: Gallery,
-    gt: Gallery,
+def compare_image_sets(
+    pred: ImageSet,
+    gt: ImageSet,
     *,
     extra: dict[str, PairMetric] | None = None,
     missing: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The document of `evaluate_views` for galleries of the same names in the same order."""
+    """The document of `evaluate_views` for two image sets of the same names in the same order."""
     missing = dict(missing or {})
     rows: list[dict[str, Any]] = []
     known = pred if pred.orbit is not None else gt
@@ -131,13 +131,13 @@ def _mean(rows: list[dict[str, Any]], keys: list[str]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in keys}
 
 
-def _start(gallery: Gallery, input_view: int | None) -> float:
-    if gallery.orbit is None or input_view is None:
+def _start(images: ImageSet, input_view: int | None) -> float:
+    if images.orbit is None or input_view is None:
         return 0.0
-    return gallery.orbit.azimuths_deg[input_view]
+    return images.orbit.azimuths_deg[input_view]
 
 
-def _notes(pred: Gallery, gt: Gallery) -> list[str]:
+def _notes(pred: ImageSet, gt: ImageSet) -> list[str]:
     notes = []
     if pred.cameras is not None and gt.cameras is not None:
         angle = pose_difference_deg(pred.cameras, gt.cameras)
@@ -146,11 +146,11 @@ def _notes(pred: Gallery, gt: Gallery) -> list[str]:
     return notes
 
 
-def _gallery(source: Views | Gallery | str | Path) -> Gallery:
-    if isinstance(source, Gallery):
+def _image_set(source: Views | ImageSet | str | Path) -> ImageSet:
+    if isinstance(source, ImageSet):
         return source
-    return gallery_of_views(source) if isinstance(source, Views) else read_gallery(source)
+    return image_set(source) if isinstance(source, Views) else read_image_set(source)
 
 
-def _label(source: Views | Gallery | str | Path, fallback: str) -> str:
-    return fallback if isinstance(source, (Views, Gallery)) else str(source)
+def _label(source: Views | ImageSet | str | Path, fallback: str) -> str:
+    return fallback if isinstance(source, (Views, ImageSet)) else str(source)

@@ -70,7 +70,19 @@ def encode_condition(
         if generator is None:
             raise UsageError("encode_condition: expected a generator for the noise, got none")
         pixels = pixels + cond_aug * torch.randn(pixels.shape, generator=generator).to(pixels.device)
-    return vae.encode(pixels.to(vae.dtype), return_dict=False)[0].mode().to(torch.float32)
+    return encode_pixels(vae, pixels, chunk=len(pixels))
+
+
+@torch.no_grad()
+def encode_pixels(
+    vae: Autoencoder, pixels: Float[Tensor, "frames channels height width"], *, chunk: int = 8
+) -> Float[Tensor, "frames c h w"]:
+    """The mean of the posterior of pictures in [-1, 1], NOT scaled, float32; `chunk` of them at a time."""
+    modes = [
+        vae.encode(part.to(vae.dtype), return_dict=False)[0].mode().to(torch.float32)
+        for part in pixels.split(_positive(chunk))
+    ]
+    return torch.cat(modes)
 
 
 @torch.no_grad()
@@ -78,8 +90,7 @@ def encode_frames(
     vae: Autoencoder, frames: Float[Tensor, "frames channels height width"], *, chunk: int = 8
 ) -> Float[Tensor, "frames 4 h w"]:
     """Scaled target latents of frames in [0, 1], float32: what the network learns to denoise."""
-    parts = [encode_condition(vae, part) for part in frames.split(_positive(chunk))]
-    return torch.cat(parts) * vae.config["scaling_factor"]
+    return encode_pixels(vae, frames.to(torch.float32) * 2 - 1, chunk=chunk) * vae.config["scaling_factor"]
 
 
 @torch.no_grad()

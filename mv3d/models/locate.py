@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from mv3d.core import caches
 from mv3d.core.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
-from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_cache_dir, default_hint
+from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_hint
 
 _REPO_FILES = ["*.json", "*.safetensors", "*.md"]
 
@@ -35,8 +36,8 @@ class ResolvedModel:
 def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | None = None) -> ResolvedModel:
     """The folder of a model by path, `default`, alias (sv3d_u, sv3d_p, svd, svd_xt) or hub id.
 
-    What the hub has in the original's form is converted once into `cache_dir` (by default ~/.cache/mv3d, or below
-    XDG_CACHE_HOME). Raises InputError with the command to run or the page to open where it cannot be had, OutputError
+    What the hub has in the original's form is converted once into `cache_dir` (see
+    `mv3d.core.caches`). Raises InputError with the command to run or the page to open where it cannot be had, OutputError
     where a cache cannot be written.
     """
     text, path = str(name), Path(name)
@@ -56,6 +57,17 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise InputError(f"model {text}: {_nothing_there(text)}")
     return _from_hub(text, text, None, revision, cache_dir)
+
+
+def parse_lora_argument(text: str) -> tuple[Path, float]:
+    """Path and weight (default 1) of an adapter, from `FILE` or `FILE:WEIGHT`."""
+    path, _, weight = text.rpartition(":")
+    if path and not Path(text).exists():
+        try:
+            return Path(path), float(weight)
+        except ValueError:
+            pass  # a colon in the name itself, as in C:\file
+    return Path(text), 1.0
 
 
 def _nothing_there(text: str) -> str:
@@ -113,7 +125,9 @@ def _from_hub(
             raise InputError(
                 f"model {name}: neither a model of mv3d ({INFO_FILE}) nor one in diffusers' form is at {repo}"
             )
-    target = (cache_dir or default_cache_dir()) / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
+    target = (
+        cache_dir or caches.cache_dir("models")
+    ) / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
     if not (target / INFO_FILE).exists():
         from mv3d.models.convert import convert  # noqa: PLC0415 - torch loads here, not for a wrong name
 
@@ -122,7 +136,7 @@ def _from_hub(
         except OutputError as error:
             raise OutputError(
                 f"model {name}: cannot be kept converted in {target.parent} ({error.__cause__ or error}); free some space, set "
-                "XDG_CACHE_HOME to another folder, or convert it yourself: mv3d models convert"
+                "MV3D_CACHE to another folder, or convert it yourself: mv3d models convert"
             ) from error
     return ResolvedModel(target, name, commit)
 

@@ -294,11 +294,11 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
 @pytest.mark.parametrize(
     "extra, words",
     [
-        (["none.glb", "gt.glb"], "none.glb: expected a mesh file"),
+        (["none.glb", "gt.glb"], "none.glb: expected a file, got nothing"),
         (["bad.glb", "gt.glb"], "bad.glb"),
         (["flat.ply", "gt.glb"], "without area"),
         (["empty.ply", "gt.glb"], "empty.ply"),
-        (["nan.ply", "gt.glb"], "nan.ply: expected triangles"),
+        (["nan.ply", "gt.glb"], "nan.ply: vertices: expected finite numbers"),
         (["folder", "gt.glb"], "a folder with mesh.glb"),
         (["gt.glb", "gt.glb", "--align", "sideways"], "expected some of none, scale"),
         (["gt.glb", "gt.glb", "--align", "none,icp"], "none stands alone"),

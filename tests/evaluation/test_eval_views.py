@@ -26,13 +26,13 @@ from mv3d.core.plots import nice_range
 from mv3d.evaluation import (
     azimuth_chart,
     evaluate_views,
-    gallery_of_views,
+    image_set,
     lpips_weights,
     mask_iou,
     mse,
     perceptual_metrics,
     psnr,
-    read_gallery,
+    read_image_set,
     ssim,
     ssim_padded,
 )
@@ -184,9 +184,9 @@ def test_opaque_pictures_of_a_views_folder_are_compared_as_they_are(pair, tmp_pa
     views.save(tmp_path / "v")
     for index, image in enumerate(views.images):
         Image.fromarray(to_uint8(composite(image))).save(tmp_path / "v" / "images" / f"{index:03d}.png")
-    gallery = read_gallery(tmp_path / "v")
-    assert gallery.masks_from == "background" and (gallery.images[..., 3] == 1).all()
-    assert evaluate_views(gallery, pair[1])["mean"]["psnr"] > 50
+    images = read_image_set(tmp_path / "v")
+    assert images.masks_from == "background" and (images.images[..., 3] == 1).all()
+    assert evaluate_views(images, pair[1])["mean"]["psnr"] > 50
 
 
 def test_same_views_are_the_same(pair):
@@ -463,11 +463,9 @@ def test_published_lpips_ranks_as_people_do():
     assert metric(blurred[None], sharp[None])[0] > 2 * metric(shifted[None], sharp[None])[0] > 0
 
 
-def test_gallery_of_views_without_orbit_has_no_curve():
+def test_image_set_of_views_without_orbit_has_no_curve():
     views = orbit_of(cube(), count=4, size=32)
-    found = evaluate_views(
-        replace(views, orbit=None, input_view=None), gallery_of_views(replace(views, orbit=None))
-    )
+    found = evaluate_views(replace(views, orbit=None, input_view=None), image_set(replace(views, orbit=None)))
     assert "by_azimuth" not in found and "azimuth_deg" not in found["views"][0]
 
 

@@ -169,7 +169,7 @@ def _image_seeds(folder: Path) -> None:
 
 
 def _read_image(folder: Path) -> Any:
-    from mv3d.generation.preparation import prepare_image
+    from mv3d.generation.photo import prepare_image
     from mv3d.views.images import read_rgba
 
     path = _named(folder, "photo")
@@ -255,17 +255,17 @@ def _read_orbit(folder: Path) -> Any:
     return load_views(videos[0] if videos else folder)
 
 
-def _gallery_seeds(folder: Path) -> None:
+def _image_set_seeds(folder: Path) -> None:
     _views_seeds(folder)
     plain = _new(folder / "plain")
     for index in range(3):
         Image.fromarray(_ball(24).astype(np.uint8)).save(plain / f"{index}.png")
 
 
-def _read_gallery(folder: Path) -> Any:
-    from mv3d.evaluation.gallery import read_gallery
+def _read_image_set(folder: Path) -> Any:
+    from mv3d.evaluation.image_sets import read_image_set
 
-    return read_gallery(folder)
+    return read_image_set(folder)
 
 
 # -- shards
@@ -538,7 +538,7 @@ TARGETS: dict[str, Target] = {
     "image": Target(5, _image_seeds, _read_image),
     "views": Target(5, _views_seeds, _read_views),
     "orbit": Target(3, _orbit_seeds, _read_orbit),
-    "gallery": Target(2, _gallery_seeds, _read_gallery),
+    "image_set": Target(2, _image_set_seeds, _read_image_set),
     "shards": Target(6, _shard_seeds, _read_shards, _mend_shards),
     "weights": Target(4, _weights_seeds, _read_weights),
     "model_folder": Target(2, _folder_seeds, _read_folder),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.models import WHITE, cube_model, facing_quad, front, join, quad_model, sphere_model, spot
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
 from mv3d.render.embree import EmbreeRenderer, face_cosines
@@ -15,7 +16,6 @@ from mv3d.render.model import Material, Model, normalize_model
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer
 from mv3d.render.sampling import sample_offsets
 from mv3d.render.surface import Points, Surface
-from mv3d.render.textures import linear_from_srgb, srgb_from_linear
 
 # Few shadow rays: these are tests of everything but their number.
 ALL = RenderSettings(outputs=("rgba", "depth", "normals", "albedo"), light_samples=32)

@@ -17,7 +17,7 @@ import numpy as np
 
 from mv3d.core.files import replace, sha256, staging
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status, write_record
-from mv3d.evaluation.gallery import Gallery
+from mv3d.evaluation.image_sets import ImageSet, image_set
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.sample import Sample
@@ -97,11 +97,11 @@ def views_digest(folder: Path) -> str:
     return sha256_of_json([outputs["images"], outputs["transforms.json"]]) if outputs else ""
 
 
-def read_pictures(folder: Path) -> Gallery:
-    """What `write_object` wrote. Unlike `read_gallery` it takes an empty view, too: of generated views that is a bad
+def read_pictures(folder: Path) -> ImageSet:
+    """What `write_object` wrote. Unlike `read_image_set` it takes an empty view, too: of generated views that is a bad
     result, not one to leave out. Raises InputError for what is damaged."""
     orbit = load_orbit(folder / "transforms.json")
-    names = tuple(f"{index:03d}" for index in range(len(orbit.azimuths_deg)))
-    images = stack_frames([read_rgba(folder / "images" / f"{name}.png") for name in names], str(folder))
+    files = [folder / "images" / f"{index:03d}.png" for index in range(len(orbit.azimuths_deg))]
+    images = stack_frames([read_rgba(file) for file in files], str(folder))
     cameras = orbit.cameras(images.shape[2], images.shape[1])
-    return Gallery(names, images, images[..., 3], "alpha", cameras, orbit, orbit.input_view)
+    return image_set(Views(images, cameras, orbit, orbit.input_view), with_alpha=True)

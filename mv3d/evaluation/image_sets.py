@@ -1,8 +1,9 @@
-"""What is compared: a folder's pictures by name, with masks, and with cameras where the folder knows them."""
+"""Sets of images to compare: by name, with masks, and with cameras if they are known."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,20 @@ from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.views import Views
 
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
-# Of a views folder itself; not views.
+# Images in a views folder that are no views.
 _NOT_VIEWS = ("input", "contact")
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
-    """Pictures of one object to compare.
+class ImageSet:
+    """Images of one object to compare.
 
-    names: one for each picture, unique; pictures of two galleries belong together by name.
-    images: (n, h, w, 4) float32 in [0, 1], sRGB, straight alpha, as they are shown: 1 where the file has no alpha.
-    masks: (n, h, w) float32 in [0, 1], or None where there is neither alpha nor a uniform background.
+    names: one for each image, unique; the names pair the images of two sets.
+    images: (n, h, w, 4) float32 in [0, 1], sRGB, straight alpha as in the file: 1 if it has no alpha.
+    masks: (n, h, w) float32 in [0, 1], or None if there is neither alpha nor a uniform background.
     masks_from: "alpha", "background", or the reason why there are none.
-    cameras, orbit, input_view: as in Views, where known.
+    cameras, orbit, input_view: as in Views, if known.
     """
 
     names: tuple[str, ...]
@@ -53,18 +53,22 @@ class Gallery:
         return self.images.shape[1]
 
 
-def gallery_of_views(views: Views, names: tuple[str, ...] | None = None) -> Gallery:
-    """Views in memory; by default named 000, 001, … as in a views folder. Raises InputError for NaN."""
+def image_set(views: Views, names: tuple[str, ...] | None = None, *, with_alpha: bool = False) -> ImageSet:
+    """Views in memory. Raises InputError for NaN.
+
+    names: by default 000, 001, … as in a views folder. with_alpha: alpha holds the masks, even if all of it is opaque;
+    otherwise opaque images get masks from their uniform background.
+    """
     if not np.isfinite(views.images).all():
         bad = int(np.flatnonzero(~np.isfinite(views.images).all((1, 2, 3)))[0])
         raise InputError(f"view {bad}: expected finite values, got NaN or infinity")
     names = names or tuple(f"{index:03d}" for index in range(len(views)))
-    masks, origin = _masks(views.images)
-    return Gallery(names, views.images, masks, origin, views.cameras, views.orbit, views.input_view)
+    masks, origin = (views.images[..., 3], "alpha") if with_alpha else _masks(views.images)
+    return ImageSet(names, views.images, masks, origin, views.cameras, views.orbit, views.input_view)
 
 
-def read_gallery(path: str | Path) -> Gallery:
-    """A views folder, another folder with transforms.json, such a file, or a plain folder of pictures.
+def read_image_set(path: str | os.PathLike[str]) -> ImageSet:
+    """Read a views folder, another folder with transforms.json, such a file, or a plain folder of images.
 
     Raises InputError for what is missing, damaged or of several sizes, with the name of the file.
     """
@@ -86,23 +90,21 @@ def read_gallery(path: str | Path) -> Gallery:
     files = [p for p in files if p.stem not in _NOT_VIEWS] or files
     if not files:
         raise InputError(f"{path}: expected transforms.json or pictures, found none of them")
-    _few_enough(len(files), path)
-    names = tuple(p.stem for p in files)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path}: expected one picture of each name, got several called {twice}")
+    if len(files) > MAX_FRAMES:
+        raise InputError(f"{path}: expected at most {MAX_FRAMES} images, got {len(files)}; thin them out")
+    names = _unique_names(files, path)
     images = _read_all(files, path)
     masks, origin = _masks(images)
-    return Gallery(names, images, masks, origin)
+    return ImageSet(names, images, masks, origin)
 
 
-def read_mesh_gallery(
-    path: Path, like: Gallery, *, side: float | None = None, supersample: int = 3
-) -> Gallery:
-    """A mesh seen by the cameras of `like`: unlit sRGB albedo, `supersample`² rays a pixel.
+def rendered_image_set(
+    path: Path, like: ImageSet, *, side: float | None = None, supersample: int = 3
+) -> ImageSet:
+    """Render a mesh with the cameras of `like`: unlit sRGB albedo, `supersample`² rays a pixel.
 
-    side: centre the mesh and scale its largest side to this; None leaves it where the file has it (glTF and OBJ
-    turned to the world's Z up). Raises InputError where `like` has no cameras or the mesh is empty.
+    side: centre the mesh and scale its largest side to this length; None keeps the file's coordinates (glTF and OBJ
+    turned to the world's Z up). Raises InputError if `like` has no cameras or a camera sees nothing of the mesh.
     """
     from mv3d.evaluation.surfaces import normalized  # noqa: PLC0415
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
@@ -121,11 +123,11 @@ def read_mesh_gallery(
             raise InputError(
                 f"{path}: not in sight of the camera of view {name}; check the pose, or scale the mesh with --gt-side"
             )
-    return Gallery(like.names, images, images[..., 3], "alpha", like.cameras, like.orbit, like.input_view)
+    return image_set(Views(images, like.cameras, like.orbit, like.input_view), like.names, with_alpha=True)
 
 
-def matched(pred: Gallery, gt: Gallery, pred_name: str, gt_name: str) -> Gallery:
-    """`gt` in the order of `pred`. Raises InputError that says which names one side lacks, or which sizes differ."""
+def matched(pred: ImageSet, gt: ImageSet, pred_name: str, gt_name: str) -> ImageSet:
+    """`gt` in the order of `pred`. Raises InputError if names or sizes differ, and says which."""
     lacking = [name for name in pred.names if name not in gt.names]
     surplus = [name for name in gt.names if name not in pred.names]
     if lacking or surplus:
@@ -158,50 +160,49 @@ def matched(pred: Gallery, gt: Gallery, pred_name: str, gt_name: str) -> Gallery
     )
 
 
-def resized(gallery: Gallery, side: int) -> Gallery:
-    """All pictures at side x side: Lanczos on premultiplied values, clipped to [0, 1].
+def resized(image_set: ImageSet, side: int) -> ImageSet:
+    """All images at side x side pixels: Lanczos on premultiplied values, clipped to [0, 1].
 
-    Raises UsageError for a side out of range, InputError where the pictures are not square.
+    Raises UsageError for a side out of range, InputError for images that are not square.
     """
     if not 11 <= side <= 4096:
         raise UsageError(f"--size: expected 11 to 4096 pixels, got {side}")
-    if gallery.width != gallery.height:
+    if image_set.width != image_set.height:
         raise InputError(
-            f"--size: expected square pictures, got {gallery.width}x{gallery.height}; crop or pad them first"
+            f"--size: expected square pictures, got {image_set.width}x{image_set.height}; crop or pad them first"
         )
-    if gallery.width == side:
-        return gallery
-    flat = np.concatenate([gallery.images[..., :3] * gallery.images[..., 3:], gallery.images[..., 3:]], -1)
+    if image_set.width == side:
+        return image_set
+    flat = np.concatenate(
+        [image_set.images[..., :3] * image_set.images[..., 3:], image_set.images[..., 3:]], -1
+    )
     planes = [_resample(flat[..., channel], side) for channel in range(4)]
     alpha = np.clip(planes[3], 0, 1)
     color = np.clip(np.stack(planes[:3], -1), 0, 1) / np.maximum(alpha, 1e-6)[..., None]
-    masks = None if gallery.masks is None else np.clip(_resample(gallery.masks, side), 0, 1)
+    masks = None if image_set.masks is None else np.clip(_resample(image_set.masks, side), 0, 1)
     return replace(
-        gallery,
+        image_set,
         images=np.concatenate([np.clip(color, 0, 1), alpha[..., None]], -1).astype(np.float32),
         masks=masks,
-        cameras=None if gallery.cameras is None else gallery.cameras.resized(side, side),
+        cameras=None if image_set.cameras is None else image_set.cameras.resized(side, side),
     )
 
 
 def pose_difference_deg(a: Cameras, b: Cameras) -> float:
-    """The largest angle between the orientations of cameras that belong together, degrees."""
+    """The largest angle between the orientations of corresponding cameras, degrees."""
     turn = np.einsum("nij,nik->njk", a.c2w[:, :3, :3], b.c2w[:, :3, :3])
     cosine = np.clip((np.trace(turn, axis1=1, axis2=2) - 1) / 2, -1, 1)
     return float(np.degrees(np.arccos(cosine)).max())
 
 
-def _posed(camera_file: Path) -> Gallery:
+def _posed(camera_file: Path) -> ImageSet:
     from mv3d.views.readers import load_views  # noqa: PLC0415 - loads torch
 
     views = load_views(camera_file)  # checks every field and path of the file
     document: dict[str, Any] = json.loads(camera_file.read_text(encoding="utf-8"))
     paths = [camera_file.parent / frame["file_path"] for frame in document["frames"]]
     paths = [p if p.suffix else p.with_name(p.name + ".png") for p in paths]
-    names = tuple(p.stem for p in paths)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{camera_file}: expected one view of each name, got several called {twice}")
+    names = _unique_names(paths, camera_file)
     masks, origin = views.images[..., 3], "alpha"
     images = views.images
     if not any(frame.get("mask_path") for frame in document["frames"]):
@@ -209,7 +210,7 @@ def _posed(camera_file: Path) -> Gallery:
         images = _read_all(paths, camera_file)
         if not (images[..., 3] < 0.5).any():
             origin = "background"
-    return Gallery(names, images, masks, origin, views.cameras, views.orbit, views.input_view)
+    return ImageSet(names, images, masks, origin, views.cameras, views.orbit, views.input_view)
 
 
 def _masks(images: Float[np.ndarray, "n h w 4"]) -> tuple[Float[np.ndarray, "n h w"] | None, str]:
@@ -238,9 +239,12 @@ def _read_all(files: list[Path], where: Path) -> Float[np.ndarray, "n h w 4"]:
     return stack_frames(images, str(where))
 
 
-def _few_enough(count: int, where: Path) -> None:
-    if count > MAX_FRAMES:
-        raise InputError(f"{where}: expected at most {MAX_FRAMES} pictures, got {count}; thin them out")
+def _unique_names(files: list[Path], where: Path) -> tuple[str, ...]:
+    names = tuple(file.stem for file in files)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{where}: expected one image of each name, got several called {twice}")
+    return names
 
 
 def _some(names: list[str]) -> str:
@@ -251,13 +255,5 @@ def _some(names: list[str]) -> str:
 def _resample(planes: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndarray, "n s s"]:
     from PIL import Image  # noqa: PLC0415
 
-    return np.stack(
-        [
-            np.asarray(
-                Image.fromarray(np.ascontiguousarray(p, np.float32)).resize(
-                    (side, side), Image.Resampling.LANCZOS
-                )
-            )
-            for p in planes
-        ]
-    )
+    images = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in planes)
+    return np.stack([np.asarray(im.resize((side, side), Image.Resampling.LANCZOS)) for im in images])

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mv3d.core.records import SCHEMA
-from mv3d.evaluation.published import REMARK, published_rows
-from mv3d.evaluation.run_plan import Plan
-from mv3d.evaluation.run_scores import METRICS, WAYS, Part, Way, by_view, differences, summarize
+from mv3d.evaluation.run.plan import Plan
+from mv3d.evaluation.run.published import REMARK, published_rows
+from mv3d.evaluation.run.scores import METRICS, WAYS, Part, Way, by_view, differences, summarize
 from mv3d.views.metrics import CONVENTION
 
 _TITLES = {
@@ -64,8 +64,8 @@ def table_document(
         "rows": [*rows, *published],
         "per_object": [_object_row(plan, index, scores) for index in range(len(plan.items))],
         "rejects": list(rejects),
-        "warnings": list(plan.findings.warnings),
-        "training_data": {"looked_at": list(plan.findings.looked_at)},
+        "warnings": list(plan.contamination.warnings),
+        "training_data": {"looked_at": list(plan.contamination.looked_at)},
         "missing": dict(plan.found.missing),
         "bootstrap": {"over": "objects", "level": 0.95, **settings},
         "convention": CONVENTION,

@@ -2,7 +2,7 @@
 
 Three things are looked at: `attribution.csv` beside the weights (the objects that were shown in training, with the
 sha256 of each file, as `mv3d train` and `mv3d models convert` pass it on), the words of the model's card and of its
-mv3d.json, and the metadata of adapters. A model that says nothing can hide anything: `Findings.looked_at` says what
+mv3d.json, and the metadata of adapters. A model that says nothing can hide anything: `Contamination.looked_at` says what
 there was to look at.
 """
 
@@ -39,21 +39,21 @@ _DENIAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Findings:
+class Contamination:
     """warnings: whole sentences. looked_at: names of what the model has to say of its training."""
 
     warnings: tuple[str, ...] = ()
     looked_at: tuple[str, ...] = ()
 
 
-def trained_on(
+def find_contamination(
     model: Path,
     items: Sequence[CatalogueItem],
     digests: Mapping[str, str],
     *,
     set_name: str = "",
     adapters: Mapping[str, str] | None = None,
-) -> Findings:
+) -> Contamination:
     """What speaks for it that the model in this folder was trained on these objects.
 
     digests: uid → sha256 of the object's file. set_name: how the set is called. adapters: name → the text of its
@@ -75,7 +75,7 @@ def trained_on(
     for name, text in (adapters or {}).items():
         looked_at.append(name)
         warnings += _in_text(name, text, names)
-    return Findings(tuple(warnings), tuple(looked_at))
+    return Contamination(tuple(warnings), tuple(looked_at))
 
 
 def _in_table(table: Path, items: Sequence[CatalogueItem], digests: Mapping[str, str]) -> list[str]:

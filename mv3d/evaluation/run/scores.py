@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from mv3d.core.errors import EmptyHullError, InputError
 from mv3d.evaluation.bootstrap import bootstrap_interval
-from mv3d.evaluation.gallery import Gallery
+from mv3d.evaluation.image_sets import ImageSet
 from mv3d.evaluation.perceptual import Perceptual
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import evaluate_views
@@ -23,17 +23,17 @@ Part = Literal["mean_without_input", "mean"]
 
 
 def score_object(
-    generated: Gallery, truth: Gallery, *, size: int, found: Perceptual, baseline: bool
+    generated: ImageSet, truth: ImageSet, *, size: int, found: Perceptual, baseline: bool
 ) -> dict[Way, dict[str, Any]]:
     """For the model and the baseline: `mean`, `mean_without_input` and `views`, as `evaluate_views`, with
     silhouette_recall besides. Raises InputError for pictures that do not belong together."""
-    ways: dict[Way, Gallery] = {"model": generated}
+    ways: dict[Way, ImageSet] = {"model": generated}
     if baseline:
         ways["baseline"] = input_repeated(truth)
     return {way: _score(pictures, truth, size, found) for way, pictures in ways.items()}
 
 
-def input_repeated(truth: Gallery) -> Gallery:
+def input_repeated(truth: ImageSet) -> ImageSet:
     """The given view in place of every other: what needs no model."""
     if truth.input_view is None:
         raise InputError("truth: expected an orbit that says which view is given, got none")
@@ -41,7 +41,7 @@ def input_repeated(truth: Gallery) -> Gallery:
     return replace(truth, images=images, masks=images[..., 3])
 
 
-def _score(pictures: Gallery, truth: Gallery, size: int, found: Perceptual) -> dict[str, Any]:
+def _score(pictures: ImageSet, truth: ImageSet, size: int, found: Perceptual) -> dict[str, Any]:
     document = evaluate_views(pictures, truth, size=size, extra=found.metrics, missing=found.missing)
     recalls = recalls_of(pictures, truth)
     rows = [
@@ -56,7 +56,7 @@ def _score(pictures: Gallery, truth: Gallery, size: int, found: Perceptual) -> d
     }
 
 
-def recalls_of(pictures: Gallery, truth: Gallery) -> Float[np.ndarray, " n"]:
+def recalls_of(pictures: ImageSet, truth: ImageSet) -> Float[np.ndarray, " n"]:
     """`silhouette_recall` with the truth's cameras, at the pictures' own size. 0 for all where a silhouette is empty,
     or where they have no place in common: the hull is empty then, and covers nothing."""
     assert pictures.masks is not None and truth.cameras is not None
