@@ -14,17 +14,10 @@ from jaxtyping import Float
 
 from mv3d.core.devices import device_name, pick_device
 from mv3d.core.errors import OutputError
-from mv3d.core.files import publish, sha256, staging
 from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
-from mv3d.core.records import (
-    RunRecord,
-    RunStatus,
-    read_record,
-    refuse_other_results,
-    run_status,
-    write_record,
-)
+from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.config import FORMATS, ReconConfig
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
@@ -90,9 +83,10 @@ def run(
         earlier = finished(config, out_dir, input_sha256)
         if earlier is not None:
             return earlier
-        refuse_other_results(out_dir / RECORD, planned_outputs(config, reconstructor.makes_mesh))
-    views = _loaded(views, clock)
-    with staging(out_dir) as aside:
+    names = planned_outputs(config, reconstructor.makes_mesh)
+    output = Output(out_dir, RECORD, names, (Path(source),) if source else (), overwrite)
+    with output.opened() as aside:
+        views = _loaded(views, clock)
         representation = reconstructor.fit(views, clock)
         mesh = representation.to_mesh()
         if mesh is None:
@@ -117,12 +111,10 @@ def run(
             device_name=device_name(device),
             seconds=clock.with_total(),
             peak_memory_bytes=peak_memory_bytes(),
-            outputs={p.name: sha256(p) for p in sorted(aside.iterdir())},
         )
-        write_record(aside / RECORD, record)
-        names = sorted(p.name for p in aside.iterdir())
-        publish(aside, out_dir, last=RECORD)
-    return ReconResult({name: out_dir / name for name in names}, record.document(), made=mesh)
+        record = output.publish(aside, record)
+    files = {name: out_dir / name for name in sorted((*record.outputs, RECORD))}
+    return ReconResult(files, record.document(), made=mesh)
 
 
 def _loaded(views: Views | Callable[[], Views], clock: Clock) -> Views:
@@ -137,14 +129,12 @@ def settings(config: ReconConfig) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
-def planned_outputs(config: ReconConfig, makes_mesh: bool) -> list[str]:
-    """Names that a run with these resolved settings writes."""
+def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
+    """Names that a run with these resolved settings writes, beside its record."""
     if not makes_mesh:
-        return [NOVEL, "turntable.mp4", RECORD]
-    names = [f"mesh.{name}" for name in config.formats]
-    if "obj" in config.formats:
-        names += ["mesh.mtl", "mesh.png"]
-    return [*names, "turntable.mp4", RECORD]
+        return NOVEL, "turntable.mp4"
+    side_files = ("mesh.mtl", "mesh_texture.png") if "obj" in config.formats else ()
+    return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:

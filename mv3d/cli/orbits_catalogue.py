@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,7 @@ from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import replace, staging
+from mv3d.core.outputs import refuse_inputs
 
 OBJAVERSE = "objaverse"
 
@@ -149,7 +150,7 @@ def select_objects(command: SelectCommand) -> int:
         limit=command.limit,
         seed=command.seed,
     )
-    _check_out(command.out, (".jsonl", ".csv"))
+    _check_out(command.out, (".jsonl", ".csv"), (command.source, command.uids, command.exclude))
     bars = StageBars()
     try:
         if command.source == OBJAVERSE:
@@ -196,7 +197,7 @@ def select_objects(command: SelectCommand) -> int:
 def fetch_objects(command: FetchCommand) -> int:
     """Run `mv3d orbits fetch`; the exit code: 0 also where some objects could not be had, 1 where none could."""
     from mv3d.orbits.catalogue import read_list
-    from mv3d.orbits.fetch import OBJECTS, REJECTS, FetchConfig, fetch
+    from mv3d.orbits.fetch import LEDGER, OBJECTS, REJECTS, FetchConfig, fetch
     from mv3d.orbits.gate import count_reasons
     from mv3d.orbits.infrastructure.download import Transport
     from mv3d.orbits.objaverse import default_endpoint
@@ -214,6 +215,7 @@ def fetch_objects(command: FetchCommand) -> int:
         verify=command.verify,
         seed=command.seed,
     )
+    refuse_inputs(command.out, (OBJECTS, REJECTS, LEDGER), (command.list,))
     items = read_list(command.list)
     bars = StageBars()
     try:
@@ -245,7 +247,7 @@ def guard_list(command: GuardCommand) -> int:
     """Run `mv3d orbits guard`; the exit code."""
     from mv3d.orbits.guard import guard_objects, write_guard
 
-    _check_out(command.out, (".json", ".csv"))
+    _check_out(command.out, (".json", ".csv"), (command.source,))
     bars = StageBars()
     try:
         objects = guard_objects(command.source, progress=bars)
@@ -263,8 +265,9 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _check_out(path: Path, suffixes: tuple[str, ...]) -> None:
+def _check_out(path: Path, suffixes: tuple[str, ...], inputs: Iterable[str | Path | None]) -> None:
     """Before the work, not after it."""
+    refuse_inputs(path.parent, (path.name,), [Path(name) for name in inputs if name])
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"--out: expected a file ending in {' or '.join(suffixes)}, got {path}")
     if not path.parent.is_dir():

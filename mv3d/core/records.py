@@ -14,7 +14,9 @@ from mv3d.core.files import sha256, to_json, write_text
 from mv3d.core.machine import library_versions
 
 SCHEMA = 1
-ALGORITHMS = {"generate": 1, "recon": 1, "train": 1, "orbits render": 1, "eval run": 1}
+ALGORITHMS = {
+    "generate": 1, "recon": 1, "train": 1, "orbits render": 1, "eval run": 1, "models convert": 1, "Views.save": 1,
+}  # fmt: skip
 """Version of what each command computes. Raise it when the same request gives another result."""
 
 
@@ -41,6 +43,8 @@ class RunRecord:
     peak_memory_bytes: int | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     """sha256 by file or folder name, relative to the record."""
+    contents: Mapping[str, Mapping[str, str]] | None = None
+    """sha256 of the files in those outputs that are folders."""
 
     @classmethod
     def of(cls, command: str, **values: Any) -> RunRecord:
@@ -85,6 +89,7 @@ _KINDS: dict[str, type] = {
     "seconds": dict,
     "peak_memory_bytes": int,
     "outputs": dict,
+    "contents": dict,
 }
 
 

@@ -47,22 +47,21 @@ def write_results(
     provenance: Provenance,
     staged: Path,
     resolution: tuple[int, int],
-) -> list[str]:
-    """Write into a staging folder; the names of what was written. weights: those of `TrainState`. resolution: (width, height)."""
+) -> None:
+    """Write into a staging folder. weights: those of `TrainState`. resolution: (width, height)."""
     if config.trained == "lora":
         lora = as_lora(config, weights, provenance, model)
         save_lora(staged / LORA, lora)
         if not model.adapted:
-            return [LORA]
+            return
         # An adapter of a network with another vector fits no base: the whole model goes with it.
         plain = _rebuilt(replace(config, trained="all"), model, provenance)
         merge_loras(plain, [(lora, 1.0)])
         _write_model(config, model, plain, provenance, staged / MODEL, resolution)
-        return [LORA, MODEL]
+        return
     unet = _rebuilt(config, model, provenance)
     _assign(unet, weights)
     _write_model(config, model, unet, provenance, staged / MODEL, resolution)
-    return [MODEL]
 
 
 def as_lora(

@@ -5,27 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.core.files import publish, sha256, staging, to_json, write_text
+from mv3d.core.files import sha256, staging, to_json, write_text
 from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.outputs import Output, files_below, refuse_inputs, refuse_named
 from mv3d.core.progress import TrainingProgress
-from mv3d.core.records import (
-    RunRecord,
-    RunStatus,
-    read_record,
-    refuse_other_algorithm,
-    run_status,
-    write_record,
-)
+from mv3d.core.records import RunRecord, RunStatus, read_record, refuse_other_algorithm, run_status
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
 
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 SETTINGS = "settings.json"
 PARTS = "parts"
-MODEL = "model"
+MODEL, LORA, LOG = "model", "lora.safetensors", "log.jsonl"
 STATIC = "static"
 _FREE = (
     "steps", "static_steps", "micro_batch", "workers", "device", "log_every", "checkpoint_every", "keep_checkpoints",
@@ -46,6 +42,12 @@ _FREE = (
 """Fields that change no weight of a given step: a run may go on with others."""
 
 _OURS = ("checkpoints", PARTS, "validation")
+_MADE = re.compile(
+    r"checkpoints/(\d{8}|\.\d{8}\.\w+\.part)/((weights|ema)\.safetensors|optimizer\.pt|checkpoint\.json)"
+    r"|validation/(\d{8}\.png|scores\.jsonl)"
+    rf"|{PARTS}/(mv3d\.json|(vae|image_encoder)/[^/]*(config\.json|\.safetensors))"
+)
+"""Files of an unfinished run, which no record lists yet. Nothing else in these folders may be removed."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,11 @@ def train(
     _check_request(config, data, base, first)
     result = None
     for name, stage in stages(config, static=first is not None):
-        folder = first if name and first is not None else data
-        result = _train_stage(stage, folder, base, out / name, overwrite=overwrite, progress=progress)
+        shown = first if name and first is not None else data
+        with ExitStack() as held:
+            result = _train_stage(
+                stage, shown, base, out / name, held, overwrite=overwrite, progress=progress
+            )
         base = str(result.files["model"]) if "model" in result.files else base
     if result is None:
         raise UsageError("training: expected at least one stage")
@@ -127,10 +132,12 @@ def _train_stage(
     data: Path,
     base: str,
     out: Path,
+    held: ExitStack,
     *,
     overwrite: bool,
     progress: TrainingProgress | None,
 ) -> TrainResult:
+    """Train one stage. held: takes the lock of `out`."""
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
     from mv3d.training.data import open_samples  # noqa: PLC0415
@@ -151,7 +158,12 @@ def _train_stage(
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
-    fresh = accelerator.is_main_process and _open_run(out, config, base, digest, overwrite=overwrite)
+    inputs = (data, found.folder) if found else (data,)
+    output = Output(out, RECORD, (MODEL, LORA), inputs, overwrite, resumes=True)
+    fresh = False
+    if accelerator.is_main_process:
+        held.enter_context(output.claimed())
+        fresh = _open_run(output, config, base, digest)
     accelerator.wait_for_everyone()
     record = RunRecord.of(
         "train",
@@ -164,7 +176,7 @@ def _train_stage(
     )
     try:
         if config.network == "none":
-            return _train_parts(config, samples, record, out, accelerator, progress)
+            return _train_parts(config, samples, record, output, accelerator, progress)
         context = prepare(config, samples, found, out, accelerator, _of_stage(progress, "image encoder"))
     except Mv3dError:
         if fresh:
@@ -205,10 +217,8 @@ def _train_stage(
         }
         record = _reported(record, report, model={"base": base, "revision": revision})
         with staging(out) as staged:
-            names = write_results(
-                config, context.model, state.weights, provenance, staged, context.resolution
-            )
-            _publish(staged, out, names, record)
+            write_results(config, context.model, state.weights, provenance, staged, context.resolution)
+            output.publish(staged, record)
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
@@ -217,7 +227,7 @@ def _train_parts(
     config: TrainConfig,
     samples: Samples,
     record: RunRecord,
-    out: Path,
+    output: Output,
     accelerator: Accelerator,
     progress: TrainingProgress | None,
 ) -> TrainResult:
@@ -226,16 +236,16 @@ def _train_parts(
 
     begun = time.time()
     if accelerator.is_main_process:
-        with staging(out) as staged:
+        with staging(output.folder) as staged:
             on_step = _of_stage(progress, "image encoder")
             score = prepare_parts(
                 config, samples, staged / MODEL, device=accelerator.device, progress=on_step
             )
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": score}}
-            _publish(staged, out, [MODEL], _reported(record, report))
+            output.publish(staged, _reported(record, report))
     accelerator.wait_for_everyone()
-    return replace(_finished(out), already_done=False)
+    return replace(_finished(output.folder), already_done=False)
 
 
 def _of_stage(
@@ -254,13 +264,6 @@ def _reported(record: RunRecord, report: dict[str, Any], **details: Any) -> RunR
         seconds={"total": round(report["seconds"], 3)},
         peak_memory_bytes=report["peak_memory_bytes"],
     )
-
-
-def _publish(staged: Path, out: Path, names: list[str], record: RunRecord) -> None:
-    """Write the record of the results in `staged`, then move all of it to its place."""
-    outputs = {name: sha256(staged / name) for name in names}
-    write_record(staged / RECORD, replace(record, outputs=outputs))
-    publish(staged, out, last=RECORD)
 
 
 def data_sha256(data: Path) -> str:
@@ -311,39 +314,39 @@ def _remove_traces(out: Path) -> None:
     """Remove what a run that could not begin has written."""
     (out / SETTINGS).unlink(missing_ok=True)
     shutil.rmtree(out / PARTS, ignore_errors=True)
-    if not any(out.iterdir()):
-        out.rmdir()
 
 
-def _open_run(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
-    """Write the settings into `out`, or compare them with those of the run in it; whether there was none."""
+def _open_run(output: Output, config: TrainConfig, base: str, digest: str) -> bool:
+    """Write the settings into the folder, or compare them with those of the run in it; whether there was none."""
+    out = output.folder
     fresh = not (out / SETTINGS).exists()
     kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
     wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
-    if overwrite:
+    try:
+        there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        there = {}
+    ours = isinstance(there, dict) and not wanted.keys().isdisjoint(there)
+    refuse_inputs(out, (*_OURS, SETTINGS, LOG), output.inputs)
+    work = [f"{name}/{file}" for name in _OURS for file in files_below(out / name)]
+    foreign = [name for name in work if not (ours and _MADE.fullmatch(name))]
+    foreign += [name for name in (SETTINGS, LOG) if (out / name).exists() and not ours]
+    refuse_named(out, foreign)
+    if output.overwrite:
         for name in _OURS:
             shutil.rmtree(out / name, ignore_errors=True)
-        (out / "log.jsonl").unlink(missing_ok=True)
-    elif (out / SETTINGS).exists():
-        try:
-            # Where the settings name no network, the preset, which they do name, stood for it.
-            there = {"network": config.network} | json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        except ValueError:
-            there = {}
+        (out / LOG).unlink(missing_ok=True)
+    elif ours:
+        # Where the settings name no network, the preset, which they do name, stood for it.
+        there = {"network": config.network} | there
         changed = [key for key in wanted if there.get(key) != wanted[key]]
         if changed:
             flags = ", ".join(flag(key) for key in changed)
             raise OutputError(
                 f"{out}: holds a run with another {flags}; choose another --out, or use --overwrite to replace it"
             )
-    elif out.is_dir() and any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
+    elif any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
         raise OutputError(f"{out}: holds something else; choose another --out")
-    with staging(out):
-        pass  # fails now where `out` cannot be written, not after an hour of work
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     write_text(out / SETTINGS, to_json(wanted))
     return fresh
 
