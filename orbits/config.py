@@ -14,11 +14,15 @@ from mv3d.orbits.gate import GateConfig
 from mv3d.orbits.guard import read_guard
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.environment import BUILTIN
-from mv3d.render.trajectories import LIMIT_DEG, NAMED, load_orbit
+from mv3d.render.trajectories import LIMIT_DEG, NAMED, RANDOM, load_orbit
 
 BUILTIN_LIGHTS = "builtin"
 UNIFORM_LIGHT = "uniform"
+TRAJECTORIES = (*NAMED, RANDOM)
 _LIGHT_SUFFIXES = (".hdr", ".exr")
+
+
+_ADDITIONS = ("geometry", "depth_size", "solid_cells", "normals", "albedo")
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class OrbitConfig:
     elevation_deg: tuple[float, float] = (-5.0, 30.0)
     """The (mean) elevation is drawn from this range."""
     trajectory: str = "static"
-    """static, dynamic (as SV3D's paper says), dynamic-release (as its published helper does), sine, or a JSON file
-    with elevations_deg and azimuths_deg."""
+    """static, dynamic (as SV3D's paper says), dynamic-release (as its published helper does), sine, random (every
+    view from its own elevation in the range and any azimuth), or a JSON file with elevations_deg and azimuths_deg."""
     fov_deg: float = SV3D_FOV_DEG
     """Field of view."""
     margin: float = 0.05
@@ -55,6 +59,16 @@ class OrbitConfig:
     """Evaluation lists (see `mv3d.orbits.guard`): their objects are rejected."""
     gate: GateConfig = field(default_factory=GateConfig)
     """What is rejected."""
+    geometry: bool = False
+    """Store the depth of every view and the solid."""
+    depth_size: int | None = None
+    """Side of the depth maps, pixels; None for `size`."""
+    solid_cells: int = 96
+    """Cells along a side of the solid's grid."""
+    normals: bool = False
+    """Store the normals of every view."""
+    albedo: bool = False
+    """Store the base colours of every view."""
 
     def __post_init__(self) -> None:
         low, high = self.elevation_deg
@@ -67,6 +81,8 @@ class OrbitConfig:
             ("size", self.size, 8, 4096),
             ("samples", self.samples, 1, 256),
             ("shard-size", self.shard_size, 1, 100_000),
+            ("depth-size", self.size if self.depth_size is None else self.depth_size, 1, self.size),
+            ("solid-cells", self.solid_cells, 8, 512),
         ):
             if not least <= value <= most:
                 raise UsageError(f"--{name}: expected {least} to {most}, got {value}")
@@ -82,7 +98,7 @@ class OrbitConfig:
     def resolved(self) -> OrbitConfig:
         """With files found and lights named one by one. Raises InputError, UsageError."""
         trajectory = self.trajectory
-        if trajectory not in NAMED:
+        if trajectory not in TRAJECTORIES:
             count = len(load_orbit(trajectory).azimuths_deg)
             if count != self.views:
                 raise UsageError(f"--views: expected {count}, as many as {trajectory} has, got {self.views}")
@@ -94,13 +110,17 @@ class OrbitConfig:
             trajectory=trajectory,
             environments=_lights(self.environments),
             evaluation=tuple(str(Path(path).resolve()) for path in self.evaluation),
+            depth_size=None if self.depth_size == self.size else self.depth_size,
         )
 
 
 def identity(config: OrbitConfig) -> dict[str, Any]:
     """What decides the bytes of the shards: the settings, files by their content and not by their place."""
     document = json.loads(json.dumps(asdict(config)))
-    if config.trajectory not in NAMED:
+    for name in _ADDITIONS:  # data sets without them are what they were before there were any
+        if document[name] == getattr(OrbitConfig, name):
+            del document[name]
+    if config.trajectory not in TRAJECTORIES:
         document["trajectory"] = _content(config.trajectory)
     document["environments"] = [
         _content(name) if Path(name).suffix.lower() in _LIGHT_SUFFIXES else name

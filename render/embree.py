@@ -119,6 +119,15 @@ class _SolidTracer:
         return Crossings(face, u, v, distance, back)
 
 
+def opaque_caster(model: Model) -> Tracer | _SolidTracer:
+    """First crossings of rays with a model, through what is more clear than solid: the surface of the depth maps."""
+    tracer = Tracer(model.vertices, model.faces)
+    if all(material.alpha_mode == "opaque" for material in model.materials):
+        return tracer
+    size = max(float(np.ptp(model.vertices, axis=0).max()), 1e-12)
+    return _SolidTracer(tracer, Surface(model), size * 1e-4)
+
+
 def baked_light(
     model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
 ) -> LightMap:

@@ -41,8 +41,8 @@ class RenderCommand:
     """Range of the (mean) elevation, degrees; one number for a fixed one. Write --elevation=-5:30 where your shell
     or a leading minus gets in the way."""
     trajectory: str = "static"
-    """static, dynamic (SV3D's paper), dynamic-release (SV3D's helper), sine, or a JSON file with elevations_deg and
-    azimuths_deg."""
+    """static, dynamic (SV3D's paper), dynamic-release (SV3D's helper), sine, random (every view from its own elevation and
+    azimuth), or a JSON file with elevations_deg and azimuths_deg."""
     environments: Annotated[str, tyro.conf.arg(metavar="builtin,FILE,…")] = "builtin"
     """Lights to draw from, with commas between them: builtin (20), uniform, names of built-in ones, .hdr and .exr
     files, folders of these."""
@@ -70,6 +70,16 @@ class RenderCommand:
     """Evaluation lists (mv3d orbits guard), with commas between them: their objects are rejected."""
     gate: GateConfig = field(default_factory=GateConfig)
     """What is rejected."""
+    geometry: bool = False
+    """Add what a 3D prior learns from to each sample: the depth of every view, and the solid."""
+    depth_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Side of the depth maps of --geometry. Default: --size."""
+    solid_cells: int = 96
+    """Cells along a side of the solid's grid of --geometry."""
+    normals: bool = False
+    """Add the normals of every view."""
+    albedo: bool = False
+    """Add the base colours of every view, without light."""
     seed: int = 0
     """Of elevations, lights and trajectories."""
     overwrite: bool = False
@@ -166,6 +176,11 @@ def render(command: RenderCommand) -> int:
         variants=command.variants,
         evaluation=_words(command.evaluation_list),
         gate=command.gate,
+        geometry=command.geometry,
+        depth_size=command.depth_size,
+        solid_cells=command.solid_cells,
+        normals=command.normals,
+        albedo=command.albedo,
     )
     bar = ObjectsBar()
     try:
