@@ -78,12 +78,12 @@ def _reproject(
     views: Views, known: list[int], held: list[int], quality: str, device: str, seed: int
 ) -> list[dict[str, Any]]:
     from mv3d.recon.config import ReconConfig  # noqa: PLC0415
-    from mv3d.recon.stages import solve_geometry, texture_geometry  # noqa: PLC0415 - loads torch
+    from mv3d.recon.stages import MeshReconstructor  # noqa: PLC0415 - loads torch
     from mv3d.render.raycast import render_views  # noqa: PLC0415
 
-    config = ReconConfig(quality=quality, device=device, seed=seed).resolved()  # type: ignore[arg-type]
-    given, left, clock = views.subset(known), views.subset(held), Clock()
-    mesh = texture_geometry(config, given, solve_geometry(config, given, clock), clock).mesh
+    config = ReconConfig(quality=quality, device=device, seed=seed)  # type: ignore[arg-type]
+    given, left = views.subset(known), views.subset(held)
+    mesh = MeshReconstructor(config).fit(given, Clock()).mesh
     again = render_views(mesh, left.cameras, supersample=2)
     names = tuple(f"{index:03d}" for index in held)
     made, seen = (image_set(v, names, with_alpha=True) for v in (replace(left, images=again), left))
