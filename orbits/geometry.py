@@ -47,7 +47,7 @@ def geometry_members(
     files: list[tuple[str, bytes]] = []
     for view in range(len(cameras)):
         origins, directions = cameras.rays(view)
-        hits = caster.first(origins, directions)
+        hits = caster.first_hits(origins, directions)
         depth = hits.distance * (directions @ -cameras.c2w[view, :3, 2])
         values = np.where(hits.face >= 0, np.clip(np.rint(depth / scale), 1, _MOST), 0)
         picture = values.astype(np.uint16).reshape(cameras.height, cameras.width)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mv3d.core.errors import InputError, shown
+from mv3d.render.lightmap import Caster
 
 SIDE = 1.06
 """Side of the grid's cube: the normalised box of side 1 and a little room around it."""
@@ -28,14 +28,6 @@ _MOST_CELLS = 1024
 _CHUNK = 32_768  # points
 _FAR = 2.0  # of the rays' origins from the plane through the middle
 _BITS, _CELLS, _SIDE = "bits", "cells", "side"
-
-
-class Caster(Protocol):
-    """Whatever finds where rays first meet a surface: `mv3d.render.embree.opaque_caster`."""
-
-    def first(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Any:
-        """An object with `face`, (r,) integers, -1 where nothing is, and `distance`, (r,) float32."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +69,8 @@ def view_directions(count: int = DIRECTIONS) -> Float[np.ndarray, "n 3"]:
 def carve_solid(
     caster: Caster, *, cells: int = CELLS, side: float = SIDE, directions: int = DIRECTIONS
 ) -> SolidGrid:
-    """The solid of a normalised model (largest side 1, centred at the origin).
+    """The solid of a normalised model (largest side 1, centred at the origin). caster: of
+    `mv3d.render.embree.opaque_caster`, or a `RayScene`.
 
     Each direction's depth map is replaced by its minimum over 3x3 rays, and only cells more than 0.6 of a cell in
     front of it are carved. Cells in which any ray met the surface stay: a wall without thickness, seen from its edge.
@@ -134,11 +127,10 @@ def _depth_map(caster: Caster, ahead: Float[np.ndarray, " 3"], cells: int, side:
     across = ((np.arange(rays) + 0.5) / rays * 2 - 1) * reach
     places = np.stack([*np.meshgrid(across, across, indexing="ij"), np.full((rays, rays), -_FAR)], -1)
     origins = (places.reshape(-1, 3) @ frame.T).astype(np.float32)
-    hits = caster.first(origins, np.broadcast_to(ahead.astype(np.float32), origins.shape))
+    hits = caster.first_hits(origins, np.broadcast_to(ahead.astype(np.float32), origins.shape))
     met = np.flatnonzero(hits.face >= 0)
     points = origins[met] + hits.distance[met, None] * ahead.astype(np.float32)
-    distance = np.where(hits.face >= 0, hits.distance, np.float32(np.inf)).reshape(rays, rays)
-    surface = minimum_filter(distance, 3, mode="nearest") - np.float32(_FAR)
+    surface = minimum_filter(hits.distance.reshape(rays, rays), 3, mode="nearest") - np.float32(_FAR)
     return _DepthMap(frame.astype(np.float32), surface, rays / (2 * reach), points)
 
 

@@ -118,13 +118,13 @@ class _SolidCaster:
         return Hits(face, u, v, distance, back)
 
 
-def opaque_caster(model: Model) -> Tracer | _SolidTracer:
-    """First crossings of rays with a model, through what is more clear than solid: the surface of the depth maps."""
-    tracer = Tracer(model.vertices, model.faces)
+def opaque_caster(model: Model) -> RayScene | _SolidCaster:
+    """First hits of rays on a model, through what is more clear than solid: the surface that depth maps show."""
+    rays = RayScene(model.vertices, model.faces)
     if all(material.alpha_mode == "opaque" for material in model.materials):
-        return tracer
+        return rays
     size = max(float(np.ptp(model.vertices, axis=0).max()), 1e-12)
-    return _SolidTracer(tracer, Surface(model), size * 1e-4)
+    return _SolidCaster(rays, Surface(model), size * 1e-4)
 
 
 def baked_light(
