@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,7 +38,7 @@ from mv3d.render.environment import (
 )
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
-from mv3d.render.renderer import RenderSettings, get_renderer
+from mv3d.render.renderer import FrameByFrame, RenderSettings, get_renderer
 from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
@@ -147,20 +147,11 @@ def decode_frame(content: bytes | memoryview) -> UInt8[np.ndarray, "h w 4"]:
         raise InputError(f"frame: cannot be decoded ({shown(error)})") from error
 
 
-@runtime_checkable
-class _FrameByFrame(Protocol):
-    """A renderer that need not hold all its pictures at once."""
-
-    def frames(
-        self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
-    ) -> Iterator[Any]: ...
-
-
 def _frames(
     model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings, backend: str
 ) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     renderer = get_renderer(backend)
-    if isinstance(renderer, _FrameByFrame):
+    if isinstance(renderer, FrameByFrame):
         pictures = (frame.rgba for frame in renderer.frames(model, cameras, environment, settings))
     else:
         pictures = iter(renderer.render(model, cameras, environment, settings).rgba)
