@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import GateConfig
-from mv3d.orbits.guard import read_guard
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.environment import BUILTIN
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, load_orbit
@@ -89,7 +89,7 @@ class OrbitConfig:
                 raise UsageError(f"--views: expected {count}, as many as {trajectory} has, got {self.views}")
             trajectory = str(Path(trajectory).resolve())
         for path in self.evaluation:
-            read_guard(path)
+            read_evaluation_list(path)
         return replace(
             self,
             trajectory=trajectory,

@@ -196,15 +196,15 @@ def fetch_objects(command: FetchCommand) -> int:
 
 def guard_list(command: GuardCommand) -> int:
     """Run `mv3d orbits guard`; the exit code."""
-    from mv3d.orbits.guard import guard_objects, write_guard
+    from mv3d.orbits.decontamination import evaluation_entries, write_evaluation_list
 
     _check_out(command.out, (".json", ".csv"))
     bars = StageBars()
     try:
-        objects = guard_objects(command.source, progress=bars)
+        objects = evaluation_entries(command.source, progress=bars)
     finally:
         bars.close()
-    _publish(command.out, lambda path: write_guard(path, objects), overwrite=command.overwrite)
+    _publish(command.out, lambda path: write_evaluation_list(path, objects), overwrite=command.overwrite)
     note(f"{len(objects)} objects are kept out of training by --evaluation-list {command.out}")
     print_result(
         [str(command.out)], {"list": str(command.out), "objects": len(objects)}, as_json=command.json
