@@ -41,15 +41,15 @@ from PIL import Image
 
 from mv3d.core.errors import UsageError
 from mv3d.core.machine import peak_memory_bytes
-from mv3d.core.progress import Clock
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import LoadedModel, plan_views, prepare, sample_frames
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.plan import plan_orbit, sampler_settings
+from mv3d.generation.svd import SvdGenerator
+from mv3d.generation.views import prepare
 from mv3d.models.components import CLIP_VIT_H, VAE_SD, build_image_encoder, build_vae
 from mv3d.models.encode import decode_frames
 from mv3d.models.folder import ModelInfo, SamplerDefaults
 from mv3d.models.loading import ModelComponents
-from mv3d.models.locate import ResolvedModel
 from mv3d.models.network import SVD, NetworkConfig
 
 Who = Literal["mv3d", "diffusers"]
@@ -168,7 +168,7 @@ def photo_of(size: int) -> Image.Image:
     return Image.fromarray((colors * 255).astype(np.uint8), "RGBA")
 
 
-def framed_photo(size: int) -> Prepared:
+def framed_photo(size: int) -> PreparedPhoto:
     """Framed as a generation frames it, on white, and rounded to 8 bits as the pipeline takes a picture: half a step of 255
     more or less in the photo comes out of a random network a hundred times as large."""
     prepared = prepare(photo_of(size), GenerateConfig(), ModelInfo("svd", 1, size))
@@ -177,12 +177,12 @@ def framed_photo(size: int) -> Prepared:
     return replace(prepared, rgba=opaque.astype(np.float32))
 
 
-def our_model(setup: Setup, offload: bool) -> LoadedModel:
-    """As `load_model` leaves it: the network in its type, the other parts in full precision."""
+def our_model(setup: Setup, offload: bool) -> SvdGenerator:
+    """As `load_svd` leaves it: the network in its type, the other parts in full precision."""
     sampler = SamplerDefaults(
         steps=setup.steps, guidance_max=GUIDANCE, guidance_shape="linear", cond_aug=COND_AUG
     )
-    info = ModelInfo("svd", setup.frames, setup.size, sampler=sampler)
+    info = ModelInfo("svd", setup.frames, setup.size, camera="none", takes_elevation=False, sampler=sampler)
     device = torch.device(setup.device)
     unet = unet_of(setup)
     unet = unet.half() if setup.fp16 else unet
@@ -190,7 +190,7 @@ def our_model(setup: Setup, offload: bool) -> LoadedModel:
     if not offload:
         for part in (parts.unet, parts.vae, parts.image_encoder):
             torch.nn.Module.to(part, device=device)
-    return LoadedModel(parts, ResolvedModel(Path("random"), "random"), device, offload)
+    return SvdGenerator(parts, info, device, offload)
 
 
 def our_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.ndarray]:
@@ -200,7 +200,7 @@ def our_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.
     def generate(steps: int) -> np.ndarray:
         config = GenerateConfig(steps=steps, decode_chunk=job.chunk)
         prepared = framed_photo(job.setup.size)
-        orbit = plan_views(config, model.info, model.generator.unet.micro)
+        orbit = plan_orbit(config, model.info)
 
         def progress(stage: str, share: float) -> None:
             # The stage itself says 0 at its start and 1 once more at its end.
@@ -209,7 +209,7 @@ def our_generation(job: Job, on_step: Callable[[], None]) -> Callable[[int], np.
                 on_step()
 
         seen: list[float] = []
-        return sample_frames(prepared, orbit, config, model, Clock(progress))
+        return model.generate(prepared, orbit, sampler_settings(config, model.info), progress).images
 
     return generate
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals
 
@@ -85,16 +86,21 @@ def sample_bilinear(image: np.ndarray, xy: Float[np.ndarray, "p 2"]) -> Float[np
 
 
 def mesh_colors(mesh: Mesh, hits: Hits, hit: Bool[np.ndarray, " r"]) -> Float[np.ndarray, "k 3"]:
-    """sRGB albedo in [0, 1] at the rays where `hit` is true: texture, else vertex colours, else grey."""
+    """sRGB albedo in [0, 1] at the rays where `hit` is true: texture or vertex colours, their product as light where
+    there are both, grey where there is neither."""
     corners = mesh.faces[hits.face[hit]]
     bary = hits.bary[hit][:, :, None]
+    tint = None
+    if mesh.vertex_colors is not None:
+        tint = ((mesh.vertex_colors[corners].astype(np.float32) / 255) * bary).sum(1)
     if mesh.texture is not None and mesh.uv is not None:
         uv = (mesh.uv[corners] * bary).sum(1)
         size = np.array([mesh.texture.shape[1], mesh.texture.shape[0]], np.float32)
-        return sample_bilinear(mesh.texture, uv * size) / 255
-    if mesh.vertex_colors is not None:
-        return ((mesh.vertex_colors[corners].astype(np.float32) / 255) * bary).sum(1)
-    return np.full((int(hit.sum()), 3), 0.7, np.float32)
+        color = sample_bilinear(mesh.texture, uv * size) / 255
+        if tint is None:
+            return color
+        return srgb_from_linear(linear_from_srgb(color) * linear_from_srgb(tint)).astype(np.float32)
+    return np.full((int(hit.sum()), 3), 0.7, np.float32) if tint is None else tint
 
 
 def render_view(

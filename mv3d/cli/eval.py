@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -12,10 +12,11 @@ from mv3d.cli.eval_run import RunCommand, eval_run
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
 from mv3d.core.errors import UsageError
-from mv3d.evaluation.consistency import Halves, Quality
+from mv3d.evaluation.consistency import Halves
 from mv3d.evaluation.perceptual import PerceptualConfig
 from mv3d.evaluation.protocols import ProtocolName
-from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.recon.config import Quality
+from mv3d.views.reading import OrbitReading
 
 _ROW = ("psnr", "ssim", "mse", "mask_iou", "lpips", "clip_s")
 _TITLES = {
@@ -88,12 +89,7 @@ class ConsistencyCommand:
     """Reconstruct from every other view and compare at the rest: both ways round, one way, or not at all."""
     quality: Quality = "draft"
     """Quality of that reconstruction."""
-    elevation: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
-    """Of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
-    fov: float = SV3D_FOV_DEG
-    """Horizontal field of view of an orbit without cameras, degrees."""
-    azimuth_sign: Literal[1, -1] = 1
-    """Of an orbit without cameras: 1 where azimuth grows counter-clockwise seen from above."""
+    reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: int = 0
@@ -157,18 +153,15 @@ def eval_mesh(command: MeshCommand) -> int:
 
 def eval_consistency(command: ConsistencyCommand) -> int:
     """Run `mv3d eval consistency`. Returns the exit code."""
+    from mv3d.evaluation import evaluate_consistency
     from mv3d.views.readers import load_views  # torch loads here, not for --help
 
-    views = load_views(
-        command.views,
-        elevation_deg=command.elevation,
-        fov_deg=command.fov,
-        azimuth_sign=command.azimuth_sign,
-    )
-    from mv3d.evaluation import evaluate_consistency
-
     document = evaluate_consistency(
-        views, halves=command.halves, quality=command.quality, device=command.device, seed=command.seed
+        load_views(command.views, command.reading),
+        halves=command.halves,
+        quality=command.quality,
+        device=command.device,
+        seed=command.seed,
     )
     document = {"views_folder": str(command.views), **document}
     lines = [

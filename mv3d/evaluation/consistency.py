@@ -13,11 +13,11 @@ from mv3d.core.progress import Clock
 from mv3d.evaluation.image_sets import image_set
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import compare_image_sets
+from mv3d.recon.config import Quality, ReconConfig
 from mv3d.views.metrics import CONVENTION
 from mv3d.views.views import Views
 
 Halves = Literal["both", "one", "none"]
-Quality = Literal["draft", "standard", "high"]
 _FEWEST = 6
 
 
@@ -78,13 +78,12 @@ def evaluate_consistency(
 def _reproject(
     views: Views, known: list[int], held: list[int], quality: Quality, device: str, seed: int
 ) -> list[dict[str, Any]]:
-    from mv3d.recon.config import ReconConfig  # noqa: PLC0415
-    from mv3d.recon.stages import solve_geometry, texture_geometry  # noqa: PLC0415 - loads torch
+    from mv3d.recon.stages import MeshReconstructor  # noqa: PLC0415 - loads torch
     from mv3d.render.raycast import render_views  # noqa: PLC0415
 
-    config = ReconConfig(quality=quality, device=device, seed=seed).resolved()
-    given, left, clock = views.subset(known), views.subset(held), Clock()
-    mesh = texture_geometry(config, given, solve_geometry(config, given, clock), clock).mesh
+    config = ReconConfig(quality=quality, device=device, seed=seed)
+    given, left = views.subset(known), views.subset(held)
+    mesh = MeshReconstructor(config).fit(given, Clock()).mesh
     again = render_views(mesh, left.cameras, supersample=2)
     names = tuple(f"{index:03d}" for index in held)
     made, seen = (image_set(v, names, with_alpha=True) for v in (replace(left, images=again), left))

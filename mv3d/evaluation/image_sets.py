@@ -16,7 +16,6 @@ from mv3d.render.cameras import Cameras, Orbit
 from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read_rgba, stack_frames
 from mv3d.views.views import Views
 
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
 # Images in a views folder that are no views.
 _NOT_VIEWS = ("input", "contact")

@@ -9,7 +9,6 @@ import numpy as np
 
 from mv3d.core.errors import InputError
 from mv3d.evaluation.image_sets import (
-    MESH_SUFFIXES,
     ImageSet,
     image_set,
     matched,
@@ -19,6 +18,7 @@ from mv3d.evaluation.image_sets import (
     resized,
 )
 from mv3d.evaluation.perceptual import PairMetric
+from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.views.metrics import CONVENTION, compare, mask_iou
 from mv3d.views.views import Views, composite
 
@@ -48,7 +48,7 @@ def evaluate_views(
     Raises InputError for what is missing, damaged or does not fit together.
     """
     left = _image_set(pred)
-    if not isinstance(gt, (Views, ImageSet)) and Path(gt).suffix.lower() in MESH_SUFFIXES:
+    if not isinstance(gt, (Views, ImageSet)) and Path(gt).suffix.lower() in MODEL_SUFFIXES:
         right = rendered_image_set(Path(gt), left, side=gt_side)
     else:
         right = _image_set(gt)

@@ -202,17 +202,6 @@ def merge_loras(unet: nn.Module, loras: Sequence[tuple[Lora, float]]) -> None:
         value.copy_((value.float() + delta.to(value.device)).to(value.dtype))
 
 
-def parse_lora_argument(text: str) -> tuple[Path, float]:
-    """`FILE` or `FILE:WEIGHT` of the command line."""
-    path, _, weight = text.rpartition(":")
-    if path and not Path(text).exists():
-        try:
-            return Path(path), float(weight)
-        except ValueError:
-            pass  # a colon in the name itself, as in C:\file
-    return Path(text), 1.0
-
-
 def _submodule(unet: nn.Module, name: str) -> nn.Module:
     try:
         return unet.get_submodule(name)

@@ -257,8 +257,8 @@ def test_meshes_of_different_frames_are_warned_of(tmp_path, capsys):
         "centres are 0.8 of"
         in evaluate_mesh(shifted(ball(0.5), (0.8, 0, 0)), ball(0.5), quick)["warnings"][0]
     )
-    ball(0.5).export(tmp_path / "pred.ply")
-    moved(ball(0.5), np.diag([0.23, 0.23, 0.23, 1])).export(tmp_path / "gt.ply")
+    cube().export(tmp_path / "pred.ply")
+    moved(cube(), np.diag([0.23, 0.23, 0.23, 1])).export(tmp_path / "gt.ply")
     command = ["eval", "mesh", str(tmp_path / "pred.ply"), str(tmp_path / "gt.ply"), "--samples", "1000"]
     command += ["--iou-resolution", "16", "--no-renders", "--json"]
     assert main(command) == 0
@@ -314,11 +314,11 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
 @pytest.mark.parametrize(
     "extra, words",
     [
-        (["none.glb", "gt.glb"], "none.glb: expected a mesh file"),
+        (["none.glb", "gt.glb"], "none.glb: expected a file, got nothing"),
         (["bad.glb", "gt.glb"], "bad.glb"),
         (["flat.ply", "gt.glb"], "without area"),
         (["empty.ply", "gt.glb"], "empty.ply"),
-        (["nan.ply", "gt.glb"], "nan.ply: expected triangles"),
+        (["nan.ply", "gt.glb"], "nan.ply: vertices: expected finite numbers"),
         (["folder", "gt.glb"], "a folder with mesh.glb"),
         (["gt.glb", "gt.glb", "--align", "sideways"], "expected some of none, scale"),
         (["gt.glb", "gt.glb", "--align", "none,icp"], "none stands alone"),

@@ -23,6 +23,7 @@ from PIL import Image
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS, read_record
 from mv3d.evaluation import (
     SV3D_ROWS,
     EvalRunConfig,
@@ -35,12 +36,12 @@ from mv3d.evaluation import (
     published_rows,
     read_image_set,
 )
-from mv3d.evaluation.run.folders import read_pictures
+from mv3d.evaluation.run.folders import is_current, read_pictures
 from mv3d.evaluation.run.plan import plan_run
 from mv3d.evaluation.run.scores import recalls_of
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import generate_orbit, load_model
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models.folder import read_info, write_info
 from mv3d.models.lora import Lora, save_lora
 from mv3d.models.network import SV3D_U, SVD, MicroConditioning
@@ -96,6 +97,19 @@ def done(objects, models, tmp_path_factory) -> Path:
     assert not evaluate_model(objects, out, config_of(models)).already_done
     torch.set_num_threads(before)
     return out
+
+
+def test_tables_and_views_of_another_algorithm_are_not_done(objects, models, done, tmp_path, monkeypatch):
+    out = shutil.copytree(done, tmp_path / "run")
+    first = next((out / "generated").iterdir())
+    record = read_record(first / "object.json")
+    current = {"settings": record.settings, "input_sha256": record.input_sha256}
+    assert is_current(first, **current)
+    monkeypatch.setitem(ALGORITHMS, "generate", 2)
+    assert not is_current(first, **current)
+    monkeypatch.setitem(ALGORITHMS, "eval run", 2)
+    with pytest.raises(OutputError, match="algorithm version 1 of eval run, now 2"):
+        evaluate_model(objects, out, config_of(models))
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -159,7 +173,7 @@ def test_truth_and_views_are_those_of_the_commands(done, objects, models, tmp_pa
     assert orbit.azimuths_deg == pytest.approx((72, 144, 216, 288, 0))
     assert orbit.radius == document["cameras"]["radius"]
     config = GenerateConfig(model=str(models / "camera"), elevation=10.0, device="cpu")
-    given = Prepared(frames[-1].astype(np.float32) / 255, "alpha")
+    given = PreparedPhoto(frames[-1].astype(np.float32) / 255, "alpha")
     made = generate_orbit(given, config, load_model(config)).views.images
     kept = [np.asarray(Image.open(f)) for f in sorted((done / "generated/torus/images").iterdir())]
     assert np.array_equal(np.stack(kept), to_uint8(made))
@@ -287,7 +301,7 @@ def test_a_dynamic_orbit_is_the_truths_own(objects, models, tmp_path):
     assert len(orbit.azimuths_deg) == 9 and orbit.input_view == 8 and orbit.azimuths_deg[-1] == 0
     assert np.ptp(orbit.elevations_deg) > 1 and np.ptp(np.diff(orbit.azimuths_deg[:-1])) > 1
     path = GenerateConfig(model=config.model, trajectory=str(truth / "transforms.json"), seed=3, device="cpu")
-    given = Prepared(picture(truth / "images" / "008.png"), "alpha")
+    given = PreparedPhoto(picture(truth / "images" / "008.png"), "alpha")
     made = generate_orbit(given, path, load_model(path)).views
     assert made.orbit.elevations_deg == pytest.approx(orbit.elevations_deg)
     kept = sorted((tmp_path / "out/generated/torus/images").iterdir())
@@ -510,7 +524,7 @@ def test_guard_reads_adapters(tmp_path):
     )
     from mv3d.evaluation.run.plan import _adapter_texts
 
-    texts = _adapter_texts((f"{tmp_path / 'a.safetensors'}:0.5",))
+    texts = _adapter_texts([tmp_path / "a.safetensors"])
     (said,) = warned(tmp_path, adapters=texts)
     assert said.startswith("perhaps trained on cups: a.safetensors of the model says")
 

@@ -169,7 +169,7 @@ def _image_seeds(folder: Path) -> None:
 
 
 def _read_image(folder: Path) -> Any:
-    from mv3d.generation.preparation import prepare_image
+    from mv3d.generation.photo import prepare_image
     from mv3d.views.images import read_rgba
 
     path = _named(folder, "photo")
@@ -510,9 +510,9 @@ def _read_trajectory(folder: Path) -> Any:
 
 
 def _read_path(folder: Path) -> Any:
-    from mv3d.recon.novel import trajectory
+    from mv3d.recon.novel import novel_orbit
 
-    return trajectory(str(folder / "path.json"), _small_views())
+    return novel_orbit(str(folder / "path.json"), _small_views())
 
 
 def _clip_seeds(folder: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from mv3d.core.files import to_json
 from mv3d.models.components import build_image_encoder, build_vae
-from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
+from mv3d.models.folder import COMPONENTS, ModelInfo, camera_support, write_info
 from mv3d.models.network import SV3D_P, MicroConditioning, NetworkConfig
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
@@ -76,7 +76,7 @@ def save_base(folder: Path, micro: MicroConditioning = SV3D_P) -> Path:
         state = {key: value.contiguous() for key, value in module.state_dict().items()}
         save_file(state, folder / name / COMPONENTS[name])
         (folder / name / "config.json").write_text(to_json(config))
-    write_info(folder, ModelInfo("test", FRAMES, 32, licence="CC0-1.0"))
+    write_info(folder, ModelInfo("test", FRAMES, 32, licence="CC0-1.0", **camera_support(micro.names)))
     return folder
 
 

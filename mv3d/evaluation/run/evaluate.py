@@ -49,7 +49,7 @@ from mv3d.orbits.jobs import render_object
 from mv3d.orbits.sample import Reject
 
 if TYPE_CHECKING:
-    from mv3d.generation.pipeline import LoadedModel
+    from mv3d.generation.views import LoadedModel
 
 PROTOCOL = "protocol.json"
 TABLES = ("table.md", "table.csv", "table.json")
@@ -177,7 +177,7 @@ class _Run:
 
     def generate(self, progress: Progress | None) -> None:
         """The model's views of every truth that has none yet. The model is loaded for the first of them."""
-        from mv3d.generation.pipeline import load_model  # noqa: PLC0415 - loads diffusers
+        from mv3d.generation.views import load_model  # noqa: PLC0415 - loads diffusers
 
         model: LoadedModel | None = None
         todo = [item for item in self._kept() if not self._has_views(item)]
@@ -232,8 +232,8 @@ class _Run:
         return json.loads((self._out / "table.json").read_text(encoding="utf-8"))
 
     def _generate_one(self, item: CatalogueItem, model: LoadedModel) -> None:
-        from mv3d.generation.pipeline import generate_orbit  # noqa: PLC0415 - as above
-        from mv3d.generation.preparation import Prepared  # noqa: PLC0415
+        from mv3d.generation.photo import PreparedPhoto  # noqa: PLC0415 - as above
+        from mv3d.generation.views import generate_orbit  # noqa: PLC0415
         from mv3d.views.views import Views  # noqa: PLC0415
 
         truth = read_pictures(self._truth(item))
@@ -242,7 +242,7 @@ class _Run:
         if self._plan.config.orbit == "dynamic":  # the truth's own path, whatever it is
             path = str(self._truth(item) / "transforms.json")
             config = replace(config, trajectory=path, elevation=None)
-        made = generate_orbit(Prepared(truth.images[truth.input_view], "alpha"), config, model)
+        made = generate_orbit(PreparedPhoto(truth.images[truth.input_view], "alpha"), config, model)
         write_object(
             Views(made.views.images, truth.cameras, truth.orbit, truth.input_view),
             self._generated(item),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mv3d.core.errors import InputError, UsageError
+from mv3d.core.errors import UsageError
 from mv3d.core.files import sha256
 from mv3d.core.version import __version__
 from mv3d.evaluation.perceptual import LPIPS_MIN_SIDE, Perceptual, PerceptualConfig, perceptual_metrics
@@ -20,8 +20,8 @@ from mv3d.orbits.gate import GateConfig
 
 if TYPE_CHECKING:
     from mv3d.generation.config import GenerateConfig
+    from mv3d.generation.plan import GenerationPlan
     from mv3d.models.folder import ModelInfo
-    from mv3d.models.network import MicroConditioning
 
 # Whoever keeps an object for evaluation has chosen it: only what cannot be compared is left out, which is an object
 # that some view does not show, or shows cut off.
@@ -90,19 +90,14 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
     Raises InputError for a list or a model that cannot be used, UsageError for an orbit that the model cannot make,
     MissingPartError for a measure that is asked for and cannot be had.
     """
-    from mv3d.core.devices import pick_device  # noqa: PLC0415 - what follows loads torch
-    from mv3d.models.folder import read_info  # noqa: PLC0415
-    from mv3d.models.locate import resolve  # noqa: PLC0415
+    from mv3d.generation.plan import plan_generation, recorded_settings  # noqa: PLC0415 - reads the model's folder
 
     source = Path(source)
     items = tuple(read_list(source))
-    resolved = resolve(config.model, revision=config.revision)
-    from mv3d.generation.pipeline import network_dtype  # noqa: PLC0415
-    from mv3d.generation.run import read_vector, settings  # noqa: PLC0415
-
-    device = pick_device(config.device)
-    info = read_info(resolved.folder)
-    views = check_orbit(config, info, read_vector(resolved.folder))
+    request = plan_generation(config.generation())
+    info, device = request.info, request.device
+    check_orbit(config, request)
+    views = len(request.orbit.azimuths_deg)
     orbit = OrbitConfig(
         views=views,
         size=info.resolution,
@@ -118,8 +113,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
         raise UsageError(
             f"--environment: expected one light, got the {len(orbit.environments)} of {config.environment}; name one of them"
         )
-    generate = replace(config.generation(), views=views)
-    filled = settings(generate, resolved, info)
+    filled = recorded_settings(request)
     side = config.size or info.resolution
     found = _metrics(config.perceptual, side, str(device))
     name = source.resolve().name if source.is_dir() else source.stem
@@ -130,48 +124,43 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
         items,
         digests,
         orbit,
-        generate,
+        replace(request.config, views=views),
         info,
         found,
         find_contamination(
-            resolved.folder, items, digests, set_name=name, adapters=_adapter_texts(config.lora)
+            request.model.folder,
+            items,
+            digests,
+            set_name=name,
+            adapters=_adapter_texts(path for path, _ in request.adapters),
         ),
         str(device),
         truth=identity(orbit),
         generation={key: filled[key] for key in ("model", "lora", "steps", "sampler", "guidance", "seed")}
-        | {
-            "orbit": config.orbit,
-            "device": device.type,
-            "dtype": str(network_dtype(config.dtype, device)).removeprefix("torch."),
-        },
+        | {"orbit": config.orbit, "device": device.type, "dtype": request.dtype},
         scoring={"size": side, "weights": found.about},
     )
 
 
-def check_orbit(config: EvalRunConfig, info: ModelInfo, vector: MicroConditioning) -> int:
-    """How many views. Raises UsageError, in the words of this command, for what the model cannot make."""
-    from mv3d.generation.camera_path import is_video_model, plan_orbit, takes_elevation  # noqa: PLC0415 - loads torch
-
-    if is_video_model(vector):
+def check_orbit(config: EvalRunConfig, request: GenerationPlan) -> None:
+    """Raises UsageError, in the words of this command, for what the model cannot make."""
+    info = request.info
+    if info.camera == "none":
         raise UsageError(
             f"--model {config.model}: expected a model that makes an orbit, got one ({info.kind}) that takes no "
             "camera: nothing says from where its views are; train one on it with mv3d train"
         )
-    if config.orbit == "dynamic" and not ("azimuth" in vector.names and takes_elevation(vector)):
+    if config.orbit == "dynamic" and not (info.camera == "orbit" and info.takes_elevation):
         raise UsageError(
             f"--orbit dynamic: expected a model that takes a camera per view, such as sv3d_p, got {config.model} "
             f"({info.kind}), which makes static orbits alone; use --orbit static"
         )
-    if info.height not in (None, info.resolution):
+    if info.size[0] != info.size[1]:
         raise UsageError(
-            f"--model {config.model}: expected a model of square views, got {info.resolution}x{info.height}"
+            f"--model {config.model}: expected a model of square views, got {info.size[0]}x{info.size[1]}"
         )
-    planned = plan_orbit(
-        info, vector, views=config.views, trajectory="static", elevation_deg=config.elevation
-    )
-    if len(planned.azimuths_deg) < 2:
+    if len(request.orbit.azimuths_deg) < 2:
         raise UsageError(f"--model {config.model}: expected at least 2 views, got 1")
-    return len(planned.azimuths_deg)
 
 
 def default_out(source: str | Path, config: EvalRunConfig) -> Path:
@@ -195,16 +184,10 @@ def _metrics(config: PerceptualConfig, side: int, device: str) -> Perceptual:
     return found
 
 
-def _adapter_texts(loras: Sequence[str]) -> dict[str, str]:
-    from mv3d.models.lora import parse_lora_argument, read_lora  # noqa: PLC0415 - loads torch
+def _adapter_texts(adapters: Iterable[Path]) -> dict[str, str]:
+    from mv3d.models.lora import read_lora  # noqa: PLC0415 - loads torch
 
-    texts = {}
-    for text in loras:
-        path, _ = parse_lora_argument(text)
-        if not path.is_file():
-            raise InputError(f"--lora {text}: expected FILE or FILE:WEIGHT, found no file {path}")
-        texts[path.name] = json.dumps(read_lora(path).metadata, indent=0)
-    return texts
+    return {path.name: json.dumps(read_lora(path).metadata, indent=0) for path in adapters}
 
 
 def protocol(plan: Plan) -> dict[str, Any]:

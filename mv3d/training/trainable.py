@@ -18,7 +18,14 @@ from mv3d.models.components import (
     latent_factor,
     materialise_buffers,
 )
-from mv3d.models.folder import ModelInfo, SamplerDefaults, read_config, read_info, weights_path
+from mv3d.models.folder import (
+    ModelInfo,
+    SamplerDefaults,
+    camera_support,
+    read_config,
+    read_info,
+    weights_path,
+)
 from mv3d.models.loading import load_unet
 from mv3d.models.lora import camera_modules, inject_lora, temporal_attention_modules
 from mv3d.models.network import SV3D_P, SV3D_U, SVD_MV, MultiViewUNet, NetworkConfig
@@ -30,19 +37,19 @@ _CHANNELS_PER_HEAD = 32
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a run computes with."""
+class TrainableModel:
+    """The network to train and the facts about its model folder."""
 
     unet: MultiViewUNet
     info: ModelInfo
-    """Of the result."""
+    """The record of the resulting model."""
     folder: Path
     """Where the autoencoder and the image encoder lie."""
     scaling_factor: float
     latent_factor: int
     """Pixels along a side of one latent."""
     adapted: bool
-    """Whether the network takes another vector than its base."""
+    """Whether the network takes another camera conditioning than its base."""
 
 
 def load_vae(folder: Path) -> Autoencoder:
@@ -63,9 +70,9 @@ def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
     return encoder.eval().requires_grad_(False)
 
 
-def build_parts(
+def build_trainable(
     config: TrainConfig, folder: Path, *, base: str, revision: str = "", half_frozen: bool = False
-) -> Parts:
+) -> TrainableModel:
     """The network to train, with gradients where the configuration asks for them. base: its name, for the record.
 
     half_frozen: keep frozen weights in bfloat16, where that is what is computed in.
@@ -73,7 +80,7 @@ def build_parts(
     info = read_info(folder)
     vae = read_config(folder / "vae")
     factor = latent_factor(vae)
-    if config.preset == "tiny":
+    if config.network == "new":
         unet, adapted = _new_network(config, folder, info.resolution // factor), False
         sampler = SamplerDefaults(steps=25, sampler="dpmpp_2m", sigma_max=80.0, guidance_max=1.0)
         info = replace(info, kind="tiny", sampler=sampler)
@@ -85,7 +92,9 @@ def build_parts(
             unet = with_micro_conditioning(unet, vector)
             info = replace(info, kind=config.vector, sampler=SamplerDefaults(), height=None)
     unet.register_to_config(num_frames=config.frames)
-    info = replace(info, num_frames=config.frames, base=base, revision=revision)
+    info = replace(
+        info, num_frames=config.frames, base=base, revision=revision, **camera_support(unet.micro.names)
+    )
     choose_trained(unet, config)
     if half_frozen:
         # They need no more precision than what is computed in; what is trained stays float32.
@@ -94,7 +103,7 @@ def build_parts(
                 parameter.data = parameter.data.to(torch.bfloat16)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    return Parts(unet, info, folder, float(vae.get("scaling_factor", 0.18215)), factor, adapted)
+    return TrainableModel(unet, info, folder, float(vae.get("scaling_factor", 0.18215)), factor, adapted)
 
 
 def choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:
@@ -146,11 +155,10 @@ def _new_network(config: TrainConfig, folder: Path, sample_size: int) -> MultiVi
         ).build()
 
 
-def check_data_size(parts: Parts, config: TrainConfig, latent_size: tuple[int, int]) -> None:
-    """Raises InputError where the network cannot take latents of this (height, width)."""
-    factor = 2 ** (len(parts.unet.config["block_out_channels"]) - 1)
-    if any(side % factor for side in latent_size):
+def check_data_size(model: TrainableModel, size: tuple[int, int]) -> None:
+    """Raises InputError where the autoencoder or the network cannot take pictures of this (width, height)."""
+    factor = 2 ** (len(model.unet.config["block_out_channels"]) - 1) * model.latent_factor
+    if any(side % factor for side in size):
         raise InputError(
-            f"--data: expected pictures with sides that {factor * parts.latent_factor} divides, got "
-            f"{latent_size[1] * parts.latent_factor} × {latent_size[0] * parts.latent_factor}"
+            f"--data: expected pictures with sides that {factor} divides, got {size[0]} × {size[1]}"
         )

@@ -1,4 +1,4 @@
-"""A photo → the square frame that the generator looks at: the object cut out, centred, of the right size, on white."""
+"""A photo → the frame that the generator sees: the object cut out, centred and scaled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from PIL import Image, ImageOps
 from scipy import sparse
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
+from mv3d.generation.config import FOREGROUND_RATIO, Matting
 from mv3d.views.images import read_rgba, rgba_from_pil
-from mv3d.views.masks import foreground_alpha
+from mv3d.views.masks import NoForegroundError, foreground_alpha
 from mv3d.views.views import composite
 
-Matting = Literal["auto", "rembg", "colour"]
-FOREGROUND_RATIO = 0.917
-"""What the scripts that drive SV3D frame objects with."""
 REMBG_INSTALL = 'pip install "mv3d[bg]" (or "rembg[cpu]")'
 REMBG_FETCH = """python -c "import rembg; rembg.new_session('u2net')\""""
 _REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net")
@@ -32,38 +30,39 @@ _RINGING = 0.02  # alpha that Lanczos leaves around a hard edge
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """rgba: the frame, sRGB, straight alpha, the object centred. matting: where its alpha came from.
-    warnings: what a user should know, whole sentences."""
+class PreparedPhoto:
+    """rgba: the frame, sRGB in [0, 1], straight alpha, the object centred. matting: where its alpha came from.
+    warnings: whole sentences for the user."""
 
     rgba: Float[np.ndarray, "h w 4"]
     matting: Literal["alpha", "rembg", "colour"]
     warnings: tuple[str, ...] = ()
 
     def on_white(self, *, alpha: bool = False) -> Float[np.ndarray, "h w channels"]:
-        """As the network sees it; alpha: beside the colours on white, as a fourth channel."""
+        """Composited on white, as the network sees it. alpha: append alpha as a fourth channel."""
         white = composite(self.rgba)
         return np.concatenate([white, self.rgba[..., 3:]], -1) if alpha else white
 
 
 def prepare_image(
-    image: str | Path | Image.Image,
+    image: str | os.PathLike[str] | Image.Image,
     *,
     width: int,
     height: int | None = None,
     foreground_ratio: float = FOREGROUND_RATIO,
     matting: Matting = "auto",
-) -> Prepared:
+) -> PreparedPhoto:
     """Read, cut out and frame one photo.
 
-    height: of the frame, by default its width. foreground_ratio: share of the frame that the object's larger side
-    fills, 0.2 to 1. matting: how images without transparency are cut out; `auto` takes rembg where it and one of its
+    width, height: pixels of the frame; square by default. foreground_ratio: share of the frame that the object's larger
+    side fills, 0.2 to 1. matting: how images without transparency are cut out; `auto` uses rembg if it and one of its
     models are on this machine, else the colour of the background.
-    Raises InputError for a file that is no image and for one without any foreground, MissingPartError where rembg is
-    asked for and not there.
+    Raises UsageError for a ratio out of range, InputError for a file that is no image or has no foreground,
+    MissingPartError where rembg is asked for and not installed.
     """
-    check_ratio(foreground_ratio)
-    name = str(image) if isinstance(image, str | Path) else "image"
+    if not 0.2 <= foreground_ratio <= 1:
+        raise UsageError(f"--foreground-ratio: expected 0.2 to 1, got {foreground_ratio}")
+    name = "image" if isinstance(image, Image.Image) else str(image)
     if isinstance(image, Image.Image):
         rgba = rgba_from_pil(ImageOps.exif_transpose(image))
     else:
@@ -80,19 +79,13 @@ def prepare_image(
         warnings.append(
             f"{name}: the object is small and was magnified {magnified:.0f} times; give a larger image"
         )
-    return Prepared(frame, used, tuple(warnings))
-
-
-def check_ratio(foreground_ratio: float) -> None:
-    """Raises UsageError."""
-    if not 0.2 <= foreground_ratio <= 1:
-        raise UsageError(f"--foreground-ratio: expected 0.2 to 1, got {foreground_ratio}")
+    return PreparedPhoto(frame, used, tuple(warnings))
 
 
 def cut_out(
     rgba: Float[np.ndarray, "h w 4"], name: str, matting: Matting = "auto"
 ) -> tuple[Float[np.ndarray, "h w 4"], Literal["alpha", "rembg", "colour"], list[str]]:
-    """The image with the alpha of its object, where that came from, and warnings. An image that has alpha keeps it."""
+    """The image with the alpha of its object, the source of that alpha, and warnings. Alpha in the file is kept."""
     if float(rgba[..., 3].min()) < 0.99:
         return rgba, "alpha", []
     reason = ""
@@ -109,9 +102,9 @@ def cut_out(
 
 
 def foreground_box(alpha: Float[np.ndarray, "h w"], name: str = "image") -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what can be seen, in pixels; right and bottom are the edges behind it.
+    """Left, top, right, bottom of the visible pixels; right and bottom are exclusive.
 
-    Raises InputError where nothing can be seen.
+    Raises InputError for an image without visible pixels and for an object below 8 pixels.
     """
     visible = alpha > _VISIBLE
     columns, rows = np.nonzero(visible.any(0))[0], np.nonzero(visible.any(1))[0]
@@ -130,10 +123,10 @@ def foreground_box(alpha: Float[np.ndarray, "h w"], name: str = "image") -> tupl
 def frame_object(
     rgba: Float[np.ndarray, "h w 4"], name: str, *, width: int, height: int, foreground_ratio: float
 ) -> Float[np.ndarray, "height width 4"]:
-    """The object's box centred in a frame, its aspect kept, the side that fills the frame more at `foreground_ratio`
-    of it (SV3D's rule for square frames; what lies beyond the image is transparent).
+    """Centre the object's box in a frame and scale it, aspect kept, until its larger side fills `foreground_ratio`.
 
-    Resampled by Lanczos in premultiplied colours, so that hidden colours do not bleed in.
+    This is SV3D's rule for square frames. Pixels beyond the image are transparent. Lanczos resampling in premultiplied
+    colours, so that hidden colours do not bleed in.
     """
     left, top, right, bottom = foreground_box(rgba[..., 3], name)
     # Pixels of the image per pixel of the frame.
@@ -151,7 +144,8 @@ def frame_object(
 
 
 def _lanczos(source: int, target: int, start: float, scale: float) -> sparse.csr_matrix:
-    """(target, source) weights: target pixel i is centred at start + (i + ½)·scale; the source beyond its ends is 0."""
+    """Resampling weights (target, source): target pixel i is centred at start + (i + ½)·scale; beyond its ends the source
+    is 0."""
     stretch = max(1.0, scale)
     centers = start + (np.arange(target) + 0.5) * scale - 0.5
     first = np.ceil(centers - _LANCZOS * stretch).astype(int)
@@ -165,19 +159,19 @@ def _lanczos(source: int, target: int, start: float, scale: float) -> sparse.csr
 
 
 def rembg_model() -> str | None:
-    """A model that rembg can run without a download, or None where rembg or its models are not here."""
+    """A model that rembg can run without a download, or None if rembg or its models are missing."""
     if not _has_rembg():
         return None
     return next((name for name in _REMBG_MODELS if any(p.is_file() for p in _rembg_places(name))), None)
 
 
 def _has_rembg() -> bool:
-    """Whether rembg can be imported: without onnxruntime it ends the process."""
+    """Whether rembg can be imported. Without onnxruntime it would end the process."""
     return find_spec("rembg") is not None and find_spec("onnxruntime") is not None
 
 
 def _rembg_places(name: str) -> list[Path]:
-    """Where rembg looks for a model: in later versions in a folder per model, in earlier ones in one for all."""
+    """Paths where rembg looks for a model: later versions have a folder per model, earlier ones one for all."""
     data, own = os.environ.get("XDG_DATA_HOME"), os.environ.get("U2NET_HOME")
     flat = own or os.path.join(data or "~", ".u2net")
     home = own or os.environ.get("REMBG_HOME") or (os.path.join(data, "rembg") if data else "~/.rembg")
@@ -216,9 +210,8 @@ def _by_colour(rgba: Float[np.ndarray, "h w 4"], name: str, reason: str) -> Floa
         rgb = np.asarray(small, np.float32) / 255
     try:
         return foreground_alpha(rgb[None])[0]
-    except InputError as error:
-        what = str(error).removeprefix("frame 0: ").rpartition(";")[0]
+    except NoForegroundError as error:
         way = f", or {reason}" if reason else ""
         raise InputError(
-            f"{name}: expected an object that stands out: {what}; give a PNG with transparency{way}"
+            f"{name}: expected an object that stands out: {error.reason}; give a PNG with transparency{way}"
         ) from error

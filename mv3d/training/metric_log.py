@@ -1,4 +1,4 @@
-"""What a run tells of itself: a JSON object a line, and events for TensorBoard where they are asked for."""
+"""The metrics of a run: a JSON object a line, and events for TensorBoard where they are asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mv3d.core.files import write_text
 LOG = "log.jsonl"
 
 
-class Journal:
+class MetricLogger:
     """Appends to `log.jsonl`. Lines of steps after `after` are of a run that was cut off, and are dropped."""
 
     def __init__(self, out: Path, *, after: int, main: bool, tensorboard: bool) -> None:

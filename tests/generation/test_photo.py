@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
-from mv3d.generation import preparation
-from mv3d.generation.preparation import foreground_box, frame_object, prepare_image
+from mv3d.generation import config
+from mv3d.generation import photo as framing
+from mv3d.generation.photo import foreground_box, frame_object, prepare_image
 
 
 def picture(size, box, color=(200, 40, 40), background=(0, 0, 0, 0)) -> Image.Image:
@@ -124,7 +125,7 @@ def test_every_mode(mode, tmp_path):
 
 
 def test_colour_fallback_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(preparation, "find_spec", lambda name: None)
+    monkeypatch.setattr(framing, "find_spec", lambda name: None)
     image = picture((64, 64), (16, 16, 48, 48), background=(240, 240, 240, 255))
     prepared = prepare_image(image, width=32)
     assert prepared.matting == "colour" and 'pip install "mv3d[bg]"' in prepared.warnings[0]
@@ -136,7 +137,7 @@ def test_colour_fallback_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize("place", ["u2net.onnx", "models/u2net/u2net.onnx"])
 def test_rembg_with_its_model_here(place, monkeypatch, tmp_path):
     fake = types.ModuleType("rembg")
-    monkeypatch.setattr(preparation, "find_spec", lambda name: name)
+    monkeypatch.setattr(framing, "find_spec", lambda name: name)
     seen = []
     fake.new_session = seen.append
     mask = Image.new("L", (64, 64))
@@ -165,8 +166,8 @@ def test_rembg_with_its_model_here(place, monkeypatch, tmp_path):
 
 def test_rembg_without_its_runtime_is_not_imported(monkeypatch):
     """It would end the process."""
-    monkeypatch.setattr(preparation, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    assert preparation.rembg_model() is None
+    monkeypatch.setattr(framing, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    assert framing.rembg_model() is None
 
 
 @pytest.mark.parametrize(
@@ -216,4 +217,4 @@ def test_large_photos_are_cut_out_quickly():
     prepared = prepare_image(photo, width=64, foreground_ratio=0.5, matting="colour")
     area, x, y = moments(prepared.rgba[..., 3])
     assert (x, y) == pytest.approx((32, 32), abs=0.1) and area == pytest.approx(32 * 32 * 0.45, rel=0.03)
-    assert preparation.FOREGROUND_RATIO == 0.917
+    assert config.FOREGROUND_RATIO == 0.917
