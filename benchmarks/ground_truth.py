@@ -19,7 +19,7 @@ from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_d
 from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.hull import HullConfig, visual_hull
-from mv3d.recon.stages import solve_geometry, texture_geometry
+from mv3d.recon.stages import MeshReconstructor
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh, vertex_normals
@@ -109,8 +109,7 @@ def true_depths(truth: Truth, cameras: Cameras) -> np.ndarray:
 def our_mesh(views: Views, config: ReconConfig) -> tuple[Mesh, float]:
     """What `mv3d recon` makes of loaded views, in memory, and the seconds of the clock that it takes."""
     begun = time.perf_counter()
-    resolved, clock = config.resolved(), Clock()
-    mesh = texture_geometry(resolved, views, solve_geometry(resolved, views, clock), clock).mesh
+    mesh = MeshReconstructor(config).fit(views, Clock()).mesh
     return mesh, time.perf_counter() - begun
 
 

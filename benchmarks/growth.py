@@ -154,11 +154,9 @@ def reconstruct_once(folder: Path, point: Point) -> Cost:
     # The grid is no setting of a user's; the process ends with this run.
     stages.PRESETS[point.quality] = preset
     started, busy = time.perf_counter(), time.process_time()
-    views = load_views(folder)
-    loaded = time.perf_counter() - started
     config = ReconConfig(quality=point.quality, faces=point.faces, texture_size=point.texture, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
-        report = run(config, views, Path(scratch) / "out", load_seconds=loaded).report
+        report = run(config, lambda: load_views(folder), Path(scratch) / "out").report
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     parts = {name: spent for name, spent in report["seconds"].items() if name != "total"}
     return Cost(seconds, busy, peak_memory_bytes() / 1e9, parts, int(report["faces"]))

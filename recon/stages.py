@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from mv3d.core.devices import pick_device
-from mv3d.core.errors import InputError
 from mv3d.core.progress import Clock
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
+from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
 from mv3d.recon.surface import mesh_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
+from mv3d.render.raycast import render_views
 from mv3d.views.silhouettes import Silhouettes
 from mv3d.views.views import Views
 
@@ -51,9 +56,19 @@ class Geometry:
     field: Field | None
     cameras: Cameras
 
+    def details(self) -> dict[str, Any]:
+        """Figures for recon.json."""
+        found: dict[str, Any] = {
+            "hull_dropped": round(self.hull.outlier_share, 5),
+            "hull_swell": round(self.hull.dilation, 6),
+        }
+        if self.field is not None:
+            found["shifts_px"] = self.field.shifts.cpu().numpy().round(3).tolist()
+        return found
 
-def solve_geometry(config: ReconConfig, views: Views, clock: Clock) -> Geometry:
-    """Hull → tightened hull → fitted field (always for `nerf`, by quality for `mesh`)."""
+
+def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, clock: Clock) -> Geometry:
+    """Hull → tightened hull → fitted field, the last where there is a `fit`."""
     preset = PRESETS[config.quality]
     device = pick_device(config.device)
     silhouettes = Silhouettes(views.images[..., 3], views.cameras)
@@ -61,7 +76,6 @@ def solve_geometry(config: ReconConfig, views: Views, clock: Clock) -> Geometry:
         hull = visual_hull(silhouettes, HullConfig(resolution=preset.hull), device=device)
     with clock.stage("tighten") as on_progress:
         hull = tighten(silhouettes, hull, preset.tighten, on_progress=on_progress)
-    fit = preset.fit or (FieldConfig(levels=((48, 60),)) if config.method == "nerf" else None)
     if fit is None:
         return Geometry(silhouettes, hull, None, views.cameras)
     with clock.stage("field") as on_progress:
@@ -73,31 +87,79 @@ def solve_geometry(config: ReconConfig, views: Views, clock: Clock) -> Geometry:
 
 
 @dataclass(frozen=True, eq=False)
-class Textured:
-    """seen_area: share of the surface that some view saw. gains: (n, 3) colour factors of the views."""
+class TexturedMesh:
+    """A closed mesh with a baked texture. seen_area: share of the surface that some view saw. gains: (n, 3) colour
+    factors of the views."""
 
+    geometry: Geometry
     mesh: Mesh
     seen_area: float
     gains: list[list[float]]
 
+    def render(self, cameras: Cameras) -> Float[np.ndarray, "n h w 4"]:
+        return render_views(self.mesh, cameras, supersample=2)
 
-def texture_geometry(config: ReconConfig, views: Views, geometry: Geometry, clock: Clock) -> Textured:
-    """Field (or hull) → closed mesh → decimated → unwrapped and baked. `config` must be resolved."""
-    if config.faces is None or config.texture_size is None:
-        raise InputError("config: expected resolved settings; call ReconConfig.resolved() first")
-    with clock.stage("mesh"):
-        smallest = 1.0 if config.profile == "print" else 0.02
-        hull = geometry.hull
-        if geometry.field is not None:
-            hull = carve(geometry.silhouettes, hull, geometry.field.sdf, geometry.field.grid)
-    with clock.stage("decimate"):
-        vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
-    with clock.stage("outline"):
-        vertices = fit_outlines(vertices, faces, geometry.silhouettes)
-    with clock.stage("texture"):
-        settings = BakeConfig(
-            texture_size=config.texture_size, refine_every=PRESETS[config.quality].refine_every
-        )
-        distances = geometry.silhouettes.distances
-        baked = bake(vertices, faces, replace(views, cameras=geometry.cameras), distances, settings)
-    return Textured(baked.mesh, baked.seen_area, baked.gains.round(4).tolist())
+    def to_mesh(self) -> Mesh:
+        return self.mesh
+
+    def details(self) -> dict[str, Any]:
+        return {"coverage": round(self.seen_area, 4), "gains": self.gains, **self.geometry.details()}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedField:
+    """The field itself, rendered as in NeuS."""
+
+    geometry: Geometry
+    field: Field
+
+    def render(self, cameras: Cameras) -> Float[np.ndarray, "n h w 4"]:
+        return np.stack([render_field(self.field, cameras, view) for view in range(len(cameras))])
+
+    def to_mesh(self) -> None:
+        return None
+
+    def details(self) -> dict[str, Any]:
+        return self.geometry.details()
+
+
+@dataclass(frozen=True)
+class MeshReconstructor:
+    """Hull, from standard quality on carved by a field, as a decimated mesh with a baked texture."""
+
+    config: ReconConfig
+    makes_mesh = True
+
+    def fit(self, views: Views, clock: Clock) -> TexturedMesh:
+        config = self.config.resolved()
+        preset = PRESETS[config.quality]
+        assert config.faces is not None and config.texture_size is not None
+        geometry = solve_geometry(config, views, preset.fit, clock)
+        silhouettes, hull, field = geometry.silhouettes, geometry.hull, geometry.field
+        with clock.stage("mesh"):
+            if field is not None:
+                hull = carve(silhouettes, hull, field.sdf, field.grid)
+        with clock.stage("decimate"):
+            smallest = 1.0 if config.profile == "print" else 0.02
+            vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+        with clock.stage("outline"):
+            vertices = fit_outlines(vertices, faces, silhouettes)
+        with clock.stage("texture"):
+            settings = BakeConfig(texture_size=config.texture_size, refine_every=preset.refine_every)
+            moved = replace(views, cameras=geometry.cameras)
+            baked = bake(vertices, faces, moved, silhouettes.distances, settings)
+        return TexturedMesh(geometry, baked.mesh, baked.seen_area, baked.gains.round(4).tolist())
+
+
+@dataclass(frozen=True)
+class FieldReconstructor:
+    """Hull and field; no mesh."""
+
+    config: ReconConfig
+    makes_mesh = False
+
+    def fit(self, views: Views, clock: Clock) -> FittedField:
+        fit = PRESETS[self.config.quality].fit or FieldConfig(levels=((48, 60),))
+        geometry = solve_geometry(self.config, views, fit, clock)
+        assert geometry.field is not None
+        return FittedField(geometry, geometry.field)

@@ -510,9 +510,9 @@ def _read_trajectory(folder: Path) -> Any:
 
 
 def _read_path(folder: Path) -> Any:
-    from mv3d.recon.novel import trajectory
+    from mv3d.recon.novel import novel_orbit
 
-    return trajectory(str(folder / "path.json"), _small_views())
+    return novel_orbit(str(folder / "path.json"), _small_views())
 
 
 def _clip_seeds(folder: Path) -> None:
