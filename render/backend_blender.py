@@ -172,7 +172,7 @@ def _drawable_faces(model: Model, *, both_sides: bool) -> Bool[np.ndarray, " f"]
 
 
 def _corner_normals(model: Model) -> Float[np.ndarray, "f 3 3"]:
-    """Of the corners of every face, on the side that its winding shows, as the Embree backend shades them."""
+    """Normals at the corners of every face, on the side that its winding shows, as the Embree backend shades them."""
     assert model.normals is not None  # Model fills them in
     return model.normals[model.faces] * facing_signs(model)[:, None, None]
 

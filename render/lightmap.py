@@ -9,20 +9,26 @@ multiplies it by the unoccluded irradiance at its own (smooth, bumped) normal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from mv3d.render.mesh import face_normals, weld
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightCut
+from mv3d.render.raycast import Hits
 from mv3d.render.surface import facing_signs
-from mv3d.render.tracing import Caster, Crossings
+from mv3d.render.topology import vertex_components
 
 _MAX_SIDE = 64  # grid cells along a side of one face
 _MOST_APART = 4096  # pieces: times 8192³ cells and 729 normals they still fit into 63 bits
+
+
+class Caster(Protocol):
+    """Whatever finds the first hits of rays."""
+
+    def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +168,7 @@ def white_lightmap(faces: int) -> LightMap:
 def pieces(model: Model) -> Int[np.ndarray, " f"]:
     """Which connected piece each face belongs to, vertices at the same place joined."""
     _, faces = weld(model.vertices, model.faces)
-    count = int(faces.max()) + 1
-    rows, columns = faces[:, [0, 1]].reshape(-1), faces[:, [1, 2]].reshape(-1)
-    links = sparse.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), (count, count))
-    return connected_components(links, directed=False)[1][faces[:, 0]].astype(np.int32)
+    return vertex_components(int(faces.max()) + 1, faces)[faces[:, 0]].astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +227,7 @@ def join_points(
 
 def bake_lightmap(
     model: Model,
-    tracer: Caster,
+    caster: Caster,
     light: LightCut,
     albedo_at: Float[np.ndarray, "f 3"],
     *,
@@ -282,7 +285,7 @@ def bake_lightmap(
         np.concatenate([part.ground for part in points]),
         np.concatenate([albedo_at[face[part.sample]] for part in points]),
     )
-    ratio, buried = _gather(everything, tracer, light, grids, index_front, index_back, bounces, size * 2e-4)
+    ratio, buried = _gather(everything, caster, light, grids, index_front, index_back, bounces, size * 2e-4)
     for side, part in sides:
         mine = slice(shift, shift + len(part.position))
         values = _fill_buried(ratio[mine], buried[mine], grids, part.index)
@@ -301,7 +304,7 @@ class _Points:
 
 def _gather(
     points: _Points,
-    tracer: Caster,
+    caster: Caster,
     light: LightCut,
     grids: FaceGrids,
     index_front: np.ndarray,
@@ -327,7 +330,7 @@ def _gather(
             continue
         cos = cosine[up]
         open_sum[up] += cos[:, None] * radiance
-        hits = tracer.first(origin[up], np.broadcast_to(direction, (len(up), 3)))
+        hits = caster.first_hits(origin[up], np.broadcast_to(direction, (len(up), 3)))
         clear = hits.face < 0
         free = up[clear]
         direct[free] += cos[clear][:, None] * radiance
@@ -359,7 +362,7 @@ def _gather(
 
 
 def _nearest_points(
-    hits: Crossings, met: np.ndarray, grids: FaceGrids, index_front: np.ndarray, index_back: np.ndarray
+    hits: Hits, met: np.ndarray, grids: FaceGrids, index_front: np.ndarray, index_back: np.ndarray
 ) -> np.ndarray:
     """The joined point that is nearest to each crossing, on the side that was met."""
     start, row, s, t = _locate(grids, hits.face[met], hits.u[met], hits.v[met])

@@ -30,7 +30,7 @@ class ConvertCommand:
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The folder to write."""
     dtype: Literal["keep", "fp32", "fp16", "bf16"] = "keep"
-    """Of the written weights. keep: as they are."""
+    """Type of the written weights. keep: as they are."""
     overwrite: bool = False
     """Replace a folder that is there."""
     json: bool = False

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mv3d.core.errors import InputError
-from mv3d.render.cameras import Cameras, orbit_cameras
+from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.mesh import Mesh, face_normals, weld
 from mv3d.render.raycast import RayScene
+from mv3d.render.trajectories import fit_radius
 
 OUTER_DIRECTIONS = 64
 _MOST_CROSSINGS = 200
@@ -190,14 +191,12 @@ def fitting_cameras(
     """Cameras at the least distance (in twentieths of the mesh's largest side, from 1.5 on) from which nothing is nearer
     than `margin` of the frame to its border, and that distance. The mesh should be centred."""
     side = largest_side(mesh)
-    vertices = mesh.vertices[np.unique(mesh.faces)]
-    for radius in np.arange(1.5, 6.0, 0.05) * side:
-        cameras = orbit_cameras(elevations_deg, azimuths_deg, radius=float(radius), width=size, height=size)
-        seen = [cameras.project(vertices, view) for view in range(len(cameras))]
-        xy = np.concatenate([pixels for pixels, _ in seen])
-        in_front = min(float(depth.min()) for _, depth in seen) > 0
-        if in_front and xy.min() > margin * size and xy.max() < (1 - margin) * size:
-            return cameras, float(radius)
-    raise InputError(
-        f"mesh: does not fit into the views of any camera up to {6 * side:g} away; centre it first"
-    )
+    orbit = Orbit(tuple(elevations_deg.tolist()), tuple(azimuths_deg.tolist()))
+    least = fit_radius(mesh.vertices[np.unique(mesh.faces)], orbit, margin=2 * margin)
+    radii = np.arange(1.5, 6.0, 0.05) * side
+    if not (radii > least).any():
+        raise InputError(
+            f"mesh: does not fit into the views of any camera up to {6 * side:g} away; centre it first"
+        )
+    radius = float(radii[radii > least][0])
+    return replace(orbit, radius=radius).cameras(size, size), radius

@@ -96,9 +96,9 @@ def _one(run: _Run, image: Path, folder: Path, overwrite: bool, progress: Progre
         return GenerateResult(image, folder, error=error)
     model = run.loaded(clock)
     try:
-        with staging(folder) as aside:
+        with staging(folder) as staged:
             made = make_views(photo, model.plan, model.generator, clock)
-            return run.write(made, image, digest, aside, folder, clock)
+            return run.write(made, image, digest, staged, folder, clock)
     except Mv3dError as error:
         return GenerateResult(image, folder, error=error)
 
@@ -180,21 +180,21 @@ class _Run:
         return self._model
 
     def write(
-        self, made: Generated, image: Path, digest: str, aside: Path, out_dir: Path, clock: Clock
+        self, made: Generated, image: Path, digest: str, staged: Path, out_dir: Path, clock: Clock
     ) -> GenerateResult:
         with clock.stage("write"):
-            write_views(made.views, aside)
-        record = self._record(made, image, digest, clock, aside)
-        write_record(aside / RECORD, record)
+            write_views(made.views, staged)
+        record = self._record(made, image, digest, clock, staged)
+        write_record(staged / RECORD, record)
         outdated = recon_products(out_dir)
         for name in outdated:
             remove(out_dir / name)
-        publish(aside, out_dir, last=RECORD)
+        publish(staged, out_dir, last=RECORD)
         return GenerateResult(
             image, out_dir, record.document(), removed=tuple(outdated), elevation=made.trial
         )
 
-    def _record(self, made: Generated, image: Path, digest: str, clock: Clock, aside: Path) -> RunRecord:
+    def _record(self, made: Generated, image: Path, digest: str, clock: Clock, staged: Path) -> RunRecord:
         plan, views, device = self.plan, made.views, self.plan.device
         cuda = device.type == "cuda"
         details = {
@@ -223,5 +223,5 @@ class _Run:
             device_name=device_name(device),
             seconds=clock.with_total(),
             peak_memory_bytes=peak_memory_bytes(),
-            outputs={p.name: sha256(p) for p in sorted(aside.iterdir())},
+            outputs={p.name: sha256(p) for p in sorted(staged.iterdir())},
         )

@@ -93,8 +93,8 @@ def plan_orbit(config: GenerateConfig, info: ModelInfo, elevation_deg: float | N
     """The orbit to generate: `input_view` is the photo's, at azimuth 0; radius and field of view are the model's.
 
     elevation_deg: of the photo, by default the request's; a trajectory file has its own.
-    Raises UsageError for more views than the model was trained for, for a trajectory that it cannot be told, for an
-    elevation beyond its range; InputError for a file that is no orbit.
+    Raises UsageError for more views than the model was trained for, a trajectory that it cannot follow and an elevation
+    beyond its range; InputError for a file that is no orbit.
     """
     trajectory, from_file = config.trajectory, config.trajectory not in NAMED
     if from_file and config.elevation is not None:

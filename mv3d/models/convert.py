@@ -158,7 +158,7 @@ class _Plan:
 
 
 def original_plan(weights: WeightsFile, parts: OriginalParts) -> tuple[dict[str, _Plan], str]:
-    """What becomes of every key of an original checkpoint, and which SV3D it is.
+    """The place of every key of an original checkpoint in our components, and which SV3D it is.
 
     Raises InputError that names each key which is missing, unknown or of another shape.
     """

@@ -54,7 +54,7 @@ class SamplerDefaults:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What `mv3d.json` holds."""
+    """The content of `mv3d.json`."""
 
     kind: str
     """Which code makes the views (`mv3d.generation.generator.GENERATORS`): sv3d_p, sv3d_u, svd_mv, svd, ..."""
@@ -87,7 +87,7 @@ class ModelInfo:
 
     @property
     def takes(self) -> str:
-        """What the model can be told of the cameras, for people."""
+        """The cameras that the model can follow, in words."""
         if self.camera == "orbit":
             return "a camera per view"
         if self.camera == "none":
@@ -97,7 +97,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a reader of the weights has to know; becomes README.md."""
+    """The model card, written as README.md."""
 
     title: str
     licence: str

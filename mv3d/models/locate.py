@@ -1,6 +1,6 @@
-"""Models by name: a folder, `default`, an alias of a released model, or a hub id.
+"""Models by name: a folder, `default`, an alias of a released model, or a hub id. Adapters by file and weight.
 
-Imports neither torch nor diffusers before something has to be converted: a wrong name is told at once.
+Imports torch and diffusers only for a conversion, so that a wrong name fails at once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _REPO_FILES = ["*.json", "*.safetensors", "*.md"]
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """Where a model lies and where it came from."""
+    """A model's folder and origin."""
 
     folder: Path
     name: str
-    """As it was asked for."""
+    """The name that was asked for."""
     revision: str = ""
     """The hub's commit, or empty for a folder."""
 
@@ -142,7 +142,7 @@ def _from_hub(
 
 
 def _cut_off(endpoint: str) -> bool:
-    """Whether the hub's name cannot be found: its own client would go on trying for half a minute, cached or not."""
+    """Whether the hub's host name cannot be resolved: its own client would retry for half a minute, cached or not."""
     host = urlsplit(endpoint).hostname
     if getproxies() or not host:
         return False
@@ -154,7 +154,7 @@ def _cut_off(endpoint: str) -> bool:
 
 
 def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:
-    """Fetch, and turn each way to fail into one sentence with the way out."""
+    """Fetch from the hub. Raises InputError or OutputError with the way out for each kind of failure."""
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:

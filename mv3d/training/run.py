@@ -145,11 +145,9 @@ def _train_stage(
     digest = data_sha256(data)
     settings = dataclasses.asdict(config) | {"base": base}
     if not overwrite:
-        status = run_status(out / RECORD, settings=settings, input_sha256=digest)
-        if status is RunStatus.DONE:
+        if run_status(out / RECORD, settings=settings, input_sha256=digest) is RunStatus.DONE:
             return _finished(out)
-        if status is RunStatus.OTHER_ALGORITHM:
-            refuse_other_algorithm(out / RECORD)
+        refuse_other_algorithm(out / RECORD)
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)

@@ -23,9 +23,11 @@ from PIL import Image
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS, read_record
 from mv3d.evaluation import (
     SV3D_ROWS,
     EvalRunConfig,
+    PerceptualConfig,
     bootstrap_interval,
     compare,
     evaluate_model,
@@ -34,7 +36,7 @@ from mv3d.evaluation import (
     published_rows,
     read_image_set,
 )
-from mv3d.evaluation.run.folders import read_pictures
+from mv3d.evaluation.run.folders import is_current, read_pictures
 from mv3d.evaluation.run.plan import plan_run
 from mv3d.evaluation.run.scores import recalls_of
 from mv3d.generation.config import GenerateConfig
@@ -82,8 +84,8 @@ def objects(tmp_path_factory) -> Path:
 
 
 def config_of(models: Path, name: str = "camera", **settings: Any) -> EvalRunConfig:
-    settings = {"device": "cpu", "clip_s": "no", "environment": "uniform", "samples": 1} | settings
-    return EvalRunConfig(model=str(models / name), **settings)
+    settings = {"device": "cpu", "environment": "uniform", "samples": 1} | settings
+    return EvalRunConfig(model=str(models / name), perceptual=PerceptualConfig(clip_s="no"), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,19 @@ def done(objects, models, tmp_path_factory) -> Path:
     assert not evaluate_model(objects, out, config_of(models)).already_done
     torch.set_num_threads(before)
     return out
+
+
+def test_tables_and_views_of_another_algorithm_are_not_done(objects, models, done, tmp_path, monkeypatch):
+    out = shutil.copytree(done, tmp_path / "run")
+    first = next((out / "generated").iterdir())
+    record = read_record(first / "object.json")
+    current = {"settings": record.settings, "input_sha256": record.input_sha256}
+    assert is_current(first, **current)
+    monkeypatch.setitem(ALGORITHMS, "generate", 2)
+    assert not is_current(first, **current)
+    monkeypatch.setitem(ALGORITHMS, "eval run", 2)
+    with pytest.raises(OutputError, match="algorithm version 1 of eval run, now 2"):
+        evaluate_model(objects, out, config_of(models))
 
 
 def tables(folder: Path) -> dict[str, bytes]:

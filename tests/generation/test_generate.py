@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 import mv3d
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS
 from mv3d.generation import elevation, svd
 from mv3d.generation.batch import generate_to, plan_jobs
 from mv3d.generation.config import GenerateConfig
@@ -425,11 +426,16 @@ def test_a_mesh_of_other_views_stays(chair, folder, cube_views, tmp_path, capsys
     assert (tmp_path / "out" / "mesh.glb").exists() and not recon_products(tmp_path / "out")
 
 
-def test_changed_weights_are_another_request(chair, folder, tmp_path):
+def test_changed_weights_or_algorithms_are_another_request(chair, folder, tmp_path, monkeypatch):
     model = shutil.copytree(folder, tmp_path / "model")
     config = GenerateConfig(model=str(model), device="cpu")
     generate_to([chair], tmp_path / "out", config)
     assert generate_to([chair], tmp_path / "out", config)[0].already_done
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "generate", 2)
+        assert "algorithm version 1 of generate, now 2" in str(
+            generate_to([chair], tmp_path / "out", config)[0].error
+        )
     path = model / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     save_file({k: v * 1.01 for k, v in weights.items()}, path)

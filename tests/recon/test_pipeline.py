@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 
 import mv3d
 from mv3d.core.errors import OutputError, UsageError
+from mv3d.core.records import ALGORITHMS
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import run
 from mv3d.render.mesh_io import load_mesh
@@ -28,7 +29,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path):
+def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path, monkeypatch):
     stages = []
     config = replace(QUICK, formats=("glb", "obj", "ply", "stl"))
     result = run(
@@ -46,6 +47,7 @@ def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path):
     }
     assert {p.name for p in (tmp_path / "out").iterdir()} == names == set(result.files)
     report = json.loads((tmp_path / "out" / "recon.json").read_text())
+    assert report["versions"]["mv3d"] == mv3d.__version__ and report["device_name"] == "cpu"
     assert report["watertight"] and report["shells"] == 1 and report["faces"] <= 2040
     assert report["degenerate_faces"] == report["duplicate_faces"] == 0 and report["volume"] > 0
     assert report["iou_mean"] > 0.95 and report["psnr_mean_db"] > 22 and len(report["iou"]) == 12
@@ -58,6 +60,10 @@ def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path):
     assert again.already_done and again.mesh is not None and files_of(tmp_path / "out") == before
     with pytest.raises(OutputError, match="--overwrite"):
         run(replace(config, faces=1000), cube_views, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "recon", 2)
+        with pytest.raises(OutputError, match="algorithm version 1 of recon, now 2"):
+            run(config, cube_views, tmp_path / "out")
     assert files_of(tmp_path / "out") == before
     other = run(replace(config, faces=1000), cube_views, tmp_path / "out", overwrite=True)
     assert other.report["faces"] <= 1020 and not other.already_done

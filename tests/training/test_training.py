@@ -31,6 +31,7 @@ from safetensors.torch import load_file
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.views import generate_orbit, load_model
@@ -173,7 +174,7 @@ def test_two_processes_give_the_losses_of_one(whole, latents, base, tmp_path):
         assert got == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_trained_model_is_a_model_folder(latents, base, tmp_path):
+def test_a_trained_model_is_a_model_folder(latents, base, tmp_path, monkeypatch):
     config = quick("svd_mv", steps=2, validate_every=2, ema=0.5)
     result = train(config, latents, str(base), tmp_path / "run")
     model = load_model_folder(result.files["model"])
@@ -192,6 +193,10 @@ def test_a_trained_model_is_a_model_folder(latents, base, tmp_path):
     assert not torch.equal(found.ema["conv_in.weight"], found.weights["conv_in.weight"])
     assert not torch.equal(model.unet.conv_in.weight, before)
     assert train(config, latents, str(base), tmp_path / "run").already_done
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "train", 2)
+        with pytest.raises(OutputError, match="algorithm version 1 of train, now 2"):
+            train(config, latents, str(base), tmp_path / "run")
     with pytest.raises(OutputError, match="another --lr"):
         train(replace(config, lr=1e-2), latents, str(base), tmp_path / "run")
     longer = train(replace(config, steps=3), latents, str(base), tmp_path / "run")
