@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import KDTree
 
 from mv3d.core.errors import UsageError
 from mv3d.evaluation.surfaces import moved, normalizing, sample_surface
@@ -149,6 +148,8 @@ def _chamfer_under(pred: Mesh, gt: Mesh, rng: np.random.Generator) -> Callable[[
     """Chamfer distance of a few samples, as a function of the similarity that moves pred."""
     a = sample_surface(pred, _SEARCH_POINTS, rng).points
     b = sample_surface(gt, _SEARCH_POINTS, rng).points
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
+
     tree_a, tree_b = KDTree(a), KDTree(b)
 
     def distance(matrix: Float[np.ndarray, "4 4"]) -> float:
@@ -165,6 +166,8 @@ def _icp(
 ) -> tuple[Float[np.ndarray, "4 4"], dict[str, Any]]:
     source = sample_surface(pred, _ICP_POINTS, rng).points
     target = sample_surface(gt, 2 * _ICP_POINTS, rng).points
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
+
     tree = KDTree(target)
     matrix, best, best_error, first, rounds = np.eye(4), np.eye(4), np.inf, 0.0, 0
     for rounds in range(_ICP_ROUNDS):

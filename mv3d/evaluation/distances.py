@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import KDTree
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.evaluation.surfaces import Samples, occupancy
@@ -35,6 +34,8 @@ def surface_distances(
         raise UsageError(
             f"thresholds: expected lengths above 0, got {', '.join(f'{t:g}' for t in thresholds)}"
         )
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
+
     there, near_gt = KDTree(gt.points).query(pred.points)
     back, near_pred = KDTree(pred.points).query(gt.points)
     precision = {f"{t:g}": float((there <= t).mean()) for t in thresholds}

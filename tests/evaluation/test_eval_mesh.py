@@ -250,6 +250,26 @@ def test_lengths_are_in_the_unit_that_is_told():
     assert raw["metrics"]["chamfer"] == pytest.approx(0.25, abs=5e-3)
 
 
+def test_meshes_of_different_frames_are_warned_of(tmp_path, capsys):
+    quick = replace(QUICK, render_azimuths=0)
+    assert evaluate_mesh(ball(0.45), ball(0.5), quick)["warnings"] == []
+    assert (
+        "centres are 0.8 of"
+        in evaluate_mesh(shifted(ball(0.5), (0.8, 0, 0)), ball(0.5), quick)["warnings"][0]
+    )
+    cube().export(tmp_path / "pred.ply")
+    moved(cube(), np.diag([0.23, 0.23, 0.23, 1])).export(tmp_path / "gt.ply")
+    command = ["eval", "mesh", str(tmp_path / "pred.ply"), str(tmp_path / "gt.ply"), "--samples", "1000"]
+    command += ["--iou-resolution", "16", "--no-renders", "--json"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    (warning,) = json.loads(captured.out)["warnings"]
+    assert warning.startswith("pred's largest side is 4.35 times that of gt") and "--align scale" in warning
+    assert captured.err == f"warning: {warning}\n"
+    assert main([*command, "--align", "scale"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
 def test_renders_show_the_colours():
     red, blue = sphere(0.4, (255, 0, 0)), sphere(0.4, (0, 0, 255))
     same = evaluate_mesh(red, red, QUICK)["renders"]

