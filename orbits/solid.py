@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mv3d.core.errors import InputError, shown
-from mv3d.render.lightmap import Caster
+from mv3d.render.raycast import Hits
 
 SIDE = 1.06
 """Side of the grid's cube: the normalised box of side 1 and a little room around it."""
@@ -28,6 +29,12 @@ _MOST_CELLS = 1024
 _CHUNK = 32_768  # points
 _FAR = 2.0  # of the rays' origins from the plane through the middle
 _BITS, _CELLS, _SIDE = "bits", "cells", "side"
+
+
+class Caster(Protocol):
+    """Whatever finds the first hits of rays."""
+
+    def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits: ...
 
 
 @dataclass(frozen=True, eq=False)
