@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import GateConfig
-from mv3d.orbits.guard import read_guard
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.environment import BUILTIN
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, load_orbit
@@ -30,29 +30,30 @@ class OrbitConfig:
     size: int = 576
     """Side of the square frames, pixels."""
     elevation_deg: tuple[float, float] = (-5.0, 30.0)
-    """The (mean) elevation is drawn from this range."""
+    """The (mean) elevation is drawn from this range, degrees. On the command line LOW:HIGH, or one number for a fixed one;
+    write --elevation=-5:30 where your shell or a leading minus gets in the way."""
     trajectory: str = "static"
     """static, dynamic (as SV3D's paper says), dynamic-release (as its published helper does), sine, or a JSON file
     with elevations_deg and azimuths_deg."""
     fov_deg: float = SV3D_FOV_DEG
-    """Field of view."""
+    """Field of view, degrees."""
     margin: float = 0.05
     """Share of half a side that stays free at the nearest border of the fullest frame."""
     environments: tuple[str, ...] = (BUILTIN_LIGHTS,)
     """Lights to draw from, one an orbit: builtin, uniform, names of built-in ones, .hdr or .exr files, or folders
-    of such files."""
+    of such files. On the command line with commas between them."""
     samples: int = 4
     """Camera samples a pixel."""
-    backend: str = "embree"
-    """The renderer: embree, pytorch3d or blender."""
+    backend: Literal["embree", "pytorch3d", "blender"] = "embree"
+    """The renderer."""
     shard_size: int = 64
     """Objects a shard, counted before rejects."""
     seed: int = 0
-    """Of elevations, lights and trajectories, together with each object's uid."""
+    """Seed of elevations, lights and trajectories, together with each object's uid."""
     variants: Literal["keep", "reject"] = "keep"
     """An object with the shape of an earlier one in other colours."""
     evaluation: tuple[str, ...] = ()
-    """Evaluation lists (see `mv3d.orbits.guard`): their objects are rejected."""
+    """Evaluation lists (`mv3d orbits guard`): their objects are rejected."""
     gate: GateConfig = field(default_factory=GateConfig)
     """What is rejected."""
 
@@ -88,7 +89,7 @@ class OrbitConfig:
                 raise UsageError(f"--views: expected {count}, as many as {trajectory} has, got {self.views}")
             trajectory = str(Path(trajectory).resolve())
         for path in self.evaluation:
-            read_guard(path)
+            read_evaluation_list(path)
         return replace(
             self,
             trajectory=trajectory,
