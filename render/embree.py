@@ -19,7 +19,8 @@ from mv3d.core.colors import encode_srgb
 from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
-from mv3d.render.lightmap import LightMap, bake_lightmap, pieces
+from mv3d.render.lightmap import LightMap
+from mv3d.render.lightmap_baking import bake_lightmap, pieces
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.ray_shading import (
