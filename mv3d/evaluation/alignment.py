@@ -1,6 +1,6 @@
-"""Bringing a predicted mesh into the frame of the true one, step by step, with a record of what was done.
+"""Alignment of a predicted mesh with the true one, step by step, with a record of each step.
 
-A mesh moves from a Chamfer distance of .020 to .033 by the choice of alignment alone, so it is never silent.
+The choice of alignment alone can move a Chamfer distance from .020 to .033, so it is always recorded.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def align(pred: Mesh, gt: Mesh, steps: tuple[str, ...], rng: np.random.Generator
 
 
 def rotation_z(angle_deg: float) -> Float[np.ndarray, "4 4"]:
-    """About the vertical, counter-clockwise seen from above."""
+    """A rotation about the vertical, counter-clockwise seen from above."""
     c, s = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
     matrix = np.eye(4)
     matrix[:2, :2] = [[c, -s], [s, c]]
@@ -87,7 +87,7 @@ def cube_rotations() -> list[Float[np.ndarray, "4 4"]]:
 def similarity_between(
     source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], *, with_scale: bool
 ) -> Float[np.ndarray, "4 4"]:
-    """The rotation, translation and, if wanted, scale with the least squared error (Umeyama 1991, equations 38 to 43)."""
+    """The rotation, translation and, with `with_scale`, scale of least squared error (Umeyama 1991, equations 38 to 43)."""
     mean_source, mean_target = source.mean(0), target.mean(0)
     a, b = source - mean_source, target - mean_target
     u, values, vt = np.linalg.svd(b.T @ a / len(a))

@@ -17,7 +17,7 @@ from mv3d.views.metrics import overlap
 def surface_distances(
     pred: Samples, gt: Samples, thresholds: Sequence[float] = (0.01, 0.02, 0.05)
 ) -> dict[str, Any]:
-    """How far apart two sampled surfaces are, by exact nearest neighbours, in the samples' unit.
+    """Distances between two sampled surfaces, by exact nearest neighbours, in the samples' unit.
 
     accuracy: mean distance from pred to gt. completeness: from gt to pred.
     chamfer: the mean of the two. chamfer_squared: the mean of the two mean squared distances.
@@ -55,7 +55,7 @@ def surface_distances(
 
 
 def harmonic(a: float, b: float) -> float:
-    """Harmonic mean; 0 where both are."""
+    """Harmonic mean; 0 if both are 0."""
     return 2 * a * b / (a + b) if a + b > 0 else 0.0
 
 
@@ -76,8 +76,9 @@ def thinned(samples: Samples, voxel: float) -> Samples:
 def volume_iou(pred: Mesh, gt: Mesh, *, resolution: int = 128) -> float:
     """Intersection over union of the solids, on one grid with `resolution` samples along the longest side of both.
 
-    Inside is where rays cross the surface an odd number of times; it means something for closed meshes only
-    (`surfaces.nearly_closed`).
+    A point is inside if a ray to it crosses the surface an odd number of times, which is defined for closed meshes only
+    (`surfaces.nearly_closed`). 0 to 1; 1 if no sample lies inside either. Raises UsageError for a resolution out of
+    range.
     """
     if not 8 <= resolution <= 512:
         raise UsageError(f"--iou-resolution: expected 8 to 512, got {resolution}")

@@ -316,6 +316,7 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
     [
         (["none.glb", "gt.glb"], "none.glb: expected a file, got nothing"),
         (["bad.glb", "gt.glb"], "bad.glb"),
+        (["zero.glb", "gt.glb"], "zero.glb: expected data, got an empty file"),
         (["flat.ply", "gt.glb"], "without area"),
         (["empty.ply", "gt.glb"], "empty.ply"),
         (["nan.ply", "gt.glb"], "nan.ply: vertices: expected finite numbers"),
@@ -330,6 +331,7 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
 def test_one_line_for_every_mistake(extra, words, tmp_path, capsys):
     cube().export(tmp_path / "gt.glb")
     (tmp_path / "bad.glb").write_bytes(b"glTF" + bytes(40))
+    (tmp_path / "zero.glb").touch()
     (tmp_path / "folder").mkdir()
     header = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
     header += "element face {}\nproperty list uchar int vertex_indices\nend_header\n"
