@@ -1,4 +1,4 @@
-"""What a small model's views are worth: objects that it has never seen, against three ways to need no model.
+"""Quality of a small model's views of unseen objects, against three baselines that need no model.
 
     mv3d orbits render EVAL --out eval --views 21 --size 128 --elevation 10 --gate.textures any --gate.allow-scenes
     python benchmarks/default_model.py --truth eval --train train [--model default] [--out table.json]
@@ -26,11 +26,12 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from mv3d.core.runs import library_versions, peak_memory_bytes
+from mv3d.core.machine import library_versions, peak_memory_bytes
 from mv3d.evaluation import compare, silhouette_recall
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import LoadedModel, generate_orbit, load_model
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.svd import SvdGenerator
+from mv3d.generation.views import LoadedModel, generate_orbit, load_model
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
 from mv3d.render.cameras import Orbit
@@ -115,7 +116,9 @@ def changed(
         info = replace(info, sampler=replace(info.sampler, sigma_min=sigma_min))
     if alpha_threshold is not None:
         info = replace(info, alpha_threshold=alpha_threshold)
-    return replace(model, generator=replace(model.generator, info=info))
+    assert isinstance(model.generator, SvdGenerator)
+    generator = replace(model.generator, info=info)
+    return replace(model, plan=replace(model.plan, info=info), generator=generator)
 
 
 def main() -> None:
@@ -141,7 +144,7 @@ def main() -> None:
     pictures, seconds = [], []
     for truth in list(orbits(options.truth, views))[: options.limit]:
         begun = time.perf_counter()
-        made = generate_orbit(Prepared(truth.images[-1], "alpha"), config, model)
+        made = generate_orbit(PreparedPhoto(truth.images[-1], "alpha"), config, model)
         seconds.append(time.perf_counter() - begun)
         ways = {
             "model": made.views.images,

@@ -1,4 +1,4 @@
-"""What reconstructions are measured against: objects of largest side 1, their unlit views, and scores.
+"""Ground truth for reconstructions: objects of largest side 1, their unlit views, and scores.
 
 Chamfer distance is the mean of both directions' mean distances of samples of the outer surface, without alignment;
 IoU on a 96³ grid, where truth and mesh are closed, insides by ray parity; PSNR over the frame on views at elevations
@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mv3d.core.progress import Clock
 from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
 from mv3d.evaluation.surfaces import fitting_cameras, nearly_closed, occupancy
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.hull import visual_hull
-from mv3d.recon.stages import Clock, solve_geometry, texture_solid
+from mv3d.recon.hull import HullConfig, visual_hull
+from mv3d.recon.stages import MeshReconstructor
 from mv3d.recon.surface import decimate, extract_mesh
 from mv3d.render.cameras import Cameras, Orbit, sine_orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh, vertex_normals
@@ -26,6 +27,7 @@ from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import RayScene, render_views, sample_bilinear
 from mv3d.views.grid import Grid
 from mv3d.views.metrics import overlap
+from mv3d.views.silhouettes import Silhouettes
 from mv3d.views.views import Views, composite
 
 SAMPLES = 100_000
@@ -105,19 +107,17 @@ def true_depths(truth: Truth, cameras: Cameras) -> np.ndarray:
 
 
 def our_mesh(views: Views, config: ReconConfig) -> tuple[Mesh, float]:
-    """What `mv3d recon` makes of loaded views, in memory, and the seconds of the clock that it takes."""
+    """The mesh of `mv3d recon` from loaded views, in memory, and its wall-clock seconds."""
     begun = time.perf_counter()
-    resolved, clock = config.resolved(), Clock()
-    mesh = texture_solid(resolved, views, solve_geometry(resolved, views, clock), clock).mesh
+    mesh = MeshReconstructor(config).fit(views, Clock()).mesh
     return mesh, time.perf_counter() - begun
 
 
 def baseline(views: Views) -> Mesh:
     """Hard hull and vertex colours: the cos²-weighted mean of the views that see a vertex."""
-    hull = visual_hull(
-        views.images[..., 3], views.cameras, resolution=128, device=torch.device("cpu"), max_dropped=0
-    )
-    vertices, faces = decimate(*extract_mesh(hull.sdf + hull.swell, hull.grid), 20_000)
+    silhouettes = Silhouettes(views.images[..., 3], views.cameras)
+    hull = visual_hull(silhouettes, HullConfig(max_outliers=0), device=torch.device("cpu"))
+    vertices, faces = decimate(*extract_mesh(hull.sdf + hull.dilation, hull.grid), 20_000)
     normals, scene = vertex_normals(vertices, faces), RayScene(vertices, faces)
     total, weight = np.zeros((len(vertices), 3)), np.full(len(vertices), 1e-6)
     for view, image in enumerate(views.images):

@@ -1,4 +1,4 @@
-"""How time and memory grow: of `mv3d recon` against views, resolution, faces and the field's grid, of rendering against
+"""Growth of time and memory: of `mv3d recon` against views, resolution, faces and the field's grid, of rendering against
 views, resolution and faces.
 
     python benchmarks/growth.py [--quick | --small] [--objects ../shared/assets/eval] --out growth.json
@@ -36,7 +36,7 @@ from part import (
 )
 from rendering import object_of, textured
 
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
 from mv3d.recon import stages
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import FieldConfig
@@ -61,9 +61,9 @@ AXES = {
 
 @dataclass(frozen=True)
 class Point:
-    """What one run does. faces: at most so many of the reconstructed mesh; at least so many of the rendered object.
+    """The settings of one run. faces: at most so many of the reconstructed mesh; at least so many of the rendered object.
     grid, hull: samples along the longest side of the field's finer level and of the hull. steps: of that level. quality: of
-    all that is not said here."""
+    everything else."""
 
     views: int
     size: int
@@ -140,25 +140,23 @@ def values_of(plan: Plan, work: str) -> list[Point]:
 
 
 def reconstruct_once(folder: Path, point: Point) -> Cost:
-    level = stages.LEVELS[point.quality]
+    preset = stages.PRESETS[point.quality]
     fit = FieldConfig(levels=((point.grid // 2, round(0.6 * point.steps)), (point.grid, point.steps)))
-    level = replace(level, hull=point.hull, fit=fit)
+    preset = replace(preset, hull=point.hull, fit=fit)
     if point.quality == "draft":
         # What does not grow is made as small as it goes: --quick shows that all of it runs.
-        level = replace(
-            level,
+        preset = replace(
+            preset,
             fit=replace(fit, rays=1024),
             tighten=TightenConfig(levels=((16, 20),)),
             turntable=(6, 64),
         )
     # The grid is no setting of a user's; the process ends with this run.
-    stages.LEVELS[point.quality] = level
+    stages.PRESETS[point.quality] = preset
     started, busy = time.perf_counter(), time.process_time()
-    views = load_views(folder)
-    loaded = time.perf_counter() - started
     config = ReconConfig(quality=point.quality, faces=point.faces, texture_size=point.texture, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
-        report = run(config, views, Path(scratch) / "out", load_seconds=loaded).report
+        report = run(config, lambda: load_views(folder), Path(scratch) / "out").report
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     parts = {name: spent for name, spent in report["seconds"].items() if name != "total"}
     return Cost(seconds, busy, peak_memory_bytes() / 1e9, parts, int(report["faces"]))
@@ -260,7 +258,7 @@ def charts_and_rows(
 
 
 def stage_table(plan: Plan, found: dict[Point, Cost]) -> Table:
-    """Where the seconds of the runs go."""
+    """The seconds of each stage of the runs."""
     names = list(dict.fromkeys(name for cost in found.values() for name in cost.stages))
     rows = [
         (

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mv3d.core.runs import SCHEMA, to_json
+from mv3d.core.files import to_json
+from mv3d.core.records import SCHEMA
 from mv3d.orbits.config import sha256_of_json
-from mv3d.orbits.reading import LATENTS
+from mv3d.orbits.index import LATENTS
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment, write_pieces, write_shard
 from mv3d.render.cameras import sv3d_azimuths_deg

@@ -24,9 +24,9 @@ from pathlib import Path
 from part import OBJECTS, Cell, Chart, Machine, Part, Scale, Table, read_part, scale_of
 
 from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.files import to_json, write_files, write_text
 from mv3d.core.plots import Line, chart_png, line_chart
-from mv3d.core.runs import SCHEMA, to_json, write_text
-from mv3d.render.mesh_io import write_aside
+from mv3d.core.records import SCHEMA
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -42,7 +42,7 @@ SCALES: dict[Scale, str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How running a part went. date: UTC, ISO 8601. commit: short, with + where files differed from it. seconds: of its
+    """The outcome of running a part. date: UTC, ISO 8601. commit: short, with + where files differed from it. seconds: of its
     process. error: its last words where it failed, else empty."""
 
     part: str
@@ -150,7 +150,7 @@ def write_outcomes(outcomes: dict[str, Outcome], folder: Path) -> None:
 
 
 def read_results(folder: Path, outcomes: dict[str, Outcome]) -> dict[str, Part]:
-    """Of the parts that ended well. Raises InputError where one is missing or damaged."""
+    """The results of the parts that ended well. Raises InputError if one is missing or damaged."""
     return {name: read_part(folder / f"{name}.json") for name, one in outcomes.items() if not one.error}
 
 
@@ -175,7 +175,7 @@ def page(outcomes: dict[str, Outcome], parts: dict[str, Part], *, pictures: str 
 
 
 def order(name: str) -> tuple[int, str]:
-    """Of the parts on the page; parts that are not ours come last."""
+    """The sort key of a part on the page; parts that are not ours come last."""
     return (PARTS.index(name) if name in PARTS else len(PARTS), name)
 
 
@@ -281,7 +281,7 @@ def write_page(folder: Path, docs: Path) -> Path:
         charts |= charts_of(part)
     pictures = docs / "benchmarks"
     pictures.mkdir(parents=True, exist_ok=True)
-    write_aside({pictures / name: data for name, data in charts.items()})
+    write_files({pictures / name: data for name, data in charts.items()})
     for path in pictures.glob("*.png"):
         if path.name not in charts:
             path.unlink()

@@ -1,4 +1,4 @@
-"""How good and how fast `mv3d recon` is: real orbits and ground truth, beside the simplest baseline.
+"""Quality and speed of `mv3d recon`: real orbits and ground truth, beside the simplest baseline.
 
     python benchmarks/recon.py --orbits ../shared/sv3d_orbits --objects ../shared/assets/eval
 
@@ -25,7 +25,7 @@ import torch
 from ground_truth import baseline, our_mesh, score, truth_of, truth_views
 from part import describe_machine
 
-from mv3d.core.runs import library_versions
+from mv3d.core.machine import library_versions
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import rerender_report, run
 from mv3d.render.raycast import render_views

@@ -1,4 +1,4 @@
-"""How fast objects become shards and shards become training samples, in one run, side by side.
+"""Speed of rendering objects into shards and of reading shards as training samples, in one run.
 
     python benchmarks/shards.py [--quick | --small] --out shards.json
     MV3D_BLENDER=.../python python benchmarks/shards.py      also times Blender Cycles on the same object
@@ -88,7 +88,7 @@ from pathlib import Path
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.jobs import render_object
-from mv3d.core.runs import peak_memory_bytes
+from mv3d.core.machine import peak_memory_bytes
 config = OrbitConfig(views=int(sys.argv[2]), size=int(sys.argv[3]), elevation_deg=(10, 10)).resolved()
 render_object(CatalogueItem("big", Path(sys.argv[1])), config)
 print(peak_memory_bytes())

@@ -31,8 +31,8 @@ from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, orbit_loader
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig, preset
 from mv3d.training.data import open_samples
-from mv3d.training.journal import read_log
 from mv3d.training.loop import make_accelerator, train_loop
+from mv3d.training.metric_log import read_log
 
 STORED, SCALE = 84, 0.18215
 

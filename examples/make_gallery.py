@@ -17,8 +17,8 @@ from PIL import Image
 from mv3d.api import reconstruct
 from mv3d.core.errors import Mv3dError
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import LoadedModel, generate_orbit, load_model, prepare
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.views import LoadedModel, generate_orbit, load_model, prepare
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
 from mv3d.recon.config import ReconConfig
@@ -39,7 +39,7 @@ def row(images: np.ndarray) -> np.ndarray:
 
 
 def picture(
-    prepared: Prepared, truth: np.ndarray | None, model: LoadedModel, config: GenerateConfig
+    prepared: PreparedPhoto, truth: np.ndarray | None, model: LoadedModel, config: GenerateConfig
 ) -> Image.Image:
     """Rows: the true views where they are known, the generated views (the first one is the photo), the mesh."""
     views: Views = generate_orbit(prepared, config, model).views
@@ -60,7 +60,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     config = GenerateConfig(model=options.model)
     model = load_model(config)
-    jobs: list[tuple[str, Prepared, np.ndarray | None]] = []
+    jobs: list[tuple[str, PreparedPhoto, np.ndarray | None]] = []
     for path in options.photos:
         try:
             jobs.append((path.stem, prepare(path, config, model.info), None))
@@ -75,7 +75,7 @@ def main() -> None:
             frames = np.stack([decode_frame(members[f"{n:03d}.webp"]) for n in range(count)]) / np.float32(
                 255
             )
-            jobs.append((document["uid"], Prepared(frames[-1], "alpha"), frames))
+            jobs.append((document["uid"], PreparedPhoto(frames[-1], "alpha"), frames))
     for name, prepared, truth in jobs:
         settings = config if truth is None else replace(config, elevation=10.0)
         try:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mv3d.orbits.build import build_shards as build_shards
     from mv3d.orbits.config import OrbitConfig as OrbitConfig
     from mv3d.orbits.dataset import OrbitSet as OrbitSet
-    from mv3d.orbits.encode import encode_shards as encode_shards
     from mv3d.recon.config import ReconConfig as ReconConfig
     from mv3d.render.cameras import Cameras as Cameras
     from mv3d.render.mesh import Mesh as Mesh
     from mv3d.training.config import TrainConfig as TrainConfig
+    from mv3d.training.encode_shards import encode_shards as encode_shards
     from mv3d.training.run import train as train
     from mv3d.views.readers import load_views as load_views
     from mv3d.views.views import Views as Views
@@ -45,7 +45,7 @@ _HOMES = {
     "OrbitConfig": "mv3d.orbits.config",
     "OrbitSet": "mv3d.orbits.dataset",
     "build_shards": "mv3d.orbits.build",
-    "encode_shards": "mv3d.orbits.encode",
+    "encode_shards": "mv3d.training.encode_shards",
     "TrainConfig": "mv3d.training.config",
     "train": "mv3d.training.run",
     "Mv3dError": "mv3d.core.errors",

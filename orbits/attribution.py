@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import write_text
+from mv3d.core.files import write_text
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.licences import Licence, parse_licence
 

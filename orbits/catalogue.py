@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, UsageError, shown
-from mv3d.core.runs import write_text
+from mv3d.core.files import write_text
 from mv3d.orbits.licences import UNKNOWN, parse_licence
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")

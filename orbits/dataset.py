@@ -1,23 +1,24 @@
 """The training set: an endless, seeded stream of orbits as torch tensors. Needs torch.
 
 The order is a permutation of (orbit, background) for every epoch, made of the seed alone. Rank r of w takes every
-w-th; its DataLoader workers take whole batches in turn, so what a loader yields does not depend on how many workers
-it has, and "go on after n samples" is one number.
+w-th. A loader takes the samples by their numbers, so what it yields does not depend on how many workers it has, and
+"go on after n samples" is one number.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.reading import (
@@ -34,6 +35,42 @@ _SUBSTITUTES = 20  # tries to replace a broken sample before giving up
 
 
 @dataclass(frozen=True)
+class SampleFormat:
+    """What the samples of a set hold."""
+
+    name: str
+    """For people."""
+    latents: bool
+    """Cached latents and embeddings instead of pictures."""
+    alpha: bool
+    """Pictures have an alpha channel."""
+    input_frame: int
+    """The frame that the network is given."""
+
+
+LATENT_ORBITS = SampleFormat("latents", latents=True, alpha=False, input_frame=-1)
+PIXEL_ORBITS = SampleFormat("pixels", latents=False, alpha=True, input_frame=-1)
+
+
+class Samples(Protocol):
+    """Training samples by number, the same on every machine. A sample holds its number as `index`."""
+
+    @property
+    def format(self) -> SampleFormat: ...
+
+    @property
+    def licences(self) -> dict[str, int]:
+        """Objects of each licence, where they are known."""
+        ...
+
+    def sample(self, index: int) -> dict[str, Any]: ...
+
+    def __len__(self) -> int:
+        """Samples of one epoch."""
+        ...
+
+
+@dataclass(frozen=True)
 class OrbitSetConfig:
     """What is drawn and in which order."""
 
@@ -46,7 +83,7 @@ class OrbitSetConfig:
     batch_size: int = 1
     """Samples of a batch, of one rank."""
     seed: int = 0
-    """Of the order, the starts and the colours."""
+    """Seed of the order, the starts and the colours."""
     rank: int = 0
     """This process among `world_size`."""
     world_size: int = 1
@@ -65,7 +102,7 @@ class OrbitSetConfig:
             raise UsageError(f"rank: expected 0 to {self.world_size - 1}, got {self.rank}")
 
 
-class OrbitSet(IterableDataset):
+class OrbitSet:
     """Training samples from a folder of shards, pixels or latents.
 
     A sample is a dict. From pixels: `images` (n, h, w, 4) uint8, composited colours and the alpha as a mask;
@@ -108,6 +145,16 @@ class OrbitSet(IterableDataset):
         return total // self.config.world_size
 
     @property
+    def format(self) -> SampleFormat:
+        """What a sample holds."""
+        return LATENT_ORBITS if self.store.latents else PIXEL_ORBITS
+
+    @property
+    def licences(self) -> dict[str, int]:
+        """Objects of each licence."""
+        return dict(self.store.index["licences"])
+
+    @property
     def skipped(self) -> int:
         """Broken samples that were replaced so far, by all workers."""
         return self._skipped.value
@@ -137,19 +184,16 @@ class OrbitSet(IterableDataset):
         self._start = int(state["consumed"])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        return (self.sample(index) for batch in self.batches() for index in batch)
+
+    def batches(self) -> Iterator[range]:
+        """Numbers of the samples from `start` on, a batch at a time; the last one of the last epoch may be smaller."""
         batch = self.config.batch_size
         end = None if self.config.epochs is None else self.config.epochs * len(self)
-        position = self._start
-        while end is None or position < end:
-            chunk = (position - self._start) // batch
-            if chunk % count != number:
-                position += batch
-                continue
-            for index in range(position, position + batch if end is None else min(position + batch, end)):
-                yield self.sample(index)
-            position += batch
+        for begin in itertools.count(self._start, batch):
+            if end is not None and begin >= end:
+                return
+            yield range(begin, begin + batch if end is None else min(begin + batch, end))
 
     def sample(self, index: int) -> dict[str, Any]:
         """Sample number `index` of this rank's stream, whatever was read before."""
@@ -190,6 +234,13 @@ class OrbitSet(IterableDataset):
 
 def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = False) -> DataLoader:
     """Batches of `dataset.config.batch_size` in the order of the stream, with any number of workers."""
+    return sample_loader(dataset, dataset.batches(), workers=workers, pin_memory=pin_memory)
+
+
+def sample_loader(
+    samples: Samples, batches: Iterable[Sequence[int]], *, workers: int, pin_memory: bool
+) -> DataLoader:
+    """The batches with these sample numbers, in this order, read ahead by `workers` processes."""
     context = None
     if workers and sys.platform != "win32":
         # Forking a process with threads (torch has some) can lock up; a server that has loaded torch once
@@ -197,13 +248,21 @@ def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = Fals
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
     return DataLoader(
-        dataset,
-        batch_size=dataset.config.batch_size,
+        _ByNumber(samples),
+        batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=workers,
         pin_memory=pin_memory,
-        persistent_workers=workers > 0,
         multiprocessing_context=context,
+        prefetch_factor=4 if workers else None,
     )
+
+
+class _ByNumber(Dataset):
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.samples.sample(index)
 
 
 def normalized(images: torch.Tensor, *, channels: int = 3) -> torch.Tensor:

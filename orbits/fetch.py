@@ -19,7 +19,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,14 +30,13 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.files import sha256, write_text
 from mv3d.core.locking import folder_lock
-from mv3d.core.runs import sha256, write_text
+from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import SUFFIXES, CatalogueItem, write_list
 from mv3d.orbits.infrastructure.download import DownloadError, FetchReason, Transport, download
 
 LEDGER, REJECTS, OBJECTS = "fetched.jsonl", "rejects.jsonl", "objects.jsonl"
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class FetchConfig:
     verify: Literal["sha256", "size"] = "sha256"
     """How files of earlier runs are checked: by content, or by size (fast, for large sets)."""
     seed: int = 0
-    """Of the waits between tries."""
+    """Seed of the waits between tries."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= 64:

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, Mv3dError, UsageError
 from mv3d.orbits.parts import face_areas, part_boxes, touching_groups
 from mv3d.orbits.pictures import missing_pictures
@@ -119,7 +120,8 @@ def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
         raise Rejected("no_faces", "expected triangles, got none")
     if len(model.faces) > config.max_faces:
         raise Rejected("too_many_faces", f"expected at most {config.max_faces} faces, got {len(model.faces)}")
-    points = model.vertices[_used_vertices(model)].astype(np.float64)
+    used = used_vertices(model)
+    points = model.vertices[used].astype(np.float64)
     sides = np.ptp(points, axis=0)
     largest = float(sides.max())
     if not largest > 1e-30:
@@ -130,12 +132,13 @@ def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
     if middle < config.min_second_side * extent or smallest < config.min_third_side * extent:
         kind = "line" if middle < config.min_second_side * extent else "sheet"
         raise Rejected("too_thin", f"a {kind}: sides 1 : {middle / extent:.4f} : {smallest / extent:.5f}")
-    _check_colours(model, config)
+    _check_colours(model, used, config)
     if not config.allow_scenes:
         _check_scene(model, largest, config)
 
 
-def _used_vertices(model: Model) -> Bool[np.ndarray, " v"]:
+def used_vertices(model: Model) -> Bool[np.ndarray, " v"]:
+    """Which vertices belong to a face."""
     used = np.zeros(len(model.vertices), bool)
     used[model.faces.reshape(-1)] = True
     return used
@@ -149,10 +152,10 @@ def principal_sides(points: Float[np.ndarray, "n 3"]) -> tuple[float, float, flo
     return float(sides[0]), float(sides[1]), float(sides[2])
 
 
-def _check_colours(model: Model, config: GateConfig) -> None:
+def _check_colours(model: Model, used_vertex: Bool[np.ndarray, " v"], config: GateConfig) -> None:
     if config.textures == "any":
         return
-    if model.colors is not None and np.ptp(model.colors[_used_vertices(model), :3], axis=0).max() > 0.02:
+    if model.colors is not None and np.ptp(model.colors[used_vertex, :3], axis=0).max() > 0.02:
         return
     used = [model.materials[k] for k in np.flatnonzero(np.bincount(np.asarray(model.face_material)))]
     if any(_has_contrast(texture) for material in used for texture in _colour_textures(material)):
@@ -160,7 +163,7 @@ def _check_colours(model: Model, config: GateConfig) -> None:
     if config.textures == "textured":
         raise Rejected("no_texture", f"expected a texture with contrast, got {len(used)} plain material(s)")
     tint = np.ones(3) if model.colors is None else model.colors[model.faces[0, 0], :3]
-    colours = np.array([_srgb(_mean_colour(material) * tint) for material in used])
+    colours = np.array([srgb_from_linear(_mean_colour(material) * tint) for material in used])
     if np.ptp(colours, axis=0).max() < config.gray_chroma and (
         np.ptp(colours, axis=1).max() < config.gray_chroma
     ):
@@ -183,21 +186,11 @@ def _mean_colour(material: Material) -> Float[np.ndarray, " 3"]:
     """Linear, of base and emission together."""
     base = np.array(material.base_color[:3], np.float64)
     if material.base_color_texture is not None:
-        base *= _linear(material.base_color_texture[..., :3].reshape(-1, 3).mean(0) / 255)
+        base *= linear_from_srgb(material.base_color_texture[..., :3].reshape(-1, 3).mean(0) / 255)
     glow = np.array(material.emissive, np.float64)
     if material.emissive_texture is not None:
-        glow *= _linear(material.emissive_texture.reshape(-1, 3).mean(0) / 255)
+        glow *= linear_from_srgb(material.emissive_texture.reshape(-1, 3).mean(0) / 255)
     return np.clip(base + glow, 0, 1)
-
-
-def _linear(srgb: np.ndarray) -> np.ndarray:
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    return np.where(
-        linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055
-    )
 
 
 def _check_scene(model: Model, largest: float, config: GateConfig) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mv3d.core.errors import InputError, shown
-from mv3d.core.runs import sha256
-from mv3d.orbits.build import INDEX, PIXELS, REJECTS, read_index
+from mv3d.core.files import sha256
+from mv3d.orbits.build import REJECTS
+from mv3d.orbits.index import INDEX, PIXELS, read_index
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import sample_document
 from mv3d.orbits.shards import Shard, places_of, read_shard_record

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, OutputError
+from mv3d.core.files import publish, staging, to_json, write_text
 from mv3d.core.locking import folder_lock
-from mv3d.core.runs import to_json, write_text
 from mv3d.core.version import __version__
 from mv3d.orbits.attribution import read_attribution, write_attribution
-from mv3d.orbits.build import INDEX, REJECTS, BuildResult, read_index, write_index
+from mv3d.orbits.build import REJECTS
 from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.index import INDEX, BuildResult, read_index, write_index
 from mv3d.orbits.shards import is_whole, read_shard_record
 
-_ALIKE = ("views", "size", "fov_deg")
+_ALIKE = ("views", "size", "fov_deg", "geometry", "depth_size", "solid_cells", "normals", "albedo")
 """What samples of one batch must have in common."""
 
 
@@ -38,19 +39,9 @@ def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResu
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: expected a new or an empty folder; choose another --out")
     with folder_lock(out):
-        aside = out / ".join.part"
-        try:
-            aside.mkdir()
-            _fill(aside, folders, indices)
-            # The index goes last: without it a folder is no data set.
-            for path in sorted(aside.iterdir(), key=lambda p: p.name == INDEX):
-                os.replace(path, out / path.name)
-        except OSError as error:
-            raise OutputError(
-                f"{out}: cannot be written ({error.strerror}); free some space or choose another --out"
-            ) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        with staging(out) as folder:
+            _fill(folder, folders, indices)
+            publish(folder, out, last=INDEX)  # without its index a folder is no data set
     return BuildResult(out, read_index(out) or {})
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import CatalogueItem, category_key
 from mv3d.orbits.infrastructure.download import DownloadError, Transport, download
 from mv3d.orbits.licences import parse_licence
@@ -33,27 +35,17 @@ PATHS_FILE = "object-paths.json.gz"
 LVIS_FILE = "lvis-annotations.json.gz"
 _MAX_UNPACKED = 2 << 30  # bytes of one metadata file; the largest real one has some 70 MB
 
-Progress = Callable[[str, float], None]
-
 
 def default_endpoint() -> str:
-    """Of the hub: HF_ENDPOINT (a mirror), or huggingface.co."""
+    """Address of the hub: HF_ENDPOINT (a mirror), or huggingface.co."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT_ENDPOINT
-
-
-def default_cache() -> Path:
-    """MV3D_CACHE/objaverse, or where the system keeps caches."""
-    root = os.environ.get("MV3D_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "mv3d"
-    )
-    return Path(root) / "objaverse"
 
 
 @dataclass(frozen=True)
 class ObjaverseStore:
     """The files of the data set, at an endpoint and in a cache folder. seed: of the waits between tries."""
 
-    cache: Path = field(default_factory=default_cache)
+    cache: Path = field(default_factory=lambda: cache_dir("objaverse"))
     endpoint: str = field(default_factory=default_endpoint)
     revision: str = "main"
     transport: Transport = Transport()  # noqa: RUF009 - frozen

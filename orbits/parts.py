@@ -22,17 +22,13 @@ def face_parts(
 
     largest: largest side of the bounding box, the unit of "the same place" (2⁻²⁰ of it).
     """
-    from scipy.sparse import coo_array  # noqa: PLC0415 - slow to import
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    from mv3d.render.topology import vertex_components  # noqa: PLC0415 - scipy is slow to import
 
     low = vertices.min(0).astype(np.float64)
     grid = np.clip(np.round((vertices - low) * (_GRID / largest)), 0, (1 << 21) - 1).astype(np.int64)
     _, welded = np.unique(grid[:, 0] << 42 | grid[:, 1] << 21 | grid[:, 2], return_inverse=True)
     corner = welded.reshape(-1)[faces]
-    ends = np.concatenate([corner[:, :2], corner[:, 1:]])
-    count = len(vertices)
-    graph = coo_array((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), shape=(count, count))
-    _, label = connected_components(graph, directed=False)
+    label = vertex_components(len(vertices), corner)
     _, part = np.unique(label[corner[:, 0]], return_inverse=True)
     return part.reshape(-1)
 

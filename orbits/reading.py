@@ -18,13 +18,12 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from mv3d.core.errors import InputError, shown
-from mv3d.orbits.build import PIXELS, read_index
+from mv3d.orbits.index import LATENTS, PIXELS, read_index
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.shards import Shard
 
 Background = Literal["white", "color"]
 BACKGROUNDS: tuple[Background, ...] = ("white", "color")
-LATENTS = "orbit latents"
 _OPEN_SHARDS = 64  # each holds a file descriptor
 _WORD = np.dtype("<u4")
 _LONGEST_HEADER = 1024  # bytes; those of arrays without fields have some 128
@@ -93,7 +92,7 @@ class OrbitSample:
     """What one training step sees of one orbit; n frames, the condition frame last.
 
     images: (n, h, w, 4) uint8: sRGB on `background`, and the alpha; or None where latents were read.
-    latents: (n, 4, h/8, w/8) float16, mean of the VAE's posterior, NOT scaled; or None where pixels were read.
+    latents: (n, c, h/f, w/f) float16, f pixels along the side of a latent, mean of the VAE's posterior, NOT scaled; or None where pixels were read.
     image_embedding: (d,) float16, of the condition frame on the same background; None with pixels.
     elevations_deg: (n,), absolute. azimuths_deg: (n,) in [0, 360), relative to the condition frame: the last is 0.
     frames: (n,) numbers of the stored frames. background: (3,) uint8.
@@ -101,7 +100,7 @@ class OrbitSample:
 
     uid: str
     images: UInt8[np.ndarray, "n h w 4"] | None
-    latents: Float[np.ndarray, "n 4 y x"] | None
+    latents: Float[np.ndarray, "n c y x"] | None
     image_embedding: Float[np.ndarray, " d"] | None
     elevations_deg: Float[np.ndarray, " n"]
     azimuths_deg: Float[np.ndarray, " n"]

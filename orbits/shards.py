@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.errors import InputError, OutputError, shown
+from mv3d.core.errors import InputError, shown
+from mv3d.core.files import atomic_path
 from mv3d.orbits.sample import Outcome, Reject
 
 _BLOCK = 512
@@ -55,22 +56,16 @@ class SamplePlace:
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes], *, scratch: Path | None = None) -> None:
-    """Write aside (in `scratch`, on the same disk), through to the disk, then rename. Where that fails nothing is
-    left behind, and the OutputError says that what was finished is kept."""
-    part = (scratch or path.parent) / f"{path.name}.part"
-    try:
-        with part.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path.parent}: cannot be written ({error.strerror}); what is finished is kept: free some space and "
-            "run the same command again, it goes on from here"
-        ) from error
+    """Write a file atomically, through to the disk. scratch: a folder of the same disk for the unfinished file.
+
+    On a failure nothing of it is left, and the OutputError says that what was finished is kept.
+    """
+    hint = "what is finished is kept: free some space and run the same command again, it goes on from here"
+    with atomic_path(path, scratch=scratch, hint=hint) as part, part.open("wb") as stream:
+        for piece in pieces:
+            stream.write(piece)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_shard(tar: Path, outcomes: Iterable[Outcome], *, scratch: Path) -> dict[str, Any]:

@@ -1,48 +1,75 @@
-"""The settings of a reconstruction. Each field is a flag of `mv3d recon`."""
+"""The settings of a reconstruction. Each field is a flag of `mv3d recon`. Loads nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal, get_args
+
+import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.recon.representation import METHODS
 
 FORMATS = ("glb", "obj", "ply", "stl")
+Quality = Literal["draft", "standard", "high"]
+Profile = Literal["default", "web", "print"]
+
+
+def _formats(words: list[str]) -> tuple[str, ...]:
+    names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
+    if words[0] and not names:
+        raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, got none")
+    return names
+
+
+_FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
+    nargs=1,
+    metavar=",".join(FORMATS),
+    instance_from_str=_formats,
+    is_instance=lambda value: isinstance(value, tuple),
+    str_from_instance=lambda value: [",".join(value)],
+)
+# Evaluated when arguments are parsed, so that an entry of METHODS is a choice.
+_METHOD = tyro.conf.arg(
+    constructor_factory=lambda: Literal[tuple(METHODS)],  # pyright: ignore
+    help_behavior_hint="(default: mesh)",
+)
 
 
 @dataclass(frozen=True)
 class ReconConfig:
-    """What to make and how carefully."""
+    """What to make and how carefully. Raises UsageError for values out of range."""
 
-    formats: tuple[str, ...] = ()
-    """Files to write: glb, obj, ply, stl; several at once. By default glb, for a print stl."""
-    quality: Literal["draft", "standard", "high"] = "standard"
-    """draft: the tightened hull, seconds. standard: the fitted field. high: finer grids, longer."""
-    method: Literal["mesh", "nerf"] = "mesh"
-    """mesh: a textured mesh. nerf: stop at the radiance field; write novel views and a turntable."""
-    profile: Literal["default", "web", "print"] = "default"
+    formats: Annotated[tuple[str, ...], _FORMATS, tyro.conf.arg(name="format")] = ()
+    """Files to write, with commas between them. Default: glb (stl for a print)."""
+    quality: Quality = "standard"
+    """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""
+    method: Annotated[str, _METHOD] = "mesh"
+    """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the fitted field, a signed
+    distance rendered as in NeuS."""
+    profile: Profile = "default"
     """web: 30,000 faces, JPEG texture, at most 3 MB. print: one closed shell, millimetres in STL."""
     faces: int | None = None
-    """Most faces of the mesh; by default the quality or the profile decides."""
+    """Most faces of the mesh. Default: the quality or the profile decides."""
     texture_size: int | None = None
-    """Side of the square texture in texels, a power of two."""
-    trajectory: str = "static"
-    """Novel views of `nerf`: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
+    """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
+    trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
+    """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
     print_size_mm: float = 100.0
     """Largest side of a print, millimetres."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
     seed: int = 0
-    """Seed of the fit's random rays."""
+    """Seed of the fit's random rays and of a dynamic trajectory."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown:
             raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, got {','.join(self.formats)}")
         for name, value, known in (
-            ("quality", self.quality, ("draft", "standard", "high")),
-            ("method", self.method, ("mesh", "nerf")),
-            ("profile", self.profile, ("default", "web", "print")),
+            ("quality", self.quality, get_args(Quality)),
+            ("method", self.method, tuple(METHODS)),
+            ("profile", self.profile, get_args(Profile)),
         ):
             if value not in known:
                 raise UsageError(f"--{name}: expected one of {', '.join(known)}, got {value}")

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.devices import pick_device
+from mv3d.core.devices import device_name, pick_device
 from mv3d.core.errors import OutputError
-from mv3d.core.runs import (
-    SCHEMA,
-    is_done,
-    library_versions,
-    peak_memory_bytes,
-    publish,
+from mv3d.core.files import publish, sha256, staging
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import Clock, Progress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
     read_record,
-    sha256,
-    staging,
-    to_json,
+    refuse_other_results,
+    run_status,
+    write_record,
 )
-from mv3d.recon.config import ReconConfig
-from mv3d.recon.novel import novel_views, render_field, trajectory
-from mv3d.recon.stages import LEVELS, Clock, Progress, Textured, solve_geometry, texture_solid
+from mv3d.recon.config import FORMATS, ReconConfig
+from mv3d.recon.novel import novel_orbit, novel_views
+from mv3d.recon.representation import METHODS, Representation
+from mv3d.recon.stages import PRESETS
 from mv3d.render.mesh import Mesh
 from mv3d.render.mesh_io import load_mesh, save_mesh
 from mv3d.render.raycast import render_views
@@ -33,6 +36,7 @@ from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
 from mv3d.views.folder import to_uint8, write_views
+from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
 
 RECORD = "recon.json"
@@ -42,118 +46,114 @@ _WEB_BYTES = 3_000_000
 
 @dataclass(frozen=True, eq=False)
 class ReconResult:
-    """files: by name, in the output folder. report: the content of recon.json. mesh: None for `nerf`.
+    """files: by name, in the output folder. report: the content of recon.json.
     already_done: nothing was computed, the same request had been finished before."""
 
     files: dict[str, Path]
     report: dict[str, Any]
-    mesh: Mesh | None
     already_done: bool = False
+    made: Mesh | None = None
+
+    @cached_property
+    def mesh(self) -> Mesh | None:
+        """The mesh as it was made, or read back where it was made before; None for a method without one."""
+        written = [self.files[f"mesh.{name}"] for name in FORMATS if f"mesh.{name}" in self.files]
+        return self.made if self.made is not None or not written else load_mesh(written[0])
 
 
 def run(
     config: ReconConfig,
-    views: Views,
+    views: Views | Callable[[], Views],
     out_dir: Path,
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
     source: str = "",
     input_sha256: str | None = None,
-    load_seconds: float = 0.0,
 ) -> ReconResult:
-    """Reconstruct and write. All files are written aside and renamed at the end, the record last.
+    """Reconstruct and write, or return the finished result of the same request.
 
-    source: what the record calls the input. Raises InputError for views without a common object, OutputError
-    where the folder cannot be written or holds another result and `overwrite` is not set.
+    All files are written to a staging folder and renamed at the end, the record last.
+
+    views: or their loader, called only where there is work to do. source: what the record calls the input.
+    input_sha256: by default that of the pixels and cameras. Raises InputError for views without a common object,
+    OutputError where the folder cannot be written or holds another result and `overwrite` is not set.
     """
     config = config.resolved()
     device = pick_device(config.device)
-    digest = input_sha256 or views_sha256(views)
-    earlier = finished(config, out_dir, digest)
-    if earlier is not None and not overwrite:
-        return earlier
-    refuse_other_results(config, out_dir, overwrite)
-    clock = Clock(progress, {"load": round(load_seconds, 3)} if load_seconds else {})
-    with staging(out_dir) as aside:
-        solid = solve_geometry(config, views, clock)
-        if config.method == "nerf":
-            mesh, measured = None, _write_nerf(config, views, solid.field, aside, clock)
+    clock = Clock(progress)
+    if input_sha256 is None:
+        views = _loaded(views, clock)
+        input_sha256 = views_sha256(views)
+    reconstructor = METHODS[config.method](config)
+    if not overwrite:
+        earlier = finished(config, out_dir, input_sha256)
+        if earlier is not None:
+            return earlier
+        refuse_other_results(out_dir / RECORD, planned_outputs(config, reconstructor.makes_mesh))
+    views = _loaded(views, clock)
+    with staging(out_dir) as staged:
+        representation = reconstructor.fit(views, clock)
+        mesh = representation.to_mesh()
+        if mesh is None:
+            measured = _write_novel(config, views, representation, staged, clock)
         else:
-            textured = texture_solid(config, views, solid, clock)
-            mesh = textured.mesh
-            measured = _write_mesh(config, views, textured, aside, clock)
-        measured["hull_dropped"] = round(solid.hull.dropped, 5)
-        measured["hull_swell"] = round(solid.hull.swell, 6)
-        if solid.field is not None:
-            measured["shifts_px"] = solid.field.shifts.cpu().numpy().round(3).tolist()
-        report: dict[str, Any] = {
-            "schema": SCHEMA,
-            "command": "recon",
-            "versions": library_versions(),
-            "input": source,
-            "input_sha256": digest,
+            measured = _write_mesh(config, views, mesh, staged, clock)
+        orbit = views.orbit
+        details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
-            "elevation_deg": None
-            if views.orbit is None
-            else round(float(np.mean(views.orbit.elevations_deg)), 2),
-            "settings": settings(config),
-            "device": str(device),
+            "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
-            "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 3)},
-            "peak_memory_bytes": peak_memory_bytes(),
-            "outputs": {p.name: sha256(p) for p in sorted(aside.iterdir())},
+            **representation.details(),
         }
-        (aside / RECORD).write_text(to_json(report), encoding="utf-8")
-        names = [p.name for p in aside.iterdir()]
-        publish(aside, out_dir, last=RECORD)
-    return ReconResult({name: out_dir / name for name in sorted(names)}, report, mesh)
+        record = RunRecord.of(
+            "recon",
+            input=source,
+            input_sha256=input_sha256,
+            details=details,
+            settings=asdict(config),
+            device=str(device),
+            device_name=device_name(device),
+            seconds=clock.with_total(),
+            peak_memory_bytes=peak_memory_bytes(),
+            outputs={p.name: sha256(p) for p in sorted(staged.iterdir())},
+        )
+        write_record(staged / RECORD, record)
+        names = sorted(p.name for p in staged.iterdir())
+        publish(staged, out_dir, last=RECORD)
+    return ReconResult({name: out_dir / name for name in names}, record.document(), made=mesh)
 
 
-def settings(config: ReconConfig) -> dict[str, Any]:
-    """The settings as they stand in the record."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
+def _loaded(views: Views | Callable[[], Views], clock: Clock) -> Views:
+    if isinstance(views, Views):
+        return views
+    with clock.stage("load"):
+        return views()
 
 
-def planned_outputs(config: ReconConfig) -> list[str]:
-    """Names that a run writes."""
-    if config.method == "nerf":
+def planned_outputs(config: ReconConfig, makes_mesh: bool) -> list[str]:
+    """Names that a run with these resolved settings writes."""
+    if not makes_mesh:
         return [NOVEL, "turntable.mp4", RECORD]
-    names = [f"mesh.{name}" for name in config.resolved().formats]
+    names = [f"mesh.{name}" for name in config.formats]
     if "obj" in config.formats:
         names += ["mesh.mtl", "mesh.png"]
     return [*names, "turntable.mp4", RECORD]
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:
-    """The result of the very same request, where it is there and unchanged."""
-    config = config.resolved()
-    if not is_done(out_dir / RECORD, settings=settings(config), input_sha256=input_sha256):
+    """The result of the very same request (resolved settings), where it is there and unchanged."""
+    status = run_status(out_dir / RECORD, settings=asdict(config), input_sha256=input_sha256)
+    record = read_record(out_dir / RECORD)
+    if status is not RunStatus.DONE or record is None:
         return None
-    report = read_record(out_dir / RECORD) or {}
-    names = [*report.get("outputs", {}), RECORD]
-    mesh_files = [
-        out_dir / name
-        for name in names
-        if name.startswith("mesh.") and Path(name).suffix in (".glb", ".obj", ".ply", ".stl")
-    ]
-    mesh = load_mesh(mesh_files[0]) if mesh_files else None
-    return ReconResult({name: out_dir / name for name in names}, report, mesh, already_done=True)
-
-
-def refuse_other_results(config: ReconConfig, out_dir: Path, overwrite: bool) -> None:
-    """Raise OutputError where another result is in the way."""
-    there = [name for name in planned_outputs(config) if (out_dir / name).exists()]
-    if there and not overwrite:
-        raise OutputError(
-            f"{out_dir}: holds {', '.join(there)} of another run (other settings, other input, or changed since); "
-            "use --overwrite to replace, or choose another --out"
-        )
+    files = {name: out_dir / name for name in (*record.outputs, RECORD)}
+    return ReconResult(files, record.document(), already_done=True)
 
 
 def views_sha256(views: Views) -> str:
-    """Of the pixels and the cameras."""
+    """Hex digest of the pixels and the cameras."""
     digest = hashlib.sha256(np.ascontiguousarray(views.images).tobytes())
     cameras = views.cameras
     for values in (cameras.c2w, cameras.fl_x, cameras.fl_y, cameras.cx, cameras.cy):
@@ -161,43 +161,37 @@ def views_sha256(views: Views) -> str:
     return digest.hexdigest()
 
 
-def _write_nerf(config: ReconConfig, views: Views, field: Any, aside: Path, clock: Clock) -> dict[str, Any]:
-    level = LEVELS[config.quality]
+def _write_novel(
+    config: ReconConfig, views: Views, shown: Representation, staged: Path, clock: Clock
+) -> dict[str, Any]:
     with clock.stage("novel views"):
-        orbit = trajectory(config.trajectory, views, seed=config.seed)
-        novel = novel_views(field, orbit, views.cameras.width, views.cameras.height)
-        (aside / NOVEL).mkdir()
-        write_views(novel, aside / NOVEL)
+        orbit = novel_orbit(config.trajectory, views, seed=config.seed)
+        novel = novel_views(shown, orbit, views.cameras.width, views.cameras.height)
+        (staged / NOVEL).mkdir()
+        write_views(novel, staged / NOVEL)
     with clock.stage("turntable"):
-        frames, size = level.turntable
-        turn = trajectory("static", views, count=frames)
-        encode_mp4(to_uint8(composite(novel_views(field, turn, size, size).images)), aside / "turntable.mp4")
+        frames, size = PRESETS[config.quality].turntable
+        turn = novel_views(shown, novel_orbit("static", views, count=frames), size, size)
+        encode_mp4(to_uint8(composite(turn.images)), staged / "turntable.mp4")
     with clock.stage("measure"):
-        again = novel_views_at(field, views)
+        again = shown.render(views.cameras)
     return rerender_report(views, again)
 
 
-def novel_views_at(field: Any, views: Views) -> Float[np.ndarray, "n h w 4"]:
-    """The field seen by the views' own cameras."""
-    return np.stack([render_field(field, views.cameras, view) for view in range(len(views))])
-
-
-def _write_mesh(
-    config: ReconConfig, views: Views, textured: Textured, aside: Path, clock: Clock
-) -> dict[str, Any]:
-    level = LEVELS[config.quality]
+def _write_mesh(config: ReconConfig, views: Views, mesh: Mesh, staged: Path, clock: Clock) -> dict[str, Any]:
+    preset = PRESETS[config.quality]
     with clock.stage("export"):
         for name in config.formats:
-            _export(config, textured.mesh, aside / f"mesh.{name}")
+            _export(config, mesh, staged / f"mesh.{name}")
     with clock.stage("turntable"):
         # What is shown and measured is the file that people get, read back.
-        shown = load_mesh(aside / f"mesh.{config.formats[0]}")
+        shown = load_mesh(staged / f"mesh.{config.formats[0]}")
         if config.formats[0] == "stl" and config.profile == "print":
-            shown = _scaled(shown, 1 / _print_scale(config, textured.mesh))
-        frames, size = level.turntable
-        encode_mp4(turntable(shown, frames=frames, size=size), aside / "turntable.mp4")
+            shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
+        frames, size = preset.turntable
+        encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
     with clock.stage("measure"):
-        again = render_views(shown, views.cameras, supersample=level.supersample)
+        again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)
     return {
         "watertight": topology.watertight,
@@ -207,8 +201,6 @@ def _write_mesh(
         "degenerate_faces": topology.degenerate,
         "duplicate_faces": topology.duplicate,
         "volume": round(topology.volume, 6),
-        "coverage": round(textured.coverage, 4),
-        "gains": textured.gains,
         **rerender_report(views, again),
     }
 
@@ -232,18 +224,11 @@ def _print_scale(config: ReconConfig, mesh: Mesh) -> float:
     return config.print_size_mm / float(np.ptp(mesh.vertices, axis=0).max())
 
 
-def _scaled(mesh: Mesh, factor: float) -> Mesh:
-    return Mesh(mesh.vertices * factor, mesh.faces, mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors)
-
-
 def rerender_report(views: Views, again: Float[np.ndarray, "n h w 4"]) -> dict[str, Any]:
     """Silhouette IoU and PSNR in dB over the whole frame on white, per view and as means."""
-    ious, psnrs = [], []
-    for image, other in zip(views.images, again, strict=True):
-        a, b = image[..., 3] > 0.5, other[..., 3] > 0.5
-        ious.append(float((a & b).sum() / max(1, int((a | b).sum()))))
-        error = float(((composite(image) - composite(other)) ** 2).mean())
-        psnrs.append(float(-10 * np.log10(max(error, 1e-10))))
+    pairs = list(zip(views.images, again, strict=True))
+    ious = [mask_iou(a[..., 3], b[..., 3]) for a, b in pairs]
+    psnrs = [psnr(composite(a), composite(b)) for a, b in pairs]
     return {
         "iou_mean": round(float(np.mean(ious)), 4),
         "psnr_mean_db": round(float(np.mean(psnrs)), 2),

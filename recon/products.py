@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from mv3d.core.runs import read_record, sha256
+from mv3d.core.files import sha256
+from mv3d.core.records import read_record
 from mv3d.recon.pipeline import RECORD
 
 _OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
@@ -21,13 +22,16 @@ def default_out_dir(source: Path) -> Path:
 
 
 def input_sha256(source: Path) -> str:
-    """Of the input alone: what earlier runs wrote into the same folder does not count."""
+    """Hash of the input alone, without what earlier runs wrote into the same folder."""
     if source.suffix.lower() == ".json":
         source = source.parent
     if source.is_file():
         return sha256(source)
     parts = [p for p in sorted(source.iterdir()) if not p.name.startswith((*_OURS, RECORD, "."))]
-    return sha256_of_parts(parts)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.name}\0{sha256(part)}".encode())
+    return digest.hexdigest()
 
 
 def recon_products(folder: Path) -> list[str]:
@@ -36,24 +40,15 @@ def recon_products(folder: Path) -> list[str]:
     They lose their meaning with the views. Empty where recon was not run, or on other views.
     """
     record = read_record(folder / RECORD)
-    if record is None or record.get("command") != "recon":
+    if record is None or record.command != "recon":
         return []
-    source = Path(record.get("input", "")).resolve()
+    source = Path(record.input or "").resolve()
     here = source in (folder.resolve(), folder.resolve() / "transforms.json")
-    # Moved since, or called from elsewhere: then the content tells.
-    if not here and str(record.get("input_sha256")).partition(":")[0] != input_sha256(folder):
+    # Moved since, or called from elsewhere: then the content decides.
+    if not here and str(record.input_sha256).partition(":")[0] != input_sha256(folder):
         return []
-    made = record.get("outputs", {})
     return [RECORD] + [
         name
-        for name, digest in made.items()
+        for name, digest in record.outputs.items()
         if Path(name).name == name and (folder / name).exists() and sha256(folder / name) == digest
     ]
-
-
-def sha256_of_parts(parts: list[Path]) -> str:
-    """One hash of several files and folders, names included."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{part.name}\0{sha256(part)}".encode())
-    return digest.hexdigest()

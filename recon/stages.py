@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from mv3d.core.devices import pick_device
-from mv3d.core.errors import InputError
+from mv3d.core.progress import Clock
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
-from mv3d.recon.hull import Hull, visual_hull
+from mv3d.recon.hull import Hull, HullConfig, visual_hull
+from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
 from mv3d.recon.surface import mesh_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
+from mv3d.render.raycast import render_views
+from mv3d.views.silhouettes import Silhouettes
 from mv3d.views.views import Views
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Level:
-    """hull: samples along the longest side. tighten, fit: settings, fit None where the hull is enough.
+class QualityPreset:
+    """What a quality means. hull: samples along the longest side. tighten, fit: settings, fit None where the hull is enough.
     turntable: frames, pixels. supersample: of the re-render that is measured. refine_every: see BakeConfig."""
 
     hull: int
@@ -36,99 +38,128 @@ class Level:
     refine_every: int = 1
 
 
-LEVELS = {
-    "draft": Level(96, TightenConfig(levels=((32, 120),)), None, (24, 256), 1, 3),
-    "standard": Level(128, TightenConfig(), FieldConfig(), (30, 320), 2),
-    "high": Level(192, TightenConfig(), FieldConfig(levels=((48, 60), (96, 100), (160, 120))), (48, 480), 2),
+PRESETS = {
+    "draft": QualityPreset(96, TightenConfig(levels=((32, 120),)), None, (24, 256), 1, 3),
+    "standard": QualityPreset(128, TightenConfig(), FieldConfig(), (30, 320), 2),
+    "high": QualityPreset(
+        192, TightenConfig(), FieldConfig(levels=((48, 60), (96, 100), (160, 120))), (48, 480), 2
+    ),
 }
 
 
-@dataclass
-class Clock:
-    """Seconds per stage, and the caller's progress. The one mutable helper of a run."""
-
-    progress: Progress | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
-        def tick(share: float) -> None:
-            if self.progress:
-                self.progress(name, share)
-
-        start = time.perf_counter()
-        tick(0.0)
-        yield tick
-        tick(1.0)
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-
-
 @dataclass(frozen=True, eq=False)
-class Solid:
+class Geometry:
     """What the geometry stages found. cameras: the views' cameras, moved by the fitted 2D shifts."""
 
+    silhouettes: Silhouettes
     hull: Hull
     field: Field | None
     cameras: Cameras
 
+    def details(self) -> dict[str, Any]:
+        """Figures for recon.json."""
+        found: dict[str, Any] = {
+            "hull_dropped": round(self.hull.outlier_share, 5),
+            "hull_swell": round(self.hull.dilation, 6),
+        }
+        if self.field is not None:
+            found["shifts_px"] = self.field.shifts.cpu().numpy().round(3).tolist()
+        return found
 
-def solve_geometry(config: ReconConfig, views: Views, clock: Clock) -> Solid:
-    """Hull → tightened hull → fitted field (always for `nerf`, by quality for `mesh`)."""
-    level = LEVELS[config.quality]
+
+def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, clock: Clock) -> Geometry:
+    """Hull → tightened hull → fitted field, the last where there is a `fit`."""
+    preset = PRESETS[config.quality]
     device = pick_device(config.device)
-    alphas = views.images[..., 3]
+    silhouettes = Silhouettes(views.images[..., 3], views.cameras)
     with clock.stage("hull"):
-        hull = visual_hull(alphas, views.cameras, resolution=level.hull, device=device)
-    with clock.stage("tighten") as tick:
-        hull = tighten(alphas, views.cameras, hull, level.tighten, progress=tick)
-    fit = level.fit or (FieldConfig(levels=((48, 60),)) if config.method == "nerf" else None)
+        hull = visual_hull(silhouettes, HullConfig(resolution=preset.hull), device=device)
+    with clock.stage("tighten") as on_progress:
+        hull = tighten(silhouettes, hull, preset.tighten, on_progress=on_progress)
     if fit is None:
-        return Solid(hull, None, views.cameras)
-    with clock.stage("field") as tick:
-        found = fit_field(
-            views.images,
-            views.cameras,
-            hull,
-            replace(fit, seed=config.seed),
-            input_view=views.input_view,
-            device=device,
-            progress=tick,
-        )
+        return Geometry(silhouettes, hull, None, views.cameras)
+    with clock.stage("field") as on_progress:
+        found = fit_field(views, hull, replace(fit, seed=config.seed), on_progress=on_progress)
     shifts = found.shifts.cpu().double().numpy()
     # A pixel shows what projects `shift` beside it: the principal point moves the other way.
     moved = replace(views.cameras, cx=views.cameras.cx - shifts[:, 0], cy=views.cameras.cy - shifts[:, 1])
-    return Solid(hull, found, moved)
+    return Geometry(silhouettes, hull, found, moved)
 
 
 @dataclass(frozen=True, eq=False)
-class Textured:
-    """coverage: share of the surface that some view saw. gains: (n, 3) colour factors of the views."""
+class TexturedMesh:
+    """A closed mesh with a baked texture. seen_area: share of the surface that some view saw. gains: (n, 3) colour
+    factors of the views."""
 
+    geometry: Geometry
     mesh: Mesh
-    coverage: float
+    seen_area: float
     gains: list[list[float]]
 
+    def render(self, cameras: Cameras) -> Float[np.ndarray, "n h w 4"]:
+        return render_views(self.mesh, cameras, supersample=2)
 
-def texture_solid(config: ReconConfig, views: Views, solid: Solid, clock: Clock) -> Textured:
-    """Field (or hull) → closed mesh → decimated → unwrapped and baked. `config` must be resolved."""
-    if config.faces is None or config.texture_size is None:
-        raise InputError("config: expected resolved settings; call ReconConfig.resolved() first")
-    with clock.stage("mesh"):
-        smallest = 1.0 if config.profile == "print" else 0.02
-        hull = solid.hull
-        if solid.field is not None:
-            hull = carve(views.images[..., 3], views.cameras, hull, solid.field.sdf, solid.field.grid)
-    with clock.stage("decimate"):
-        vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
-    with clock.stage("outline"):
-        vertices = fit_outlines(vertices, faces, views.images[..., 3], views.cameras)
-    with clock.stage("texture"):
-        baked = bake(
-            vertices,
-            faces,
-            views.images,
-            solid.cameras,
-            BakeConfig(texture_size=config.texture_size, refine_every=LEVELS[config.quality].refine_every),
-            input_view=views.input_view,
-        )
-    return Textured(baked.mesh, baked.coverage, baked.gains.round(4).tolist())
+    def to_mesh(self) -> Mesh:
+        return self.mesh
+
+    def details(self) -> dict[str, Any]:
+        return {"coverage": round(self.seen_area, 4), "gains": self.gains, **self.geometry.details()}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedField:
+    """The field itself, rendered as in NeuS."""
+
+    geometry: Geometry
+    field: Field
+
+    def render(self, cameras: Cameras) -> Float[np.ndarray, "n h w 4"]:
+        return np.stack([render_field(self.field, cameras, view) for view in range(len(cameras))])
+
+    def to_mesh(self) -> None:
+        return None
+
+    def details(self) -> dict[str, Any]:
+        return self.geometry.details()
+
+
+@dataclass(frozen=True)
+class MeshReconstructor:
+    """Hull, from standard quality on carved by a field, as a decimated mesh with a baked texture."""
+
+    config: ReconConfig
+    makes_mesh = True
+
+    def fit(self, views: Views, clock: Clock) -> TexturedMesh:
+        config = self.config.resolved()
+        preset = PRESETS[config.quality]
+        assert config.faces is not None and config.texture_size is not None
+        geometry = solve_geometry(config, views, preset.fit, clock)
+        silhouettes, hull, field = geometry.silhouettes, geometry.hull, geometry.field
+        with clock.stage("mesh"):
+            if field is not None:
+                hull = carve(silhouettes, hull, field.sdf, field.grid)
+        with clock.stage("decimate"):
+            smallest = 1.0 if config.profile == "print" else 0.02
+            vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+        with clock.stage("outline"):
+            vertices = fit_outlines(vertices, faces, silhouettes)
+        with clock.stage("texture"):
+            settings = BakeConfig(texture_size=config.texture_size, refine_every=preset.refine_every)
+            moved = replace(views, cameras=geometry.cameras)
+            baked = bake(vertices, faces, moved, silhouettes.distances, settings)
+        return TexturedMesh(geometry, baked.mesh, baked.seen_area, baked.gains.round(4).tolist())
+
+
+@dataclass(frozen=True)
+class FieldReconstructor:
+    """Hull and field; no mesh."""
+
+    config: ReconConfig
+    makes_mesh = False
+
+    def fit(self, views: Views, clock: Clock) -> FittedField:
+        fit = PRESETS[self.config.quality].fit or FieldConfig(levels=((48, 60),))
+        geometry = solve_geometry(self.config, views, fit, clock)
+        assert geometry.field is not None
+        return FittedField(geometry, geometry.field)

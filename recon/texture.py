@@ -1,8 +1,8 @@
 """UV unwrap, and a texture baked from the views.
 
-Every surface point gets one agreed colour: views vote by viewing angle (cos²), those that contradict the vote
-lose weight, low frequencies come from all of them, high frequencies from the best one or two. Visibility is
-ray cast; pixels next to the silhouette or to a depth edge are not trusted.
+Every surface point gets one colour, a robust mean: views weigh in by viewing angle (cos²), outliers lose weight,
+low frequencies come from all views, high frequencies from the best one or two. Visibility is ray cast; pixels next
+to the silhouette or to a depth edge are not trusted.
 """
 
 from __future__ import annotations
@@ -15,58 +15,114 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from mv3d.core.errors import InputError
-from mv3d.render.cameras import Cameras
+from mv3d.recon.arrays import Faces, Vertices
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, render_view, sample_bilinear
 from mv3d.render.topology import vertex_links
 from mv3d.views.morphology import distance_to_false, nearest_true
-from mv3d.views.silhouettes import silhouette_distance
+from mv3d.views.views import Views
 
 PADDING = 8  # texels between charts
+_CHUNK = 200_000  # texels at a time: bounds the memory
 
 
 @dataclass(frozen=True)
 class BakeConfig:
-    """Numbers of the texture bake."""
+    """Numbers of the bake, tuned on the orbits and objects of benchmarks/recon.py. Colours are sRGB, 0 to 1."""
 
     texture_size: int = 1024
-    blur_px: float = 4.0
-    """Border between low and high frequencies, in pixels of a view 576 wide."""
-    edge_px: float = 1.0
-    """Pixels nearer than this to the silhouette or to a depth edge are not used."""
-    input_preference: float = 1.5
-    """How much more the photo counts than a generated view."""
+    blur_px: float = 4.0  # border between low and high frequencies, in pixels of a view 576 wide
+    edge_px: float = 1.0  # pixels nearer than this to the silhouette or to a depth edge are not used
+    edge_ramp_px: float = 3.0  # trust grows from 0 to 1 over so many pixels beyond that
+    depth_edge: float = 0.03
+    """A jump in depth by more than this share of the camera's distance from the origin is a depth edge."""
+    input_preference: float = 1.5  # how much more the photo counts than a generated view
     disagreement: float = 0.6
-    """A view this far (sRGB, 0 to 1) from the agreed colour has half its weight."""
-    sharpness: float = 2.0
-    """High frequencies: weight relative to the best view, to this power."""
-    min_cosine: float = 0.12
+    """A view this far from the mean colour has half its weight (Cauchy's robust weight)."""
+    robust_rounds: int = 3  # reweightings of the mean (iteratively reweighted least squares)
+    gain_rounds: int = 4  # alternations between the mean colours and the views' gains
+    most_gain: float = 0.1  # a gain lies within 1 ± this
+    sharpness: float = 2.0  # high frequencies: weight relative to the best view, to this power
+    least_share: float = 0.01  # views with less than this of the best view's weight add no high frequencies
+    min_cosine: float = 0.12  # views at a more grazing angle give no colour
+    cosine_ramp: float = 0.2  # their weight grows in over this much above it
+    ray_epsilon: float = 2e-3
+    """Rays of the visibility test start this far off the surface, in diagonals of the points' box."""
+    seen: float = 0.02  # a point counts as seen from this total weight on
+    certain: float = 0.15  # total weight from which on a texel takes its own colour alone, not the vertices'
     refine_rounds: int = 1
-    """Passes that render the texture into the views and give back what it misses there (Landweber's iteration);
-    one takes out what resampling lost, more would only chase the views' quarrels."""
-    refine_every: int = 1
-    """Of the views, each how manieth takes part in that."""
+    """Passes that render the texture into the views and add the residual (Landweber 1951); one takes out what
+    resampling lost, more would only chase the views' contradictions."""
+    refine_every: int = 1  # use every n-th view for refinement; 1 uses all views
+    refine_min_cosine: float = 0.05  # views at a more grazing angle do not take part in it
 
 
 @dataclass(frozen=True, eq=False)
 class BakedTexture:
-    """mesh: textured. coverage: share of the surface's area that at least one view saw."""
+    """mesh: textured. seen_area: share of the texels that at least one view saw. gains: colour factors, 1 ± 0.1."""
 
     mesh: Mesh
-    coverage: float
+    seen_area: float
     gains: Float[np.ndarray, "n 3"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
+class _Bands:
+    """Low and high frequencies of one view, and how far each pixel can be trusted, 0 to 1."""
+
     low: Float[np.ndarray, "h w 3"]
     high: Float[np.ndarray, "h w 3"]
     trust: Float[np.ndarray, "h w 1"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Views of one surface. priors: weight of each view."""
+
+    views: Views
+    scene: RayScene
+    bands: list[_Bands]
+    priors: Float[np.ndarray, " n"]
+    config: BakeConfig
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Surface points in the world and their unit normals."""
+
+    at: Float[np.ndarray, "p 3"]
+    normals: Float[np.ndarray, "p 3"]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def ray_epsilon(self, share: float) -> float:
+        """`share` of the diagonal of the points' box, world units."""
+        return share * float(np.linalg.norm(np.ptp(self.at, axis=0))) if len(self) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Points that one view sees: their indices, cosines to the camera, pixels, and the trust in these pixels."""
+
+    index: Int[np.ndarray, " s"]
+    cosine: Float[np.ndarray, " s"]
+    pixel: Float[np.ndarray, "s 2"]
+    trust: Float[np.ndarray, " s"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Observations:
+    """What all views say about p points. weights: prior · cos² · trust, 0 where hidden. low: their low bands."""
+
+    seen: list[_Seen]
+    weights: Float[np.ndarray, "n p"]
+    low: Float[np.ndarray, "n p 3"]
+
+
 def unwrap(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], texture_size: int
-) -> tuple[Int[np.ndarray, " w"], Int[np.ndarray, "f 3"], Float[np.ndarray, "w 2"]]:
+    vertices: Vertices, faces: Faces, texture_size: int
+) -> tuple[Int[np.ndarray, " w"], Faces, Float[np.ndarray, "w 2"]]:
     """UV charts by xatlas on one square page: (old vertex of each new vertex, faces, uv in [0, 1])."""
     import xatlas  # noqa: PLC0415
 
@@ -93,7 +149,7 @@ def unwrap(
 
 
 def texel_map(
-    uv: Float[np.ndarray, "v 2"], faces: Int[np.ndarray, "f 3"], size: int
+    uv: Float[np.ndarray, "v 2"], faces: Faces, size: int
 ) -> tuple[Bool[np.ndarray, "s s"], Int[np.ndarray, " t"], Float[np.ndarray, "t 3"]]:
     """Which texel centres lie on a face: (mask, face, barycentric weights), by casting rays onto the UV plane."""
     flat = np.concatenate([uv * size, np.zeros((len(uv), 1), np.float32)], 1)
@@ -106,193 +162,189 @@ def texel_map(
 
 
 def bake(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Int[np.ndarray, "f 3"],
-    images: Float[np.ndarray, "n h w 4"],
-    cameras: Cameras,
-    config: BakeConfig,
-    *,
-    input_view: int | None = None,
+    vertices: Vertices, faces: Faces, views: Views, distances: Float[np.ndarray, "n h w"], config: BakeConfig
 ) -> BakedTexture:
-    """Unwrap a closed mesh and bake its texture from the views."""
+    """Unwrap a closed mesh and bake its texture from the views.
+
+    distances: signed distances to the silhouettes' edges, pixels (`silhouette_distance`).
+    Raises InputError where the charts do not fit one texture.
+    """
     size = config.texture_size
     scene = RayScene(vertices, faces)
     normals = vertex_normals(vertices, faces)
-    sources = [_source(images[i], cameras, i, scene, config) for i in range(len(images))]
-    priors = np.ones(len(images), np.float32)
-    if input_view is not None:
-        priors[input_view] = config.input_preference
-    weights = _weights(vertices, normals, sources, cameras, scene, priors, config)
-    gains = _solve_gains(vertices, sources, cameras, weights, input_view)
-    color, certainty = _agree(vertices, weights, sources, cameras, gains, config)
-    color = _fill_by_diffusion(color, certainty > 0.02, faces)
+    bands = [_bands(views, view, distances[view], scene, config) for view in range(len(views))]
+    priors = np.ones(len(views), np.float32)
+    if views.input_view is not None:
+        priors[views.input_view] = config.input_preference
+    problem = _Problem(views, scene, bands, priors, config)
+    seen = _observe(problem, _Points(vertices, normals))
+    gains = _solve_gains(problem, seen)
+    color, certainty = _robust_mean(problem, seen, gains)
+    color = _fill_by_diffusion(color, certainty > config.seen, faces)
 
     old, new_faces, uv = unwrap(vertices, faces, size)
     mask, face, bary = texel_map(uv, new_faces, size)
     corners = old[new_faces[face]]
-    points = (vertices[corners] * bary[:, :, None]).sum(1)
     normal = (normals[corners] * bary[:, :, None]).sum(1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    points = _Points((vertices[corners] * bary[:, :, None]).sum(1), normal)
     fallback = (color[corners] * bary[:, :, None]).sum(1)
     texel = np.empty_like(fallback)
-    seen = np.empty(len(points), bool)
-    for start in range(0, len(points), 200_000):
-        part = slice(start, start + 200_000)
-        w = _weights(points[part], normal[part], sources, cameras, scene, priors, config)
-        agreed, certainty = _agree(points[part], w, sources, cameras, gains, config)
-        blend = np.clip(certainty / 0.15, 0, 1)[:, None]
+    certainty = np.empty(len(points), np.float32)
+    for start in range(0, len(points), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        seen = _observe(problem, _Points(points.at[part], points.normals[part]))
+        agreed, certainty[part] = _robust_mean(problem, seen, gains)
+        blend = np.clip(certainty[part] / config.certain, 0, 1)[:, None]
         texel[part] = agreed * blend + fallback[part] * (1 - blend)
-        seen[part] = certainty > 0.02
     mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=_pad(mask, texel, size))
     if config.refine_rounds:
-        chosen = range(len(cameras) - 1, -1, -config.refine_every)
-        sight = {view: _sight(points, normal, cameras, view, scene) for view in chosen}
+        epsilon, least = points.ray_epsilon(config.ray_epsilon), config.refine_min_cosine
+        chosen = range(len(views) - 1, -1, -config.refine_every)
+        sights = {view: _visible(problem, view, points, least, epsilon) for view in chosen}
         for _ in range(config.refine_rounds):
-            texel = np.clip(texel + _missed(mesh, images, cameras, sight, scene, len(points)), 0, 1)
+            texel = np.clip(texel + _residual(problem, mesh, sights, len(points)), 0, 1)
             mesh = replace(mesh, texture=_pad(mask, texel, size))
-    return BakedTexture(mesh, float(seen.mean()) if len(seen) else 0.0, gains)
+    return BakedTexture(mesh, float((certainty > config.seen).mean()) if len(points) else 0.0, gains)
 
 
-def _sight(
-    points: Float[np.ndarray, "t 3"],
-    normals: Float[np.ndarray, "t 3"],
-    cameras: Cameras,
-    view: int,
-    scene: RayScene,
-) -> tuple[Int[np.ndarray, " s"], Float[np.ndarray, " s"], Float[np.ndarray, "s 2"]]:
-    """Which points one view sees, each one's cosine to it, and where they project."""
-    toward = (cameras.centers[view] - points).astype(np.float32)
-    reach = np.linalg.norm(toward, axis=1)
-    toward /= reach[:, None]
-    cosine = (toward * normals).sum(1)
-    facing = np.flatnonzero(cosine > 0.05)
-    lift = 2e-3 * float(np.linalg.norm(np.ptp(points, axis=0)))
-    start = points[facing] + normals[facing] * lift
-    seen = facing[~scene.blocked(start, toward[facing], reach[facing])]
-    return seen, cosine[seen], cameras.project(points[seen].astype(np.float32), view)[0]
-
-
-def _missed(
-    mesh: Mesh,
-    images: Float[np.ndarray, "n h w 4"],
-    cameras: Cameras,
-    sight: dict[int, tuple[Int[np.ndarray, " s"], Float[np.ndarray, " s"], Float[np.ndarray, "s 2"]]],
-    scene: RayScene,
-    count: int,
-) -> Float[np.ndarray, "t 3"]:
-    """Per texel the mean over the views, by projected area, of view less re-rendered texture; pixels that only
-    one of the two covers say nothing."""
-    total, weight = np.zeros((count, 3), np.float32), np.full((count, 1), 1e-3, np.float32)
-    for view, (seen, cosine, xy) in sight.items():
-        again = render_view(mesh, cameras, view, scene=scene)
-        both = (images[view][..., 3:] > 0.5) & (again[..., 3:] > 0.5)
-        residual = np.where(both, images[view][..., :3] - again[..., :3], 0).astype(np.float32)
-        total[seen] += cosine[:, None] * sample_bilinear(residual, xy)
-        weight[seen] += cosine[:, None]
-    return total / weight
-
-
-def _source(
-    image: Float[np.ndarray, "h w 4"], cameras: Cameras, view: int, scene: RayScene, config: BakeConfig
-) -> _Source:
-    """Bands of one view, and how far each pixel can be trusted."""
-    alpha = image[..., 3]
-    distance = silhouette_distance(alpha)
+def _bands(
+    views: Views, view: int, distance: Float[np.ndarray, "h w"], scene: RayScene, config: BakeConfig
+) -> _Bands:
+    image, cameras = views.images[view], views.cameras
     half = cameras.resized(max(2, cameras.width // 2), max(2, cameras.height // 2))
     hits = scene.first_hits(*half.rays(view))
     depth = np.where(np.isfinite(hits.distance), hits.distance, 0).reshape(half.height, half.width)
-    reach = float(np.linalg.norm(cameras.centers[view]))
     jump = ndimage.maximum_filter(depth, 3) - ndimage.minimum_filter(depth, 3)
-    edge = jump > 0.03 * max(reach, 1e-6)
+    edge = jump > config.depth_edge * max(float(np.linalg.norm(cameras.centers[view])), 1e-6)
     away = distance_to_false(~edge) * 2 if edge.any() else np.full(edge.shape, 1e3)
     ys = np.minimum(np.arange(cameras.height) * half.height // cameras.height, half.height - 1)
     xs = np.minimum(np.arange(cameras.width) * half.width // cameras.width, half.width - 1)
     clear = np.minimum(distance, away[np.ix_(ys, xs)])
-    trust = np.clip((clear - config.edge_px) / 3.0, 0, 1).astype(np.float32)
+    trust = np.clip((clear - config.edge_px) / config.edge_ramp_px, 0, 1).astype(np.float32)
     solid = (distance > config.edge_px / 2).astype(np.float32)
     sigma = config.blur_px * cameras.width / 576
     norm = ndimage.gaussian_filter(solid, sigma)
     rgb = image[..., :3]
     low = np.stack([ndimage.gaussian_filter(rgb[..., k] * solid, sigma) for k in range(3)], -1)
     low /= np.maximum(norm, 1e-3)[..., None]
-    return _Source(low, rgb - low, trust[..., None])
+    return _Bands(low, rgb - low, trust[..., None])
 
 
-def _weights(points, normals, sources, cameras, scene, priors, config) -> Float[np.ndarray, "n p"]:
-    """Per view and point: prior · cos² · trust, 0 where hidden."""
-    weights = np.zeros((len(sources), len(points)), np.float32)
-    lift = 2e-3 * float(np.linalg.norm(np.ptp(points, axis=0))) + 1e-6 if len(points) else 0.0
-    for view, source in enumerate(sources):
-        toward = (cameras.centers[view] - points).astype(np.float32)
-        reach = np.linalg.norm(toward, axis=1)
-        toward /= reach[:, None]
-        cosine = (toward * normals).sum(1)
-        facing = np.flatnonzero(cosine > config.min_cosine)
-        xy, depth = cameras.project(points[facing].astype(np.float32), view)
-        ok = (depth > 0) & (xy > 0).all(1) & (xy < [cameras.width, cameras.height]).all(1)
-        trust = np.zeros(len(facing), np.float32)
-        trust[ok] = sample_bilinear(source.trust, xy[ok])[:, 0]
-        keep = facing[trust > 0]
-        start = points[keep] + normals[keep] * lift
-        free = ~scene.blocked(start, toward[keep], reach[keep])
-        ramp = np.clip((cosine[keep] - config.min_cosine) / 0.2, 0, 1)
-        weights[view, keep] = priors[view] * cosine[keep] ** 2 * ramp * trust[trust > 0] * free
-    return weights
+def _visible(
+    problem: _Problem,
+    view: int,
+    points: _Points,
+    least_cosine: float,
+    epsilon: float,
+    *,
+    trusted: bool = False,
+) -> _Seen:
+    """The points that one view sees at more than `least_cosine`, by rays that start `epsilon` off the surface.
+
+    trusted: only those in the frame whose pixels can be trusted.
+    """
+    cameras = problem.views.cameras
+    toward = (cameras.centers[view] - points.at).astype(np.float32)
+    distance = np.linalg.norm(toward, axis=1)
+    toward /= distance[:, None]
+    cosine = (toward * points.normals).sum(1)
+    index = np.flatnonzero(cosine > least_cosine)
+    pixel, depth = cameras.project(points.at[index].astype(np.float32), view)
+    trust = np.ones(len(index), np.float32)
+    if trusted:
+        in_frame = (depth > 0) & (pixel > 0).all(1) & (pixel < [cameras.width, cameras.height]).all(1)
+        trust[~in_frame] = 0
+        trust[in_frame] = sample_bilinear(problem.bands[view].trust, pixel[in_frame])[:, 0]
+    kept = np.flatnonzero(trust > 0)
+    start = points.at[index[kept]] + points.normals[index[kept]] * epsilon
+    free = kept[~problem.scene.blocked(start, toward[index[kept]], distance[index[kept]])]
+    return _Seen(index[free], cosine[index[free]], pixel[free], trust[free])
 
 
-def _sample_band(points, weights, images, cameras) -> Float[np.ndarray, "n p 3"]:
-    colors = np.zeros((*weights.shape, 3), np.float32)
-    for view, image in enumerate(images):
-        used = np.flatnonzero(weights[view] > 0)
-        xy, _ = cameras.project(points[used].astype(np.float32), view)
-        colors[view, used] = sample_bilinear(image, xy)
-    return colors
+def _observe(problem: _Problem, points: _Points) -> _Observations:
+    config = problem.config
+    epsilon = points.ray_epsilon(config.ray_epsilon) + 1e-6
+    weights = np.zeros((len(problem.bands), len(points)), np.float32)
+    low = np.zeros((*weights.shape, 3), np.float32)
+    seen = []
+    for view, bands in enumerate(problem.bands):
+        one = _visible(problem, view, points, config.min_cosine, epsilon, trusted=True)
+        ramp = np.clip((one.cosine - config.min_cosine) / config.cosine_ramp, 0, 1)
+        weights[view, one.index] = problem.priors[view] * one.cosine**2 * ramp * one.trust
+        low[view, one.index] = sample_bilinear(bands.low, one.pixel)
+        seen.append(one)
+    return _Observations(seen, weights, low)
 
 
-def _agree(
-    points, weights, sources, cameras, gains, config
+def _robust_mean(
+    problem: _Problem, seen: _Observations, gains: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, " p"]]:
-    """One colour per point, and how much was seen of it (sum of weights before the vote)."""
+    """One colour per point, and the sum of the weights before they were made robust.
+
+    Low frequencies: the mean that outlier views hardly move. High frequencies: from the best one or two views.
+    """
+    config, weights = problem.config, seen.weights
+    low = seen.low * gains[:, None]
+    mean = _mean(low, weights)
+    robust = weights
+    for _ in range(config.robust_rounds):
+        residual = np.abs(low - mean).max(-1)
+        robust = weights / (1 + (residual / config.disagreement) ** 2)
+        mean = _mean(low, robust)
+    best = (robust / np.maximum(robust.max(0), 1e-9)) ** config.sharpness
+    best = best * (best > config.least_share)
+    high = np.zeros_like(low)
+    for view, one in enumerate(seen.seen):
+        used = best[view, one.index] > 0
+        high[view, one.index[used]] = sample_bilinear(problem.bands[view].high, one.pixel[used])
     certainty = weights.sum(0)
-    safe = np.maximum(certainty, 1e-9)
-    low = _sample_band(points, weights, [s.low for s in sources], cameras) * gains[:, None]
-    vote = weights
-    for _ in range(3):
-        agreed = (vote[..., None] * low).sum(0) / np.maximum(vote.sum(0), 1e-9)[:, None]
-        miss = np.abs(low - agreed).max(-1)
-        vote = weights / (1 + (miss / config.disagreement) ** 2)
-    agreed = (vote[..., None] * low).sum(0) / np.maximum(vote.sum(0), 1e-9)[:, None]
-    best = (vote / np.maximum(vote.max(0), 1e-9)) ** config.sharpness
-    high = _sample_band(points, best * (best > 0.01), [s.high for s in sources], cameras) * gains[:, None]
-    best = best * (best > 0.01)
-    detail = (best[..., None] * high).sum(0) / np.maximum(best.sum(0), 1e-9)[:, None]
-    return np.clip(agreed + detail, 0, 1), np.where(safe > 1e-8, certainty, 0)
+    return np.clip(mean + _mean(high * gains[:, None], best), 0, 1), np.where(certainty > 1e-8, certainty, 0)
 
 
-def _solve_gains(points, sources, cameras, weights, input_view) -> Float[np.ndarray, "n 3"]:
-    """Per view and channel a factor that brings it to the agreed colours; the input view keeps 1.
+def _mean(colors: Float[np.ndarray, "n p 3"], weights: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "p 3"]:
+    return (weights[..., None] * colors).sum(0) / np.maximum(weights.sum(0), 1e-9)[:, None]
+
+
+def _solve_gains(problem: _Problem, seen: _Observations) -> Float[np.ndarray, "n 3"]:
+    """Per view and channel a factor that brings it to the mean colours; the input view keeps 1.
 
     Half of the way only, and at most 10 %: what moves with the camera on a glossy object is its highlights, and
-    a factor cannot take them out without staining the rest."""
-    low = _sample_band(points, weights, [s.low for s in sources], cameras)
-    gains = np.ones((len(sources), 3), np.float32)
+    a factor cannot take them out without staining the rest.
+    """
+    low, weights, most = seen.low, seen.weights, problem.config.most_gain
+    gains = np.ones((len(weights), 3), np.float32)
     total = np.maximum(weights.sum(0), 1e-9)[:, None]
-    for _ in range(4):
-        agreed = (weights[..., None] * low * gains[:, None]).sum(0) / total
-        for view in range(len(sources)):
-            if view == input_view:
+    for _ in range(problem.config.gain_rounds):
+        mean = (weights[..., None] * low * gains[:, None]).sum(0) / total
+        for view in range(len(weights)):
+            if view == problem.views.input_view:
                 continue
             w = weights[view][:, None]
             # One brightness for all channels plus a ridge toward 1: a small overlap has no say.
             power = float((w * low[view] ** 2).sum())
-            gain = (float((w * low[view] * agreed).sum()) + power + 1e-6) / (2 * power + 1e-6)
-            gains[view] = np.clip(gain, 0.9, 1.1)
+            gain = (float((w * low[view] * mean).sum()) + power + 1e-6) / (2 * power + 1e-6)
+            gains[view] = np.clip(gain, 1 - most, 1 + most)
     return gains
 
 
-def _fill_by_diffusion(
-    color: Float[np.ndarray, "v 3"], known: Bool[np.ndarray, " v"], faces: Int[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "v 3"]:
+def _residual(
+    problem: _Problem, mesh: Mesh, sights: dict[int, _Seen], count: int
+) -> Float[np.ndarray, "t 3"]:
+    """Per texel the mean over the views, by projected area, of view less re-rendered texture; pixels that only
+    one of the two covers say nothing."""
+    total, weight = np.zeros((count, 3), np.float32), np.full((count, 1), 1e-3, np.float32)
+    for view, one in sights.items():
+        image = problem.views.images[view]
+        again = render_view(mesh, problem.views.cameras, view, scene=problem.scene)
+        both = (image[..., 3:] > 0.5) & (again[..., 3:] > 0.5)
+        residual = np.where(both, image[..., :3] - again[..., :3], 0).astype(np.float32)
+        total[one.index] += one.cosine[:, None] * sample_bilinear(residual, one.pixel)
+        weight[one.index] += one.cosine[:, None]
+    return total / weight
+
+
+def _fill_by_diffusion(color: Vertices, known: Bool[np.ndarray, " v"], faces: Faces) -> Vertices:
     """Harmonic fill over the mesh's edges: every unknown vertex becomes the mean of its neighbours."""
     if known.all():
         return color

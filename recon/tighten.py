@@ -1,6 +1,6 @@
 """The tightest surface inside the hull that still casts every silhouette.
 
-A hull of few elevations wears cones: above a flat top and below a flat bottom no view carves. Among all
+A hull of few elevations has cones: above a flat top and below a flat bottom no view carves. Among all
 shapes with the same silhouettes the one of least area has no cones. This is the silhouette-constrained
 minimal surface of Kolev and Cremers (ECCV 2008), reached by mean curvature flow on a signed distance,
 coarse to fine, with the silhouettes put back after every step.
@@ -14,95 +14,84 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 
+from mv3d.recon.arrays import Rays, Volume
 from mv3d.recon.hull import Hull, contour_rays
 from mv3d.render.cameras import Cameras
 from mv3d.views.grid import Grid
 from mv3d.views.morphology import distance_to_false
-from mv3d.views.silhouettes import march_lowest
+from mv3d.views.silhouettes import Silhouettes, march_lowest
 
 
 @dataclass(frozen=True)
 class TightenConfig:
-    """Numbers of the flow."""
+    """Numbers of the flow, tuned on the orbits and objects of benchmarks/recon.py."""
 
     levels: tuple[tuple[int, int], ...] = ((32, 200), (64, 60))
     """(samples along the longest side, steps) from coarse to fine."""
-    rate: float = 0.5
-    """Share of the neighbours' mean per step; below 1 for stability."""
+    rate: float = 0.5  # share of the neighbours' mean per step; below 1 for stability
     grazing_cosines: tuple[float, float] = (0.3, 0.5)
     """The flow acts fully where the best camera sees the surface below the first cosine, not at all above
     the second."""
     half_kept: float = 0.012
-    """Of the part of the retreat below this (share of the longest side), half is taken back: between the
+    """Half of the carve depth below this (share of the longest side) is taken back: between the
     contours of two neighbouring views the hull is too large by about as much as the least area is too small."""
 
 
 def tighten(
-    alphas: Float[np.ndarray, "n h w"],
-    cameras: Cameras,
+    silhouettes: Silhouettes,
     hull: Hull,
     config: TightenConfig,
     *,
-    progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Hull:
     """The hull with its unseen cones pulled flat, on the hull's own grid. Never larger than the hull."""
     device = hull.sdf.device
-    extent = [hull.grid.spacing * (n - 1) for n in hull.grid.shape]
-    high = [a + b for a, b in zip(hull.grid.origin, extent, strict=True)]
-    retreat: torch.Tensor | None = None
+    depth: torch.Tensor | None = None
     previous = hull.grid
     done, total = 0, sum(steps for _, steps in config.levels)
     for resolution, steps in config.levels:
-        grid = Grid.around(list(hull.grid.origin), high, min(resolution, max(hull.grid.shape)))
+        grid = hull.grid.resized(min(resolution, max(hull.grid.shape)))
         bound = redistance(hull.grid.resample(hull.sdf[None], grid)[0], grid.spacing)
-        sdf = bound if retreat is None else bound + previous.resample(retreat[None], grid)[0]
-        rays = contour_rays(alphas, cameras, grid, device)
+        sdf = bound if depth is None else bound + previous.resample(depth[None], grid)[0]
+        rays = contour_rays(silhouettes, grid, device)
         rate = torch.zeros_like(sdf)
         for step in range(steps):
             if step % 10 == 0:
-                rate = config.rate * _grazing(sdf, grid, cameras, config)
+                rate = config.rate * _grazing(sdf, grid, silhouettes.cameras, config)
             sdf = torch.maximum(sdf + rate * (_neighbour_mean(sdf) - sdf), bound)
             if step % 2 == 1 or step == steps - 1:
-                sdf = _hold_silhouettes(sdf, bound, grid, *rays)
+                sdf = _hold_silhouettes(sdf, bound, grid, rays)
             if step % 10 == 9:
                 sdf = torch.maximum(redistance(sdf, grid.spacing), bound)
-            if progress:
-                progress((done + step + 1) / total)
-        sdf = _hold_silhouettes(sdf, bound, grid, *rays)
+            if on_progress:
+                on_progress((done + step + 1) / total)
+        sdf = _hold_silhouettes(sdf, bound, grid, rays)
         done += steps
-        retreat = (sdf - bound).clamp_min(0)
+        depth = (sdf - bound).clamp_min(0)
         previous = grid
-    assert retreat is not None
-    retreat = retreat - 0.5 * retreat.clamp_max(config.half_kept * max(extent))
-    return replace(hull, sdf=hull.sdf + previous.resample(retreat[None], hull.grid)[0])
+    assert depth is not None
+    extent = max(hull.grid.spacing * (n - 1) for n in hull.grid.shape)
+    depth = depth - 0.5 * depth.clamp_max(config.half_kept * extent)
+    return replace(hull, sdf=hull.sdf + previous.resample(depth[None], hull.grid)[0])
 
 
-def carve(
-    alphas: Float[np.ndarray, "n h w"],
-    cameras: Cameras,
-    hull: Hull,
-    carved: Float[torch.Tensor, "x y z"],
-    grid: Grid,
-    *,
-    noise: float = 0.25,
-) -> Hull:
+def carve(silhouettes: Silhouettes, hull: Hull, carved: Volume, grid: Grid, *, noise: float = 0.25) -> Hull:
     """The hull less what a field on `grid` (signed distance `carved`) dug out of it, on the hull's finer grid.
 
-    Only the retreat is taken over, less its noise (`noise` spacings of `grid`), and no silhouette may lose by
-    it: these stay as sharp as the hull has them, and never grow.
+    Only the carve depth is taken over, less `noise` spacings of `grid`, and no silhouette may lose by it: these
+    stay as sharp as the hull has them, and never grow.
     """
     bound = hull.grid.resample(hull.sdf[None], grid)[0]
-    retreat = (carved - bound - noise * grid.spacing).clamp_min(0)
-    sdf = hull.sdf + grid.resample(retreat[None], hull.grid)[0]
-    rays = contour_rays(alphas, cameras, hull.grid, sdf.device)
+    depth = (carved - bound - noise * grid.spacing).clamp_min(0)
+    sdf = hull.sdf + grid.resample(depth[None], hull.grid)[0]
+    rays = contour_rays(silhouettes, hull.grid, sdf.device)
     for _ in range(2):
-        sdf = _hold_silhouettes(sdf, hull.sdf, hull.grid, *rays)
+        sdf = _hold_silhouettes(sdf, hull.sdf, hull.grid, rays)
     return replace(hull, sdf=sdf)
 
 
-def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch.Tensor, "x y z"]:
+def redistance(sdf: Volume, spacing: float) -> Volume:
     """A true signed distance with the same zero set; sub-spacing values next to the surface are kept."""
     values = sdf.detach().cpu().numpy()
     inside = values < 0
@@ -118,10 +107,8 @@ def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch
     return torch.tensor(np.where(near, local, distance), dtype=torch.float32, device=sdf.device)
 
 
-def _grazing(
-    sdf: Float[torch.Tensor, "x y z"], grid: Grid, cameras: Cameras, config: TightenConfig
-) -> torch.Tensor:
-    """1 where no camera faces the level set, 0 where one sees it well: silhouettes and colours rule there."""
+def _grazing(sdf: Volume, grid: Grid, cameras: Cameras, config: TightenConfig) -> torch.Tensor:
+    """1 where no camera faces the level set, 0 where one sees it well: silhouettes and colours decide there."""
     gradient = torch.stack(torch.gradient(sdf))
     normal = F.normalize(gradient.reshape(3, -1), dim=0).T
     points = grid.points(sdf.device)
@@ -133,7 +120,7 @@ def _grazing(
     return (1 - ((best - low) / (high - low)).clamp(0, 1)).reshape(sdf.shape)
 
 
-def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x y z"]:
+def _neighbour_mean(sdf: Volume) -> Volume:
     p = F.pad(sdf[None, None], (1, 1, 1, 1, 1, 1), mode="replicate")[0, 0]
     return (
         p[2:, 1:-1, 1:-1] + p[:-2, 1:-1, 1:-1] + p[1:-1, 2:, 1:-1]
@@ -141,14 +128,9 @@ def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x
     ) / 6  # fmt: skip
 
 
-def _hold_silhouettes(
-    sdf: Float[torch.Tensor, "x y z"],
-    bound: Float[torch.Tensor, "x y z"],
-    grid: Grid,
-    origin: Float[torch.Tensor, "r 3"],
-    direction: Float[torch.Tensor, "r 3"],
-) -> Float[torch.Tensor, "x y z"]:
+def _hold_silhouettes(sdf: Volume, bound: Volume, grid: Grid, rays: Rays) -> Volume:
     """Where a foreground ray lost the surface, lower the field at the ray's lowest point until it touches."""
+    origin, direction = rays
     lowest, where = march_lowest(sdf, grid, origin, direction, samples=int(1.5 * max(grid.shape)))
     lost = lowest > 0
     if not lost.any():

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
+from mv3d.core.colors import LINEAR_OF_SRGB, srgb_from_linear
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
@@ -31,7 +32,6 @@ from mv3d.render.mesh import weld
 from mv3d.render.model import Material, Model
 from mv3d.render.renderer import Rendered, RenderSettings
 from mv3d.render.surface import facing_signs
-from mv3d.render.textures import LINEAR_OF_SRGB, srgb_from_linear
 
 PROGRAM_VARIABLE = "MV3D_BLENDER"
 INSTALL = (
@@ -172,7 +172,7 @@ def _drawable_faces(model: Model, *, both_sides: bool) -> Bool[np.ndarray, " f"]
 
 
 def _corner_normals(model: Model) -> Float[np.ndarray, "f 3 3"]:
-    """Of the corners of every face, on the side that its winding shows, as the Embree backend shades them."""
+    """Normals at the corners of every face, on the side that its winding shows, as the Embree backend shades them."""
     assert model.normals is not None  # Model fills them in
     return model.normals[model.faces] * facing_signs(model)[:, None, None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ class Mesh:
     vertices: (v, 3) float32. faces: (f, 3) int32, counter-clockwise seen from outside.
     normals: (v, 3) float32 unit, or None. uv: (v, 2) float32 in [0, 1], origin at the top left of the
     texture (as glTF), or None; vertices are then split along UV seams.
-    texture: (h, w, 3) uint8 sRGB albedo, or None. vertex_colors: (v, 3) uint8 sRGB, or None.
+    texture: (h, w, 3) uint8 sRGB albedo, or None. vertex_colors: (v, 3) uint8 sRGB, or None. Where there are both, the
+    albedo is their product as light.
     """
 
     vertices: Float[np.ndarray, "v 3"]
@@ -48,7 +50,7 @@ class Mesh:
     def triangles(self) -> Float[np.ndarray, "f 3 3"]:
         return self.vertices[self.faces]
 
-    def export(self, path: str | Path, **options: Any) -> Path:
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write as .glb, .obj (+ .mtl + .png), .ply or .stl, chosen by the suffix; written aside, then renamed.
         Options: see `mv3d.render.mesh_io.save_mesh`."""
         from mv3d.render.mesh_io import save_mesh  # noqa: PLC0415 - trimesh is slow to import
@@ -56,11 +58,11 @@ class Mesh:
         return save_mesh(self, Path(path), **options)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
-    def load(path: str | Path) -> Mesh:
+    def load(path: str | os.PathLike[str]) -> Mesh:
         """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`)."""
         from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
-        return load_mesh(Path(path))  # pyright: ignore[reportReturnType]
+        return load_mesh(path)  # pyright: ignore[reportReturnType]
 
 
 def face_normals(

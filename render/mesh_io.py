@@ -1,4 +1,4 @@
-"""Mesh files: glb, obj (+ mtl + png), ply, stl out; those and whatever else trimesh reads in.
+"""Mesh files: glb, obj (+ mtl + png), ply, stl out; those, gltf and off in.
 
 glb and obj are Y up with the front along +Z, as viewers expect; ply and stl keep the world's Z up.
 """
@@ -9,23 +9,28 @@ import io
 import json
 import os
 import struct
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from mv3d.core.errors import InputError, OutputError, UsageError, shown
-from mv3d.render.cameras import gltf_from_world, world_from_gltf
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
+from mv3d.core.errors import InputError, UsageError
+from mv3d.core.files import write_files
+from mv3d.render.cameras import gltf_from_world
+from mv3d.render.flattening import mesh_of_model
 from mv3d.render.limits import LoadLimits
+from mv3d.render.loading import load_model
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import sample_bilinear
 
 SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 _ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
-_MOST_FACES = 20_000_000  # of a mesh that is read
+# A mesh is measured, not rendered a thousand times over: it may be larger than an object of the training set, and its
+# texture is read as fine as it is.
+_LIMITS = LoadLimits(file_bytes=2**32, faces=20_000_000, vertices=60_000_000, texture_size=16_384)
 _COMPONENTS = {"float32": 5126, "uint16": 5123, "uint32": 5125}
 
 
@@ -41,37 +46,16 @@ def save_mesh(
     mesh = without_degenerate(mesh)
     suffix = path.suffix.lower()
     if suffix == ".glb":
-        write_aside({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
+        write_files({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
     elif suffix == ".obj":
-        write_aside(_obj_files(mesh, path, name))
+        write_files(_obj_files(mesh, path, name))
     elif suffix == ".ply":
-        write_aside({path: _ply_bytes(mesh)})
+        write_files({path: _ply_bytes(mesh)})
     elif suffix == ".stl":
-        write_aside({path: _stl_bytes(mesh, scale)})
+        write_files({path: _stl_bytes(mesh, scale)})
     else:
         raise UsageError(f"{path.name}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}")
     return path
-
-
-def write_aside(files: dict[Path, bytes]) -> None:
-    """Write all files next to their places, then rename them one by one, the last one named last."""
-    aside: dict[Path, Path] = {}
-    try:
-        for path, data in files.items():
-            part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-            aside[path] = part
-            with part.open("wb") as file:
-                file.write(data)
-        for path, part in aside.items():
-            os.replace(part, path)
-    except OSError as error:
-        raise OutputError(
-            f"{error.filename or 'output'}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
-    finally:
-        for part in aside.values():
-            if part.exists():
-                part.unlink()
 
 
 def without_degenerate(mesh: Mesh) -> Mesh:
@@ -80,11 +64,6 @@ def without_degenerate(mesh: Mesh) -> Mesh:
     if (size > 0).all():
         return mesh
     return Mesh(mesh.vertices, mesh.faces[size > 0], mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors)
-
-
-def linear_from_srgb(values: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] → linear (IEC 61966-2-1)."""
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
 def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None) -> bytes:
@@ -111,7 +90,7 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
         document["images"] = [{"bufferView": picture, "mimeType": mime, "name": f"{name}_albedo"}]
         document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
         document["textures"] = [{"sampler": 0, "source": 0}]
-    elif mesh.vertex_colors is not None:
+    if mesh.vertex_colors is not None:
         linear = linear_from_srgb(mesh.vertex_colors.astype(np.float64) / 255).astype(np.float32)
         attributes["COLOR_0"] = buffer.accessor(linear, "VEC3")
     indices = buffer.accessor(mesh.faces.reshape(-1).astype(np.uint32), "SCALAR")
@@ -218,12 +197,16 @@ def _obj_files(mesh: Mesh, path: Path, name: str) -> dict[Path, bytes]:
     return files
 
 
-def sampled_vertex_colors(mesh: Mesh) -> np.ndarray | None:
-    """(v, 3) uint8 sRGB: the mesh's own, or its texture at the vertices."""
-    if mesh.vertex_colors is not None or mesh.texture is None or mesh.uv is None:
+def sampled_vertex_colors(mesh: Mesh) -> UInt8[np.ndarray, "v 3"] | None:
+    """sRGB: the texture at the vertices times the mesh's own colours, or whichever of them there is."""
+    if mesh.texture is None or mesh.uv is None:
         return mesh.vertex_colors
     size = np.array([mesh.texture.shape[1], mesh.texture.shape[0]], np.float32)
-    return (sample_bilinear(mesh.texture, mesh.uv * size) + 0.5).astype(np.uint8)
+    sampled = sample_bilinear(mesh.texture, mesh.uv * size)
+    if mesh.vertex_colors is not None:
+        product = linear_from_srgb(sampled / 255) * linear_from_srgb(mesh.vertex_colors / 255)
+        sampled = srgb_from_linear(product) * 255
+    return (sampled + 0.5).astype(np.uint8)
 
 
 def _ply_bytes(mesh: Mesh) -> bytes:
@@ -255,124 +238,9 @@ def _stl_bytes(mesh: Mesh, scale: float) -> bytes:
     return b"mv3d binary STL, Z up".ljust(80, b"\0") + struct.pack("<I", len(rows)) + rows.tobytes()
 
 
-def load_mesh(path: Path) -> Mesh:
-    """Read a mesh file into the world frame: scene transforms applied, parts joined, their materials packed
-    side by side into one texture.
+def load_mesh(path: str | os.PathLike[str]) -> Mesh:
+    """Read .glb, .gltf, .obj, .ply, .stl or .off into the world frame, as `mesh_of_model` of what `load_model` reads.
 
-    UVs that leave [0, 1] are wrapped per face; a face that spans more than one tile of a repeated texture
-    is stretched (no such atlas exists). Raises InputError for missing, corrupt or empty files.
+    Raises InputError for missing, corrupt or empty files, MissingPartError where a decoder is not installed.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: expected a mesh file, found none; check the path")
-    try:
-        return _read(path)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (
-        Exception
-    ) as error:  # trimesh raises whatever its parsers stumble over, some when a part is looked at
-        raise InputError(
-            f"{path}: cannot be read as a mesh ({type(error).__name__}: {shown(error, 200)})"
-        ) from error
-
-
-def _read(path: Path) -> Mesh:
-    import trimesh  # noqa: PLC0415 - slow to import
-
-    scene = trimesh.load_scene(path)
-    whole = {name: part for name, part in scene.geometry.items() if isinstance(part, trimesh.Trimesh)}
-    placed = [scene.graph[node][1] for node in scene.graph.nodes_geometry]
-    count = sum(len(whole[name].faces) for name in placed if name in whole)
-    if count > _MOST_FACES:
-        raise InputError(f"expected at most {_MOST_FACES:,} faces with instances expanded, got {count:,}")
-    found = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-    if not found:
-        raise InputError("expected triangles, got none")
-    if all(np.ptp(np.asarray(part.vertices), axis=0).max() == 0 for part in found):
-        raise InputError("all vertices are at one place; a Draco-compressed file needs the decoder DracoPy")
-    turn: Callable[[np.ndarray], np.ndarray] = (
-        world_from_gltf if path.suffix.lower() in (".glb", ".gltf", ".obj") else np.asarray
-    )
-    return _join([_part(part, turn) for part in found])
-
-
-def _part(part: Any, turn: Callable[[np.ndarray], np.ndarray]) -> Mesh:
-    vertices, faces = turn(np.asarray(part.vertices)), np.asarray(part.faces)
-    Mesh(vertices, faces)  # checks the indices before they are used
-    if part.visual.kind == "texture" and part.visual.uv is not None:
-        texture = _base_color(part.visual.material)
-        uv = np.asarray(part.visual.uv, np.float32) * [1, -1] + [0, 1]  # trimesh counts v from the bottom
-        if uv.shape != (len(vertices), 2) or not np.isfinite(uv).all():
-            raise InputError(
-                f"texture coordinates: expected {len(vertices)} pairs of finite numbers, got {uv.shape}"
-            )
-        if uv.min() < 0 or uv.max() > 1:
-            # Faces share vertices across tiles: split them, then move every face into the first tile.
-            vertices, uv = vertices[faces].reshape(-1, 3), uv[faces]
-            uv = uv - np.floor(uv.min(1, keepdims=True) + 1e-6)
-            uv = uv / np.maximum(uv.max((1, 2), keepdims=True), 1)
-            faces, uv = np.arange(len(vertices)).reshape(-1, 3), uv.reshape(-1, 2)
-        return Mesh(vertices, faces, uv=uv, texture=texture)
-    if part.visual.kind == "texture":
-        return Mesh(
-            vertices, faces, uv=np.full((len(vertices), 2), 0.5), texture=_base_color(part.visual.material)
-        )
-    colors = np.asarray(part.visual.vertex_colors)[:, :3] if part.visual.defined else None
-    return Mesh(vertices, faces, vertex_colors=colors)
-
-
-def _base_color(material: Any) -> np.ndarray:
-    image = getattr(material, "baseColorTexture", None)
-    if image is None:
-        image = getattr(material, "image", None)
-    factor = getattr(material, "baseColorFactor", None)
-    if factor is None and image is None:
-        factor = getattr(material, "main_color", None)
-    tint = np.ones(3) if factor is None else np.asarray(factor, np.float64)[:3]
-    if tint.max() > 1:
-        tint = tint / 255
-    if image is None:
-        return np.full((8, 8, 3), np.clip(tint, 0, 1) * 255 + 0.5).astype(np.uint8)
-    if image.width * image.height > LoadLimits.texture_pixels:
-        raise InputError(
-            f"texture: expected at most {LoadLimits.texture_pixels:,} pixels, got {image.width}x{image.height}"
-        )
-    return (np.asarray(image.convert("RGB")) * np.clip(tint, 0, 1) + 0.5).astype(np.uint8)
-
-
-def _join(parts: list[Mesh]) -> Mesh:
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-    vertices = np.concatenate([part.vertices for part in parts])
-    faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)])
-    if all(part.texture is None for part in parts):
-        colors = [
-            part.vertex_colors
-            if part.vertex_colors is not None
-            else np.full((len(part.vertices), 3), 180, np.uint8)
-            for part in parts
-        ]
-        return Mesh(vertices, faces, vertex_colors=np.concatenate(colors))
-    # One column of the page per part, one texel of its own border around it so that no neighbour bleeds in.
-    tiles = [part.texture if part.texture is not None else _average_color(part) for part in parts]
-    height = max(tile.shape[0] for tile in tiles) + 2
-    width = sum(tile.shape[1] + 2 for tile in tiles)
-    if height * width > LoadLimits.all_texture_pixels:
-        raise InputError(
-            f"textures: expected at most {LoadLimits.all_texture_pixels:,} pixels side by side, got {width}x{height}"
-        )
-    page = np.zeros((height, width, 3), np.uint8)
-    uvs, left = [], 0
-    for part, tile in zip(parts, tiles, strict=True):
-        h, w = tile.shape[:2]
-        page[: h + 2, left : left + w + 2] = np.pad(tile, ((1, 1), (1, 1), (0, 0)), mode="edge")
-        uv = part.uv if part.uv is not None else np.full((len(part.vertices), 2), 0.5, np.float32)
-        uvs.append((uv * [w, h] + [left + 1, 1]) / [width, height])
-        left += w + 2
-    return Mesh(vertices, faces, uv=np.concatenate(uvs).astype(np.float32), texture=page)
-
-
-def _average_color(part: Mesh) -> np.ndarray:
-    color = part.vertex_colors.mean(0) if part.vertex_colors is not None else np.full(3, 180.0)
-    return np.full((8, 8, 3), color + 0.5).astype(np.uint8)
+    return mesh_of_model(load_model(path, _LIMITS))

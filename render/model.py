@@ -74,6 +74,10 @@ class Material:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
+UNSTATED = Material(base_color=(0.5, 0.5, 0.5, 1.0), metallic=0.0, roughness=0.8)
+"""The material of faces whose file says nothing of their looks."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """Triangles in the world frame, vertices split along UV seams and hard edges.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
+from array import array
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from mv3d.core.colors import linear_from_srgb
 from mv3d.core.errors import InputError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.limits import LoadLimits
-from mv3d.render.model import Material, Model
-from mv3d.render.resources import Resources
+from mv3d.render.model import UNSTATED, Material, Model
+from mv3d.render.resources import MissingFileError, Resources
 
-_GREY = Material(name="", base_color=(0.5, 0.5, 0.5, 1.0), metallic=0.0, roughness=0.8)
+_ABSENT = str(2**40)  # an index that no file can have
+_BLOCK = 1 << 16  # words
 
 
 def read_obj(resources: Resources, limits: LoadLimits) -> Model:
@@ -26,107 +30,146 @@ def read_obj(resources: Resources, limits: LoadLimits) -> Model:
     name = resources.name
     try:
         return _read(resources.main().decode("utf-8", "replace"), resources, limits)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise InputError(f"{name}: not a valid obj file ({' '.join(str(error).split())[:100]})") from error
 
 
-class _Corners:
-    """Corners of triangles: indices of place, texture coordinate and normal, -1 where there is none."""
+class _Numbers:
+    """Rows of numbers, gathered as text and turned into arrays a block at a time, which bounds the memory."""
+
+    def __init__(self, kind: type[np.generic], *filling: str) -> None:
+        self.width, self.kind, self.count = len(filling), kind, 0
+        self._filling, self._words, self._blocks = list(filling), [], []
+
+    def add(self, words: list[str]) -> None:
+        """One row: words beyond the width are left out, missing ones filled in."""
+        self.extend((words + self._filling[len(words) :])[: self.width])
+
+    def extend(self, words: list[str]) -> None:
+        """Whole rows, one after the other."""
+        self._words += words
+        self.count += len(words) // self.width
+        if len(self._words) > _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._blocks.append(np.array(self._words, self.kind).reshape(-1, self.width))
+        self._words = []
+
+    def array(self) -> np.ndarray:
+        """(count, width)."""
+        self._flush()
+        return np.concatenate(self._blocks)
+
+
+class _Polygons:
+    """corners: indices of place, texture coordinate and normal, from 1 on, `_ABSENT` where there is none.
+    sizes: corners of each polygon. material: of each polygon."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int]] = []
-        self.material: list[int] = []
+        self.corners = _Numbers(np.int64, _ABSENT, _ABSENT, _ABSENT)
+        self.sizes, self.material = array("q"), array("q")
+
+    def triangles(self) -> tuple[Int[np.ndarray, "c 3"], Int[np.ndarray, " f"]]:
+        """Fans: three corners a triangle (-1: absent), and the material of each triangle."""
+        sizes, corners = np.array(self.sizes), self.corners.array()
+        corners = np.where(corners == int(_ABSENT), -1, corners - 1)
+        counts = np.maximum(sizes - 2, 0)
+        first = np.repeat(np.cumsum(sizes) - sizes, counts)
+        step = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+        chosen = np.stack([first, first + step + 1, first + step + 2], 1)
+        return corners[chosen.reshape(-1)], np.repeat(np.array(self.material), counts)
 
 
 def _read(text: str, resources: Resources, limits: LoadLimits) -> Model:
-    values: dict[str, list[list[str]]] = {"v": [], "vt": [], "vn": []}
-    corners = _Corners()
+    values = {
+        "v": _Numbers(np.float64, "0", "0", "0", "nan", "nan", "nan"),
+        "vt": _Numbers(np.float64, "0", "0"),
+        "vn": _Numbers(np.float64, "0", "0", "0"),
+    }
+    polygons, faces = _Polygons(), 0
     library: dict[str, Material] = {}
     materials: list[Material] = []
     numbers: dict[str, int] = {}
     current = ""
     for line in text.replace("\\\n", " ").replace("\\\r\n", " ").splitlines():
-        words = line.split("#", 1)[0].split() if line[:1] in "vf" else line.split()
+        words = (line.split("#", 1)[0] if "#" in line and line[:1] in "vf" else line).split()
         if len(words) < 2:
             continue
         kind = words[0]
         if kind in values:
-            values[kind].append(words[1:])
-            if len(values[kind]) > limits.vertices:
+            values[kind].add(words[1:])
+            if values[kind].count > limits.vertices:
                 raise InputError(f"{resources.name}: expected at most {limits.vertices:,} vertices, got more")
         elif kind == "f":
             if current not in numbers:
                 numbers[current] = len(materials)
-                materials.append(library.get(current, _GREY))
-            _add_polygon(words[1:], values, corners, numbers[current])
-            if len(corners.material) > limits.faces:
+                materials.append(library.get(current, UNSTATED))
+            corners = [index or _ABSENT for word in words[1:] for index in (word + "//").split("/")[:3]]
+            polygons.corners.extend(_absolute(corners, values) if "-" in line else corners)
+            polygons.sizes.append(len(words) - 1)
+            polygons.material.append(numbers[current])
+            faces += len(words) - 3 if len(words) > 3 else 0
+            if faces > limits.faces:
                 raise InputError(f"{resources.name}: expected at most {limits.faces:,} faces, got more")
         elif kind == "usemtl":
             current = line.split(None, 1)[1].strip()
         elif kind == "mtllib":
             library.update(_read_library(line.split(None, 1)[1].strip(), resources))
-    return _join(resources.name, limits, values, corners, materials)
+    return _join(resources.name, limits, values, polygons, materials)
 
 
-def _add_polygon(
-    words: list[str], values: dict[str, list[list[str]]], corners: _Corners, material: int
-) -> None:
-    rows = []
-    for word in words:
-        parts = word.split("/")
-        row = []
-        for place, kind in enumerate(("v", "vt", "vn")):
-            if place >= len(parts) or not parts[place]:
-                row.append(-1)
-                continue
-            index, count = int(parts[place]), len(values[kind])
-            index = index - 1 if index > 0 else count + index
-            if not 0 <= index < count:
-                raise IndexError(f"index {parts[place]} of {kind} among {count}")
-            row.append(index)
-        rows.append((row[0], row[1], row[2]))
-    for k in range(1, len(rows) - 1):
-        corners.rows += (rows[0], rows[k], rows[k + 1])
-        corners.material.append(material)
+def _absolute(corners: list[str], values: dict[str, _Numbers]) -> list[str]:
+    """Indices that count backwards from the last row read, as ones that count from the first."""
+    tables = itertools.cycle(values.values())
+    return [
+        str(table.count + 1 + int(index)) if index.startswith("-") else index
+        for index, table in zip(corners, tables, strict=False)
+    ]
 
 
 def _join(
     name: str,
     limits: LoadLimits,
-    values: dict[str, list[list[str]]],
-    corners: _Corners,
+    values: dict[str, _Numbers],
+    polygons: _Polygons,
     materials: list[Material],
 ) -> Model:
     assembly = Assembly(name, limits)
-    if corners.rows:
-        colored = bool(values["v"]) and all(len(row) >= 6 for row in values["v"])
-        places = _numbers(values["v"], 3)
-        tints = np.array([row[3:6] for row in values["v"]], np.float32) if colored else None
-        uv, normals = _numbers(values["vt"], 2), _numbers(values["vn"], 3)
-        rows = np.array(corners.rows, np.int64)
-        owner = np.array(corners.material)
-        for material in range(len(materials)):
-            mine = rows[np.repeat(owner == material, 3)]
-            unique, inverse = np.unique(mine, axis=0, return_inverse=True)
-            has_uv, has_normals = (unique[:, 1] >= 0).any(), (unique[:, 2] >= 0).all()
-            found = world_from_gltf(normals[unique[:, 2]]) if has_normals and len(normals) else None
-            assembly.add(
-                Part(
-                    world_from_gltf(places[unique[:, 0]]).astype(np.float32),
-                    inverse.reshape(-1, 3),
-                    material,
-                    None if found is None else _unit(found),
-                    np.where(unique[:, 1:2] >= 0, uv[unique[:, 1]] * [1, -1] + [0, 1], 0) if has_uv else None,
-                    # Tools that write colours behind the places write them as they are shown, in sRGB.
-                    _tint(tints[unique[:, 0]]) if tints is not None else None,
-                )
+    rows, owner = polygons.triangles()
+    places, uv, normals = (table.array() for table in values.values())
+    for column, (kind, table) in enumerate(values.items()):
+        wrong = (rows[:, column] >= table.count) | (rows[:, column] < (0 if kind == "v" else -1))
+        if wrong.any():
+            raise IndexError(f"index {rows[wrong, column][0] + 1} of {kind} among {table.count}")
+    colored = len(places) > 0 and not np.isnan(places[:, 3:]).any()
+    for material in range(len(materials)):
+        mine = rows[np.repeat(owner == material, 3)]
+        if not len(mine):
+            continue
+        unique, inverse = _unique_rows(mine)
+        has_uv, has_normals = (unique[:, 1] >= 0).any(), (unique[:, 2] >= 0).all()
+        found = world_from_gltf(normals[unique[:, 2]]) if has_normals else None
+        assembly.add(
+            Part(
+                world_from_gltf(places[unique[:, 0], :3]).astype(np.float32),
+                inverse.reshape(-1, 3),
+                material,
+                None if found is None else _unit(found),
+                np.where(unique[:, 1:2] >= 0, uv[unique[:, 1]] * [1, -1] + [0, 1], 0) if has_uv else None,
+                # Tools that write colours behind the places write them as they are shown, in sRGB.
+                _tint(places[unique[:, 0], 3:]) if colored else None,
             )
+        )
     return assembly.model(tuple(materials))
 
 
-def _numbers(rows: list[list[str]], width: int) -> Float[np.ndarray, "n w"]:
-    padded = [(row + ["0"] * width)[:width] for row in rows]
-    return np.array(padded, np.float64).reshape(-1, width)
+def _unique_rows(rows: Int[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, "u 3"], Int[np.ndarray, " n"]]:
+    """`numpy.unique` of rows and its inverse, as two sorts of single numbers, which is many times faster."""
+    pairs = np.unique(rows[:, 0] * (rows[:, 1].max() + 2) + rows[:, 1] + 1, return_inverse=True)[1]
+    triples = pairs * (rows[:, 2].max() + 2) + rows[:, 2] + 1
+    _, first, inverse = np.unique(triples, return_index=True, return_inverse=True)
+    return rows[first], inverse
 
 
 def _unit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
@@ -136,18 +179,15 @@ def _unit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 def _tint(srgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 4"]:
     srgb = np.clip(np.nan_to_num(srgb), 0, 1)
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return np.concatenate([linear, np.ones((len(srgb), 1))], 1).astype(np.float32)
+    return np.concatenate([linear_from_srgb(srgb), np.ones((len(srgb), 1))], 1).astype(np.float32)
 
 
 def _read_library(name: str, resources: Resources) -> dict[str, Material]:
     """The materials of an .mtl file; none where the file is missing."""
     try:
         text = resources.named(name, "material library").decode("utf-8", "replace")
-    except InputError as error:
-        if "is missing" in str(error):
-            return {}
-        raise
+    except MissingFileError:
+        return {}
     found: dict[str, dict[str, str]] = {}
     entry: dict[str, str] = {}
     for line in text.splitlines():

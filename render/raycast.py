@@ -3,56 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh, face_normals
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """First hits of rays. face: (r,) int32, -1 where nothing was hit. distance: (r,) float32 along the unit
-    direction, inf where nothing. bary: (r, 3) float32 weights of the face's corners."""
+    """First hits of rays. face: (r,) int32, -1 where nothing was hit. u, v: (r,) float32 weights of the face's second
+    and third corner. distance: (r,) float32 in lengths of the direction, inf where nothing was hit. back: (r,) bool,
+    the face was hit from behind."""
 
     face: Int[np.ndarray, " r"]
+    u: Float[np.ndarray, " r"]
+    v: Float[np.ndarray, " r"]
     distance: Float[np.ndarray, " r"]
-    bary: Float[np.ndarray, "r 3"]
+    back: Bool[np.ndarray, " r"]
 
-
-def embree_scene(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> tuple[Any, Any]:
-    """Embree's scene of some triangles, and the object that keeps its buffers alive as long as the scene is used."""
-    from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
-    from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
-
-    scene = rtcore_scene.EmbreeScene()  # pyright: ignore[reportAttributeAccessIssue]
-    # The constructor attaches the mesh to the scene.
-    mesh = TriangleMesh(
-        scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
-    )
-    return scene, mesh
+    @property
+    def bary(self) -> Float[np.ndarray, "r 3"]:
+        """Weights of the face's corners, float32."""
+        return np.stack([1 - self.u - self.v, self.u, self.v], 1).astype(np.float32)
 
 
 class RayScene:
-    """A mesh in Embree's acceleration structure. Build once, ask often."""
+    """Triangles in Embree's acceleration structure. Build once, ask often."""
 
     def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
-        self._scene, self._mesh = embree_scene(vertices, faces)
+        from embreex import rtcore_scene  # noqa: PLC0415 - a native library, only where rays are cast
+        from embreex.mesh_construction import TriangleMesh  # noqa: PLC0415
+
+        self._scene = rtcore_scene.EmbreeScene()  # pyright: ignore[reportAttributeAccessIssue]
+        # The constructor attaches the mesh to the scene; the mesh keeps its buffers alive.
+        self._mesh = TriangleMesh(
+            self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32)
+        )
 
     def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits:
-        """First hit of each ray; directions must be unit vectors."""
+        """First hit of each ray; directions may have any length."""
         answer = self._scene.run(
             np.ascontiguousarray(origins, np.float32),
             np.ascontiguousarray(directions, np.float32),
             query="INTERSECT",
             output=True,
         )
-        face = answer["primID"].astype(np.int32)
-        u, v = answer["u"], answer["v"]
-        bary = np.stack([1 - u - v, u, v], 1).astype(np.float32)
-        return Hits(face, np.where(face >= 0, answer["tfar"], np.inf).astype(np.float32), bary)
+        face, normal = answer["primID"].astype(np.int32), answer["Ng"]
+        # Embree's Ng points so that a face seen counter-clockwise has it towards the viewer.
+        facing = normal[:, 0] * directions[:, 0]
+        facing += normal[:, 1] * directions[:, 1]
+        facing += normal[:, 2] * directions[:, 2]
+        distance = np.where(face >= 0, answer["tfar"], np.float32(np.inf))
+        return Hits(face, answer["u"], answer["v"], distance, facing > 0)
 
     def blocked(
         self,
@@ -60,7 +65,7 @@ class RayScene:
         directions: Float[np.ndarray, "r 3"],
         limit: Float[np.ndarray, " r"] | float = np.inf,
     ) -> Bool[np.ndarray, " r"]:
-        """Whether anything lies on the ray nearer than `limit`."""
+        """Whether anything lies on the ray nearer than `limit`, in lengths of the direction."""
         distance = self._scene.run(
             np.ascontiguousarray(origins, np.float32),
             np.ascontiguousarray(directions, np.float32),
@@ -85,16 +90,21 @@ def sample_bilinear(image: np.ndarray, xy: Float[np.ndarray, "p 2"]) -> Float[np
 
 
 def mesh_colors(mesh: Mesh, hits: Hits, hit: Bool[np.ndarray, " r"]) -> Float[np.ndarray, "k 3"]:
-    """sRGB albedo in [0, 1] at the rays where `hit` is true: texture, else vertex colours, else grey."""
+    """sRGB albedo in [0, 1] at the rays where `hit` is true: texture or vertex colours, their product as light where
+    there are both, grey where there is neither."""
     corners = mesh.faces[hits.face[hit]]
     bary = hits.bary[hit][:, :, None]
+    tint = None
+    if mesh.vertex_colors is not None:
+        tint = ((mesh.vertex_colors[corners].astype(np.float32) / 255) * bary).sum(1)
     if mesh.texture is not None and mesh.uv is not None:
         uv = (mesh.uv[corners] * bary).sum(1)
         size = np.array([mesh.texture.shape[1], mesh.texture.shape[0]], np.float32)
-        return sample_bilinear(mesh.texture, uv * size) / 255
-    if mesh.vertex_colors is not None:
-        return ((mesh.vertex_colors[corners].astype(np.float32) / 255) * bary).sum(1)
-    return np.full((int(hit.sum()), 3), 0.7, np.float32)
+        color = sample_bilinear(mesh.texture, uv * size) / 255
+        if tint is None:
+            return color
+        return srgb_from_linear(linear_from_srgb(color) * linear_from_srgb(tint)).astype(np.float32)
+    return np.full((int(hit.sum()), 3), 0.7, np.float32) if tint is None else tint
 
 
 def render_view(

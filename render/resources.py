@@ -20,6 +20,10 @@ from mv3d.render.limits import LoadLimits
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
 
 
+class MissingFileError(InputError):
+    """A file that the main file names is not there."""
+
+
 class Resources:
     """Reads what a file names. Counts bytes and pixels over all of them against the limits."""
 
@@ -45,8 +49,8 @@ class Resources:
     def named(self, uri: str, what: str) -> bytes:
         """The bytes behind a URI: base64 data, or a file in the folder of the main file.
 
-        Raises InputError for any other scheme, for paths that lead out of the folder (links included), for what
-        is missing or too large.
+        Raises MissingFileError for a file that is not there; InputError for any other scheme, for paths that lead out
+        of the folder (links included), and for files that are too large.
         """
         if not isinstance(uri, str):
             raise InputError(f"{self.name}: {what}: expected a text as URI, got {type(uri).__name__}")
@@ -71,7 +75,7 @@ class Resources:
         except (OSError, ValueError):  # too long for the file system, or no text
             there, target = False, self.folder
         if not there:
-            raise InputError(f"{self.name}: {what} {uri[:80]!r} is missing; put it beside the file")
+            raise MissingFileError(f"{self.name}: {what} {uri[:80]!r} is missing; put it beside the file")
         return self._read(target, f"{self.name}: {what} {uri[:80]!r}")
 
     def _data(self, uri: str, what: str) -> bytes:

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 
 from mv3d.render.cameras import Cameras
 from mv3d.render.model import Model
+from mv3d.render.raycast import Hits, RayScene
 from mv3d.render.surface import Channels, Surface
-from mv3d.render.tracing import Crossings, Tracer
 
 RAYS = 1 << 19  # rays cast at a time, which bounds the memory
 CONTRAST = 0.08  # of neighbouring pixels, about sRGB, above which all samples are taken
@@ -29,7 +29,7 @@ def sample_offsets(samples: int, seed: int) -> Float[np.ndarray, "s 2"]:
     return places
 
 
-class Eye:
+class CameraRays:
     """One camera's rays; their directions have depth 1, so a distance is the depth along the optical axis."""
 
     def __init__(self, cameras: Cameras, view: int) -> None:
@@ -49,16 +49,16 @@ class Eye:
             result[:, axis] += self._corner[axis]
         return result
 
-    def trace(self, tracer: Tracer, directions: np.ndarray) -> Crossings:
+    def trace(self, scene: RayScene, directions: np.ndarray) -> Hits:
         origins = np.empty_like(directions)
         origins[:] = self.center
         if len(directions) <= RAYS:
-            return tracer.first(origins, directions)
+            return scene.first_hits(origins, directions)
         parts = [
-            tracer.first(origins[start : start + RAYS], directions[start : start + RAYS])
+            scene.first_hits(origins[start : start + RAYS], directions[start : start + RAYS])
             for start in range(0, len(directions), RAYS)
         ]
-        return Crossings(
+        return Hits(
             *(
                 np.concatenate([getattr(part, name) for part in parts])
                 for name in ("face", "u", "v", "distance", "back")

@@ -7,39 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mv3d.core.colors import LINEAR_OF_SRGB, encode_srgb
 from mv3d.render.model import Wrap
 
 _BYTE = np.arange(256, dtype=np.float32) / 255
-LINEAR_OF_SRGB = np.where(_BYTE <= 0.04045, _BYTE / 12.92, ((_BYTE + 0.055) / 1.055) ** 2.4).astype(
-    np.float32
-)
-_ENCODE_STEPS = 65535
-
-
-def linear_from_srgb(values: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
-    """IEC 61966-2-1, [0, 1] → [0, 1]."""
-    values = np.asarray(values)
-    return np.where(values <= 0.04045, values / 12.92, ((np.maximum(values, 0) + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(values: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
-    """The inverse of `linear_from_srgb`, clipped to [0, 1]."""
-    values = np.clip(values, 0, 1)
-    return np.where(
-        values <= 0.0031308, values * 12.92, 1.055 * np.maximum(values, 1e-9) ** (1 / 2.4) - 0.055
-    )
-
-
-_SRGB_TABLE = srgb_from_linear(np.arange(_ENCODE_STEPS + 1) / _ENCODE_STEPS).astype(np.float32)
-
-
-def encode_srgb(linear: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """`srgb_from_linear` from a table of 65,536 steps, 0.05 of an 8-bit level at the darkest; overwrites its
-    argument."""
-    np.clip(linear, 0, 1, out=linear)
-    linear *= _ENCODE_STEPS
-    linear += 0.5
-    return _SRGB_TABLE.take(linear.astype(np.int32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +53,7 @@ def build_pyramid(texture: UInt8[np.ndarray, "h w c"], wrap: tuple[Wrap, Wrap], 
             half = _halve(current)
         current = half
         stored = np.empty(half.shape, np.float32)
-        stored[..., :3] = _encode(half[..., :3]) if srgb else half[..., :3]
+        stored[..., :3] = encode_srgb(half[..., :3].copy()) if srgb else half[..., :3]
         stored[..., 3] = half[..., 3]
         flat.append((np.clip(stored, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(-1, 4))
         sizes.append(half.shape[:2])
@@ -96,10 +67,6 @@ def build_pyramid(texture: UInt8[np.ndarray, "h w c"], wrap: tuple[Wrap, Wrap], 
         srgb,
         channels,
     )
-
-
-def _encode(linear: np.ndarray) -> np.ndarray:
-    return _SRGB_TABLE[(np.clip(linear, 0, 1) * _ENCODE_STEPS + 0.5).astype(np.int32)]
 
 
 def _halve(image: np.ndarray) -> np.ndarray:

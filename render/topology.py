@@ -66,7 +66,12 @@ def vertex_links(vertices: int, faces: Int[np.ndarray, "f 3"]) -> sparse.csr_mat
 
 def shell_labels(vertices: int, faces: Int[np.ndarray, "f 3"]) -> tuple[int, Int[np.ndarray, " v"]]:
     """Number of connected components that have faces, and each vertex's component."""
-    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
-    links = sparse.coo_matrix((np.ones(len(start), np.int8), (start, end)), (vertices, vertices))
-    _, labels = connected_components(links, directed=False)
-    return len(np.unique(labels[faces[:, 0]])) if len(faces) else 0, labels
+    labels = vertex_components(vertices, faces)
+    return len(np.unique(labels[faces[:, 0]])), labels
+
+
+def vertex_components(vertices: int, faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, " v"]:
+    """The connected component of each vertex, numbered from 0 in the order of their first vertices."""
+    ends = faces[:, [0, 1]].reshape(-1), faces[:, [1, 2]].reshape(-1)
+    links = sparse.coo_matrix((np.ones(len(ends[0]), np.int8), ends), (vertices, vertices))
+    return connected_components(links, directed=False)[1]

@@ -88,7 +88,7 @@ def scene_from_model(model: Model, device: torch.device | str) -> TorchScene:
 
 
 def linear_from_srgb(values: Tensor) -> Tensor:
-    """sRGB in [0, 1] → linear (IEC 61966-2-1)."""
+    """sRGB in [0, 1] → linear: the twin of `mv3d.core.colors.linear_from_srgb`, with finite gradients."""
     return torch.where(values <= 0.04045, values / 12.92, ((values.clamp_min(0.04) + 0.055) / 1.055) ** 2.4)
 
 

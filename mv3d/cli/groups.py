@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tyro
 
+from mv3d.cli.output import show, stdout_checked
 from mv3d.core.errors import UsageError
 
 Command = tuple[type, Callable[[Any], int], str]
@@ -19,17 +21,24 @@ def run_group(group: str, title: str, commands: Mapping[str, Command], arguments
         lines = [f"usage: mv3d {group} COMMAND [options]", "", title, ""]
         width = max(10, *map(len, commands))
         lines += [f"  {name:{width}} {description}" for name, (_, _, description) in commands.items()]
-        print("\n".join([*lines, "", f"mv3d {group} COMMAND --help lists the options."]))
+        show("\n".join([*lines, "", f"mv3d {group} COMMAND --help lists the options."]))
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name not in commands:
         raise UsageError(unknown_command(name, commands, f"mv3d {group}"))
     kind, run, description = commands[name]
-    return run(tyro.cli(kind, args=rest, prog=f"mv3d {group} {name}", description=description))
+    return run(parsed(kind, rest, program=f"mv3d {group} {name}", description=description))
+
+
+def parsed(kind: type, arguments: list[str], *, program: str, description: str) -> Any:
+    """The command's dataclass from its arguments. SystemExit ends the program after --help and a usage error."""
+    tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # https://no-color.org
+    with stdout_checked():
+        return tyro.cli(kind, args=arguments, prog=program, description=description)
 
 
 def unknown_command(name: str, known: Iterable[str], program: str) -> str:
-    """What is said of a command that does not exist, with the nearest names."""
+    """The message for a command that does not exist, with the nearest names."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

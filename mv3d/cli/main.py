@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tyro
-
 from mv3d.cli.generate import GenerateCommand, generate
-from mv3d.cli.groups import unknown_command
+from mv3d.cli.groups import parsed, unknown_command
+from mv3d.cli.output import show
 from mv3d.cli.recon import ReconCommand, recon
 from mv3d.core.errors import Mv3dError, UsageError
 
@@ -46,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mv3d: interrupted; nothing was left half-written", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except SystemExit as request:  # the parser's way to end: 0 after --help, 2 after a usage error
         return request.code if isinstance(request.code, int) else 2
@@ -56,10 +54,10 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[:1] == ["--version"]:
         from mv3d.core.version import __version__
 
-        print(__version__)
+        show(__version__)
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
+        show(_usage())
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
     if name in _GROUPS:
@@ -67,7 +65,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in _COMMANDS:
         raise UsageError(unknown_command(name, [*_COMMANDS, *_GROUPS], "mv3d"))
     kind, run, description = _COMMANDS[name]
-    return run(tyro.cli(kind, args=rest, prog=f"mv3d {name}", description=description))
+    return run(parsed(kind, rest, program=f"mv3d {name}", description=description))
 
 
 def _usage() -> str:

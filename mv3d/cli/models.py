@@ -10,6 +10,7 @@ import tyro
 
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
+from mv3d.core.caches import cache_dir
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ConvertCommand:
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """The folder to write."""
     dtype: Literal["keep", "fp32", "fp16", "bf16"] = "keep"
-    """Of the written weights. keep: as they are."""
+    """Type of the written weights. keep: as they are."""
     overwrite: bool = False
     """Replace a folder that is there."""
     json: bool = False
@@ -49,14 +50,14 @@ class InfoCommand:
 def list_models(command: ListCommand) -> int:
     """Run `mv3d models list`; the exit code."""
     from mv3d.models.folder import INFO_FILE
-    from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_cache_dir
+    from mv3d.models.names import ALIASES, DEFAULT_FOLDER
 
     there = (DEFAULT_FOLDER / INFO_FILE).exists()
     default = "a small model that comes with mv3d" if there else "not in this installation"
     lines = [f"{'default':10} {default}"]
     for name, alias in ALIASES.items():
         lines.append(f"{name:10} {alias.takes:31} {alias.repo} (licence: {alias.licence})")
-    cache = default_cache_dir()
+    cache = cache_dir("models")
     cached = sorted(path.parent for path in cache.glob(f"*/{INFO_FILE}"))
     lines += [f"converted  {path}" for path in cached]
     document = {

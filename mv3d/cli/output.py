@@ -1,24 +1,56 @@
-"""What the commands print: results on stdout, everything else on stderr, bars only on a terminal."""
+"""Output of the commands: results on stdout, everything else on stderr, bars only on a terminal."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from mv3d.core.errors import OutputError
 
 
 def print_result(lines: list[str], document: dict[str, Any], *, as_json: bool) -> None:
-    """Lines for people, or one JSON object."""
-    print(json.dumps(document) if as_json else "\n".join(lines))
+    """Print lines for people, or one JSON object. Raises OutputError."""
+    show(json.dumps(document) if as_json else "\n".join(lines))
+
+
+def show(text: str) -> None:
+    """Print to stdout. Raises OutputError."""
+    with stdout_checked():
+        print(text)
 
 
 def note(text: str) -> None:
-    """For the reader's eyes; never part of the result."""
+    """Print a remark that is no part of the result to stderr."""
     print(text, file=sys.stderr)
 
 
+@contextmanager
+def stdout_checked() -> Iterator[None]:
+    """Write out what the block prints. Raises OutputError if stdout cannot take it, BrokenPipeError if its reader left."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except UnicodeEncodeError as error:
+        raise OutputError(
+            f"standard output: expected an encoding with {error.object[error.start]!a}, got {error.encoding}; "
+            "set PYTHONIOENCODING=utf-8"
+        ) from error
+    except OSError as error:
+        # What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
+
+
 class StageBars:
-    """One bar per stage on a terminal; on anything else nothing."""
+    """One bar per stage on a terminal, as wide as it is; nothing on anything else."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
@@ -36,7 +68,7 @@ class StageBars:
                 total=100,
                 desc=f"{name:>12}",
                 file=sys.stderr,
-                bar_format="{desc} {bar:30} {elapsed}, {remaining} left",
+                bar_format="{desc} {bar} {elapsed}, {remaining} left",
             )
             self._name = name
         self._bar.n = round(100 * share)
@@ -49,7 +81,7 @@ class StageBars:
 
 
 class ObjectsBar:
-    """Objects done and rejected, on a terminal; on anything else nothing."""
+    """A bar of the objects done, with the number of rejects, on a terminal; nothing on anything else."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
-from mv3d.core.errors import UsageError
-from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.recon.config import ReconConfig
+from mv3d.views.reading import OrbitReading
 
 
 @dataclass(frozen=True)
@@ -22,32 +22,8 @@ class ReconCommand:
     (gif, webp, mp4), or a folder of numbered frames."""
     out: Path | None = None
     """Where to write. Default: into the input folder; for a file, NAME_recon."""
-    format: Annotated[str, tyro.conf.arg(metavar="glb,obj,ply,stl")] = ""
-    """Files to write, with commas between them. Default: glb (stl for a print)."""
-    quality: Literal["draft", "standard", "high"] = "standard"
-    """draft: the tightened hull. standard: a field fitted to all views. high: finer grids, longer."""
-    method: Literal["mesh", "nerf"] = "mesh"
-    """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the radiance field."""
-    profile: Literal["default", "web", "print"] = "default"
-    """web: 30,000 faces, JPEG, at most 3 MB. print: one closed shell, millimetres in STL."""
-    faces: int | None = None
-    """Most faces of the mesh."""
-    texture_size: int | None = None
-    """Side of the texture, a power of two."""
-    trajectory: str = "static"
-    """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
-    print_size_mm: float = 100.0
-    """Largest side of a print."""
-    elevation: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
-    """Of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
-    fov: float = SV3D_FOV_DEG
-    """Horizontal field of view of an orbit without cameras, degrees."""
-    azimuth_sign: Literal[1, -1] = 1
-    """1: azimuth grows counter-clockwise seen from above. -1: the other way round."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    seed: int = 0
-    """Of the fit's random rays."""
+    config: Annotated[ReconConfig, tyro.conf.arg(name="")] = field(default_factory=ReconConfig)
+    reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)
     overwrite: bool = False
     """Replace an earlier result."""
     json: bool = False
@@ -56,33 +32,15 @@ class ReconCommand:
 
 def recon(command: ReconCommand) -> int:
     """Run the command; the exit code."""
-    formats = tuple(part.strip().lower() for part in command.format.split(",") if part.strip())
-    if command.format and not formats:
-        raise UsageError("--format: expected some of glb, obj, ply, stl, got none")
     from mv3d.api import reconstruct_to  # torch loads here, not for --help
-    from mv3d.recon.config import ReconConfig
 
-    config = ReconConfig(
-        formats=formats,
-        quality=command.quality,
-        method=command.method,
-        profile=command.profile,
-        faces=command.faces,
-        texture_size=command.texture_size,
-        trajectory=command.trajectory,
-        print_size_mm=command.print_size_mm,
-        device=command.device,
-        seed=command.seed,
-    )
     bars = StageBars()
     try:
         result = reconstruct_to(
             command.input,
             command.out,
-            config,
-            elevation_deg=command.elevation,
-            fov_deg=command.fov,
-            azimuth_sign=command.azimuth_sign,
+            command.config,
+            reading=command.reading,
             overwrite=command.overwrite,
             progress=bars,
         )
@@ -107,6 +65,7 @@ def _summary(report: dict) -> str:
         closed = "watertight" if report["watertight"] else "NOT watertight"
         parts += [
             f"{report['faces']} faces, {closed}, {report['shells']} shell(s)",
-            f"coverage {report['coverage']:.0%}",
         ]
+    if "coverage" in report:
+        parts.append(f"coverage {report['coverage']:.0%}")
     return ", ".join([*parts, f"{report['seconds']['total']:.0f} s"])

@@ -10,7 +10,8 @@ from typing import Any
 
 import tyro
 
-from mv3d.cli.output import note, print_result
+from mv3d.cli.groups import parsed
+from mv3d.cli.output import note, print_result, show
 from mv3d.core.errors import UsageError
 from mv3d.training.config import PRESETS, TrainConfig, preset
 
@@ -40,7 +41,7 @@ class TrainCommand:
     """Where the run lives: log, checkpoints, sheets, result."""
     static_data: Path | None = None
     """Static orbits of sv3d_p's first stage."""
-    config: TrainConfig = field(default_factory=TrainConfig)
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     dry_run: bool = False
     """Print the resolved plan and stop."""
     overwrite: bool = False
@@ -52,17 +53,10 @@ class TrainCommand:
 def train(arguments: list[str]) -> int:
     """Run the command; the exit code."""
     if arguments[:1] == ["--print-config"]:
-        print(accelerate_config(arguments[1] if len(arguments) > 1 else ""))
+        show(str(accelerate_config(arguments[1] if len(arguments) > 1 else "")))
         return 0
     chosen = preset(_asked_preset(arguments))
-    command = tyro.cli(
-        _with_defaults(chosen),
-        args=arguments,
-        prog="mv3d train",
-        description=_HELP,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    return run(command)
+    return run(parsed(_with_defaults(chosen), arguments, program="mv3d train", description=_HELP))
 
 
 def run(command: TrainCommand) -> int:
@@ -97,7 +91,7 @@ def run(command: TrainCommand) -> int:
 
 
 def _leave_group() -> None:
-    """Of several processes: say goodbye before leaving, as their library asks."""
+    """Leave the group of processes, as torch.distributed asks before the program ends."""
     import torch.distributed as group
 
     if group.is_available() and group.is_initialized():
@@ -130,7 +124,7 @@ def _with_defaults(chosen: TrainConfig) -> Any:
 
     @dataclass(frozen=True)
     class Preset(TrainCommand):
-        config: TrainConfig = chosen
+        config: tyro.conf.OmitArgPrefixes[TrainConfig] = chosen
 
     return Preset
 

@@ -1,1 +1,1 @@
-"""The ground that every room stands on: errors, records, files, devices, colours."""
+"""Foundations of every room: errors, records, files, progress, devices, caches, colours, charts."""

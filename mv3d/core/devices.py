@@ -1,4 +1,4 @@
-"""Which device to compute on. A leaf module, as `mv3d.core.errors`: every room may use it."""
+"""Which device to compute on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def pick_device(name: str) -> torch.device:
-    """auto: CUDA where there is one. Raises UsageError for a device that is asked for and missing."""
+    """The device of a name: auto (CUDA where there is one), cpu, cuda or cuda:N.
+
+    Raises UsageError for another name, and for a device that this machine lacks.
+    """
     import torch  # noqa: PLC0415 - what reads the name alone need not load it
 
     if name == "auto":
@@ -27,3 +30,10 @@ def pick_device(name: str) -> torch.device:
     ):
         raise UsageError(f"--device {name}: no such CUDA device here; use --device cpu")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """The product name of a GPU, or "cpu"."""
+    import torch  # noqa: PLC0415 - as above
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

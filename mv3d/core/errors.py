@@ -1,19 +1,16 @@
-"""The errors that a user of mv3d can cause, each with the exit code of the command line.
-
-This is a leaf module: it imports nothing, so every room may use it.
-"""
+"""Errors that a user of mv3d can cause, with the exit codes of the command line."""
 
 from __future__ import annotations
 
 
 class Mv3dError(Exception):
-    """A failure that one sentence explains: what, expected, got, and the way out."""
+    """A failure explained by one sentence: what is wrong, what was expected, what was found, and what to do."""
 
     exit_code = 1
 
 
 class InputError(Mv3dError):
-    """What was given cannot be used: a file, a folder, an image, a camera."""
+    """An input cannot be used: a file, a folder, an image, a camera."""
 
 
 class EmptyHullError(InputError):
@@ -21,11 +18,11 @@ class EmptyHullError(InputError):
 
 
 class OutputError(Mv3dError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to its place."""
 
 
 class UsageError(Mv3dError):
-    """The request itself makes no sense: an unknown format, a value out of range."""
+    """The request makes no sense: an unknown format, a value out of range."""
 
     exit_code = 2
 
@@ -37,6 +34,6 @@ class MissingPartError(Mv3dError):
 
 
 def shown(value: object, most: int = 80) -> str:
-    """What a file or a user gave, as part of a message: one line, cut where it is long."""
+    """A foreign value as part of a message: one line of at most `most` characters and an ellipsis."""
     text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[:most]}…"

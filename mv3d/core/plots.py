@@ -1,7 +1,6 @@
-"""Line charts drawn with Pillow: the core needs no plotting library.
+"""Line charts with Pillow, so that no plotting library is needed.
 
-Several lines with a legend, linear or logarithmic axes. Lines differ in colour (Okabe and Ito's, which the colour-blind
-tell apart) and in the form of their marks.
+Lines differ in colour (Okabe and Ito 2008, safe for colour-blind readers) and in the shape of their markers.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mv3d.core.errors import InputError
 
 SCALE = 2
-"""Pixels of a chart for each unit of its width and height: text stays sharp on dense screens."""
+"""Pixels for each unit of width and height; 2 keeps text sharp on dense screens."""
 _LEFT, _RIGHT, _TOP, _BOTTOM, _ROW = 64, 20, 30, 44, 18
 _INK, _GRID = "#222222", "#dddddd"
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -25,7 +24,7 @@ _FONT_SIZE, _MARK = 12, 3.5
 
 @dataclass(frozen=True)
 class Line:
-    """label: in the legend; a chart of one line without a label has no legend. points: (x, y), joined in this order."""
+    """label: for the legend; a single line with an empty label has none. points: (x, y), joined in this order."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -33,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """low, high: what the axis spans. ticks: where it has lines and numbers. log: positions by the logarithm."""
+    """low, high: the range. ticks: values with a grid line and a number. log: logarithmic scale."""
 
     low: float
     high: float
@@ -41,7 +40,7 @@ class Axis:
     log: bool = False
 
     def share(self, value: float) -> float:
-        """Of the way from low to high."""
+        """Position of a value: 0 at low, 1 at high."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -61,9 +60,9 @@ def line_chart(
 ) -> Image.Image:
     """A chart of width·SCALE × height·SCALE pixels, RGB.
 
-    title: above the plot; y, what the ordinate shows, follows it. x: below the abscissa. x_ticks: the abscissa then spans
-    from the first to the last of them. Raises InputError without a point, for values that are not finite, and for values
-    of 0 and less on a logarithmic axis.
+    title, y: the heading, "title: y". x: the label of the x axis. x_ticks: ticks of the x axis, which then spans from the
+    first to the last. Raises InputError without a point, for values that are not finite, and for values of 0 or less
+    on a logarithmic axis.
     """
     points = [point for line in lines for point in line.points]
     if not points:
@@ -105,14 +104,14 @@ def line_chart(
 
 
 def chart_png(page: Image.Image) -> bytes:
-    """As a PNG of few colours: a chart takes 10 to 30 KB so."""
+    """The PNG file of a chart, reduced to 48 colours (10 to 30 KB)."""
     stream = io.BytesIO()
     page.quantize(48, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
 def axis_of(values: Sequence[float], *, log: bool, name: str) -> Axis:
-    """An axis around the values. Raises InputError, with `name`, for values that it cannot show."""
+    """An axis that spans the values. Raises InputError, with `name`, for values that it cannot show."""
     if not all(math.isfinite(value) for value in values):
         raise InputError(f"{name}: expected finite values, got NaN or infinity")
     if not log:
@@ -126,7 +125,7 @@ def axis_of(values: Sequence[float], *, log: bool, name: str) -> Axis:
 
 
 def log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Round values from low to high, evenly spread by their logarithm: three to eight, if round ones allow it."""
+    """Three to eight round values from low to high, evenly spaced on a logarithmic axis where round values allow it."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for mantissas in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
         ticks = [m * 10.0**d for d in decades for m in mantissas]
@@ -140,7 +139,7 @@ def log_ticks(low: float, high: float) -> tuple[float, ...]:
 
 
 def nice_range(low: float, high: float) -> tuple[float, float, float]:
-    """Round limits around the values, and a step of 1, 2 or 5 times a power of ten, for at most seven lines."""
+    """(low, high, step): round limits around a range, and a step of 1, 2 or 5 times a power of ten; at most seven ticks."""
     spread = max(high - low, 1e-6, 1e-3 * abs(high))
     base = 10.0 ** math.floor(math.log10(spread / 3))
     step = next(factor * base for factor in (1, 2, 5, 10) if spread / (factor * base) <= 5)
@@ -150,7 +149,7 @@ def nice_range(low: float, high: float) -> tuple[float, float, float]:
 
 
 def tick_text(value: float) -> str:
-    """150000 becomes 150k, 2000000 becomes 2M; six digits else."""
+    """A number in at most six digits; from 10,000 on with k or M (150k, 2M)."""
     if abs(value) < 1e-12:
         return "0"
     for size, letter in ((1e6, "M"), (1e3, "k")):
@@ -165,7 +164,7 @@ def _legend(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     width: int,
 ) -> int:
-    """Draw it under the title, in as many rows as it takes; their height."""
+    """Draw the legend under the title, in as many rows as needed. Returns their height."""
     if len(lines) == 1 and not lines[0].label:
         return 0
     column, row = float(_LEFT), float(_TOP)
@@ -186,7 +185,7 @@ def _color(index: int) -> str:
 
 
 def _mark(draw: ImageDraw.ImageDraw, place: tuple[float, float], index: int) -> None:
-    """Circle, square, triangle, diamond, and again."""
+    """Draw a marker. The shapes repeat after four: circle, square, triangle, diamond."""
     (x, y), r = place, _MARK * SCALE
     form = index % 4
     if form == 0:

@@ -10,18 +10,24 @@ from mv3d.evaluation.bootstrap import Interval, bootstrap_interval
 from mv3d.evaluation.consistency import evaluate_consistency
 from mv3d.evaluation.curve import azimuth_chart, save_azimuth_chart
 from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
-from mv3d.evaluation.gallery import Gallery, gallery_of_views, read_gallery
-from mv3d.evaluation.guarding import Findings, trained_on
+from mv3d.evaluation.image_sets import ImageSet, image_set, read_image_set
 from mv3d.evaluation.mesh_metrics import compare_renders, evaluate_mesh
-from mv3d.evaluation.perceptual import Perceptual, load_clip_s, load_lpips, perceptual_metrics
+from mv3d.evaluation.perceptual import (
+    Perceptual,
+    PerceptualConfig,
+    load_clip_s,
+    load_lpips,
+    perceptual_metrics,
+)
 from mv3d.evaluation.protocols import PROTOCOLS, MeshProtocol, protocol
-from mv3d.evaluation.published import SV3D_ROWS, PublishedRow, published_rows
-from mv3d.evaluation.run import EvalRunResult, evaluate_model
-from mv3d.evaluation.run_config import EvalRunConfig
-from mv3d.evaluation.run_tables import summary_lines
+from mv3d.evaluation.run.config import EvalRunConfig
+from mv3d.evaluation.run.decontamination import Contamination, find_contamination
+from mv3d.evaluation.run.evaluate import EvalRunResult, evaluate_model
+from mv3d.evaluation.run.published import SV3D_ROWS, PublishedRow, published_rows
+from mv3d.evaluation.run.tables import summary_lines
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.surfaces import Samples, normalized, sample_surface
-from mv3d.evaluation.view_metrics import compare_galleries, evaluate_views
+from mv3d.evaluation.view_metrics import compare_image_sets, evaluate_views
 from mv3d.views.metrics import CONVENTION, compare, mask_iou, mse, psnr, ssim, ssim_padded
 
 __all__ = [
@@ -29,26 +35,28 @@ __all__ = [
     "PROTOCOLS",
     "SV3D_ROWS",
     "Alignment",
+    "Contamination",
     "EvalRunConfig",
     "EvalRunResult",
-    "Findings",
-    "Gallery",
+    "ImageSet",
     "Interval",
     "MeshProtocol",
     "Perceptual",
+    "PerceptualConfig",
     "PublishedRow",
     "Samples",
     "align",
     "azimuth_chart",
     "bootstrap_interval",
     "compare",
-    "compare_galleries",
+    "compare_image_sets",
     "compare_renders",
     "evaluate_consistency",
     "evaluate_mesh",
     "evaluate_model",
     "evaluate_views",
-    "gallery_of_views",
+    "find_contamination",
+    "image_set",
     "load_clip_s",
     "load_lpips",
     "mask_iou",
@@ -58,7 +66,7 @@ __all__ = [
     "protocol",
     "psnr",
     "published_rows",
-    "read_gallery",
+    "read_image_set",
     "sample_surface",
     "save_azimuth_chart",
     "silhouette_recall",
@@ -67,6 +75,5 @@ __all__ = [
     "summary_lines",
     "surface_distances",
     "thinned",
-    "trained_on",
     "volume_iou",
 ]

@@ -1,24 +1,25 @@
-"""`mv3d eval views`: pictures against ground truth, view by view, and how the error grows towards the back."""
+"""`mv3d eval views`: images against ground truth, view by view and by azimuth."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mv3d.core.errors import InputError
-from mv3d.evaluation.gallery import (
-    MESH_SUFFIXES,
-    Gallery,
-    gallery_of_views,
+from mv3d.evaluation.image_sets import (
+    ImageSet,
+    image_set,
     matched,
     pose_difference_deg,
-    read_gallery,
-    read_mesh_gallery,
+    read_image_set,
+    rendered_image_set,
     resized,
 )
 from mv3d.evaluation.perceptual import PairMetric
+from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.views.metrics import CONVENTION, compare, mask_iou
 from mv3d.views.views import Views, composite
 
@@ -26,46 +27,46 @@ _SAME_POSE_DEG = 1.0
 
 
 def evaluate_views(
-    pred: Views | Gallery | str | Path,
-    gt: Views | Gallery | str | Path,
+    pred: Views | ImageSet | str | os.PathLike[str],
+    gt: Views | ImageSet | str | os.PathLike[str],
     *,
     size: int | None = None,
     gt_side: float | None = None,
     extra: dict[str, PairMetric] | None = None,
     missing: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Compare views with ground truth; a document that JSON can hold.
+    """Compare views with ground truth. Returns a JSON-compatible document.
 
-    pred, gt: Views, or paths of views folders or of folders of equally named pictures; gt also a path of a mesh, seen
-    by the cameras of pred (`gt_side`: its largest side, centred; None leaves it as the file has it).
-    size: bring both to size x size pixels first. extra: more metrics by name (`mv3d.evaluation.perceptual`); missing:
-    names of metrics that could not be had, and how to get them; passed on.
+    pred, gt: Views, or paths of views folders or of folders of equally named images; gt also a path of a mesh, which is
+    rendered with the cameras of pred (`gt_side`: its largest side, centred; None keeps the file's coordinates).
+    size: resize both to size x size pixels first. extra: more metrics by name (`mv3d.evaluation.perceptual`).
+    missing: metrics that cannot be computed, each with the reason; they go into the document.
 
     The document: `convention`, `count`, `size`, `mean` (keys psnr in dB, ssim, mse, mask_iou, …),
-    `mean_without_input` where the input view is known, `views` (name, azimuth_deg, elevation_deg, input, and the
+    `mean_without_input` if the input view is known, `views` (name, azimuth_deg, elevation_deg, input, and the
     metrics), `by_azimuth` (the same by the angle from the input view, 0 to 360), `worst`, `masks`, `notes`, `missing`.
 
-    Raises InputError for what is missing, damaged or does not fit together.
+    Raises InputError for inputs that are missing, damaged or do not fit together.
     """
-    left = _gallery(pred)
-    if not isinstance(gt, (Views, Gallery)) and Path(gt).suffix.lower() in MESH_SUFFIXES:
-        right = read_mesh_gallery(Path(gt), left, side=gt_side)
+    left = _image_set(pred)
+    if not isinstance(gt, (Views, ImageSet)) and Path(gt).suffix.lower() in MODEL_SUFFIXES:
+        right = rendered_image_set(Path(gt), left, side=gt_side)
     else:
-        right = _gallery(gt)
+        right = _image_set(gt)
     if size is not None:
         left, right = resized(left, size), resized(right, size)
     right = matched(left, right, _label(pred, "pred"), _label(gt, "gt"))
-    return compare_galleries(left, right, extra=extra, missing=missing)
+    return compare_image_sets(left, right, extra=extra, missing=missing)
 
 
-def compare_galleries(
-    pred: Gallery,
-    gt: Gallery,
+def compare_image_sets(
+    pred: ImageSet,
+    gt: ImageSet,
     *,
     extra: dict[str, PairMetric] | None = None,
     missing: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The document of `evaluate_views` for galleries of the same names in the same order."""
+    """The document of `evaluate_views` for two image sets of the same names in the same order."""
     missing = dict(missing or {})
     rows: list[dict[str, Any]] = []
     known = pred if pred.orbit is not None else gt
@@ -131,13 +132,13 @@ def _mean(rows: list[dict[str, Any]], keys: list[str]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in keys}
 
 
-def _start(gallery: Gallery, input_view: int | None) -> float:
-    if gallery.orbit is None or input_view is None:
+def _start(images: ImageSet, input_view: int | None) -> float:
+    if images.orbit is None or input_view is None:
         return 0.0
-    return gallery.orbit.azimuths_deg[input_view]
+    return images.orbit.azimuths_deg[input_view]
 
 
-def _notes(pred: Gallery, gt: Gallery) -> list[str]:
+def _notes(pred: ImageSet, gt: ImageSet) -> list[str]:
     notes = []
     if pred.cameras is not None and gt.cameras is not None:
         angle = pose_difference_deg(pred.cameras, gt.cameras)
@@ -146,11 +147,11 @@ def _notes(pred: Gallery, gt: Gallery) -> list[str]:
     return notes
 
 
-def _gallery(source: Views | Gallery | str | Path) -> Gallery:
-    if isinstance(source, Gallery):
+def _image_set(source: Views | ImageSet | str | os.PathLike[str]) -> ImageSet:
+    if isinstance(source, ImageSet):
         return source
-    return gallery_of_views(source) if isinstance(source, Views) else read_gallery(source)
+    return image_set(source) if isinstance(source, Views) else read_image_set(source)
 
 
-def _label(source: Views | Gallery | str | Path, fallback: str) -> str:
-    return fallback if isinstance(source, (Views, Gallery)) else str(source)
+def _label(source: Views | ImageSet | str | os.PathLike[str], fallback: str) -> str:
+    return fallback if isinstance(source, (Views, ImageSet)) else str(source)

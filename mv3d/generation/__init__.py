@@ -6,19 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mv3d.generation.pipeline import LoadedModel as LoadedModel
-    from mv3d.generation.pipeline import generate_views as generate_views
-    from mv3d.generation.pipeline import load_model as load_model
-    from mv3d.generation.run import generate_to as generate_to
+    from mv3d.generation.batch import generate_to as generate_to
+    from mv3d.generation.views import LoadedModel as LoadedModel
+    from mv3d.generation.views import generate_views as generate_views
+    from mv3d.generation.views import load_model as load_model
 
-# The configuration is read without torch, so the pipeline loads when one of its names is used.
+# The configuration is read without torch: the rest loads when one of its names is used.
 _HOMES = {
-    "LoadedModel": "mv3d.generation.pipeline",
-    "generate_views": "mv3d.generation.pipeline",
-    "load_model": "mv3d.generation.pipeline",
-    "generate_to": "mv3d.generation.run",
+    "LoadedModel": "mv3d.generation.views",
+    "generate_views": "mv3d.generation.views",
+    "load_model": "mv3d.generation.views",
+    "generate_to": "mv3d.generation.batch",
 }
-__all__ = ["LoadedModel", "generate_to", "generate_views", "load_model"]
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

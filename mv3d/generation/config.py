@@ -3,63 +3,93 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from mv3d.core.errors import UsageError
 
-SAMPLERS = ("euler", "heun", "dpmpp_2m")
-DTYPES = ("auto", "fp32", "fp16", "bf16")
+Sampler = Literal["euler", "heun", "dpmpp_2m"]
+Matting = Literal["auto", "rembg", "colour"]
+Dtype = Literal["auto", "fp32", "fp16", "bf16"]
+Offload = Literal["none", "model"]
+FOREGROUND_RATIO = 0.917
+"""The framing of the scripts that drive SV3D."""
+
+
+def _degrees_or_word(words: list[str]) -> float | str:
+    try:
+        return float(words[0])
+    except ValueError:
+        return words[0]  # `GenerateConfig` refuses any but "auto"
+
+
+_ELEVATION = tyro.constructors.PrimitiveConstructorSpec[Any](
+    nargs=1,
+    metavar="DEG|auto",
+    instance_from_str=_degrees_or_word,
+    is_instance=lambda value: value is None or value == "auto" or isinstance(value, float | int),
+    str_from_instance=lambda value: [str(value)],
+)
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """What to generate and how. None: as the model's own description says."""
+    """What to generate and how. None stands for the model's own default. Raises UsageError for values out of range."""
 
     model: str = "default"
-    """default, sv3d_u, sv3d_p, a hub id, or a model folder."""
+    """default, sv3d_u, sv3d_p, a hub id (owner/name), or a model folder."""
     revision: str | None = None
-    """Of a hub id."""
-    lora: tuple[str, ...] = ()
-    """Adapters: FILE or FILE:WEIGHT each; several add up."""
+    """Commit, tag or branch of a hub id."""
+    lora: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE[:WEIGHT]"), tyro.conf.UseAppendAction] = ()
+    """An adapter, with its weight (default 1). Give the flag several times to add several."""
     views: int | None = None
-    """At most as many as the model was trained for, which is the default."""
-    elevation: float | Literal["auto"] | None = None
-    """Of the photo's camera, degrees up. auto: found by trial, see `generation.find_elevation`. None: 10 for a model
-    that takes it, as SV3D's scripts; for one that does not, measured on the silhouettes of what it made."""
-    trajectory: str = "static"
-    """static, dynamic, dynamic-release, sine, or a JSON file with elevations_deg and azimuths_deg."""
+    """Number of views. Default: as many as the model was trained for, which is also the most."""
+    elevation: Annotated[float | Literal["auto"] | None, _ELEVATION] = None
+    """Elevation of the photo's camera, degrees up.
+    auto: by quick trials at up to six elevations; takes about 4.5 times as long as the sampling.
+    Default: 10 for a model that takes it; otherwise measured on the views."""
+    trajectory: Annotated[str, tyro.conf.arg(metavar="static|dynamic|sine|FILE.json")] = "static"
+    """The cameras' path: one height, a smooth random path (--seed), a wave, or a file with angles.
+    The file has lists elevations_deg and azimuths_deg. dynamic-release: SV3D's published random path."""
     steps: int | None = None
-    """Noise levels."""
-    sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None
-    """euler: the original's. heun: second order, two network calls per step. dpmpp_2m: second order, one call."""
-    guidance: float | None = None
-    """Largest guidance scale over the orbit; it is 1 at the photo."""
+    """Noise levels of the sampler. Default: the model's (SV3D: 50)."""
+    sampler: Sampler | None = None
+    """euler: the original. dpmpp_2m: as good in fewer steps. heun: two network calls per step.
+    Default: the model's."""
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX")] = None
+    """Largest guidance scale, opposite the photo; it is 1 at the photo. Default: the model's (SV3D: 2.5)."""
     seed: int = 0
-    """Of the noise, for every image alike."""
-    foreground_ratio: float = 0.917
-    """Share of the frame that the object's larger side fills."""
-    matting: Literal["auto", "rembg", "colour"] = "auto"
-    """How a photo without transparency is cut out."""
+    """Seed of the noise, the same for every photo. The same seed gives the same views."""
+    foreground_ratio: float = FOREGROUND_RATIO
+    """Share of the frame that the object's larger side fills, 0.2 to 1."""
+    matting: Matting = "auto"
+    """How photos without transparency are cut out. auto: rembg where it and its model are here, else by colour."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
-    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Of the network. auto: fp16 on CUDA, as the original; fp32 on the CPU. Everything else runs in fp32."""
-    offload: Literal["none", "model"] = "none"
-    """model: only the part at work is on the device, and guidance runs one branch at a time: less memory."""
+    dtype: Dtype = "auto"
+    """Precision of the network; the rest runs in fp32. auto: fp16 on CUDA, as the original; fp32 on the CPU."""
+    offload: Offload = "none"
+    """model: only the part at work is on the GPU, and guidance runs one branch at a time.
+    Needs less memory and is a little slower."""
     decode_chunk: int = 7
     """Views decoded at a time: fewer need less memory."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("sampler", self.sampler, (None, *SAMPLERS)),
-            ("matting", self.matting, ("auto", "rembg", "colour")),
-            ("dtype", self.dtype, DTYPES),
-            ("offload", self.offload, ("none", "model")),
+        for name in ("model", "trajectory"):
+            object.__setattr__(self, name, os.fspath(getattr(self, name)))
+        object.__setattr__(self, "lora", tuple(map(os.fspath, self.lora)))
+        for name, known in (
+            ("sampler", (None, *get_args(Sampler))),
+            ("matting", get_args(Matting)),
+            ("dtype", get_args(Dtype)),
+            ("offload", get_args(Offload)),
         ):
-            if value not in known:
+            if getattr(self, name) not in known:
                 choices = ", ".join(str(k) for k in known if k is not None)
-                raise UsageError(f"--{name}: expected one of {choices}, got {value}")
+                raise UsageError(f"--{name}: expected one of {choices}, got {getattr(self, name)}")
         for name, number, low, high in (
             ("views", self.views, 1, 1000),
             ("steps", self.steps, 1, 1000),

@@ -1,4 +1,4 @@
-"""Alphas of generated views made consistent: what one object under the known cameras can have cast."""
+"""Alphas of generated views → the alphas of one visual hull under their cameras."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ def consistent_alpha(
     samples: int = 128,
     device: torch.device | None = None,
 ) -> Float[np.ndarray, "n h w"]:
-    """Each pixel's alpha, in [0, 1], lowered to what all views grant one point of its ray.
+    """Alphas in [0, 1], each at most the given one, whose thresholded silhouettes are those of one visual hull.
 
-    A generator that predicts the mean of what is possible makes alphas that are probabilities, pixel by pixel: each of two
-    views may grant matter that the other denies. A point in space is granted the least of its alphas over the views, a
-    pixel the most of the points on its ray; so at any threshold the silhouettes are those of one solid, the hull
-    (Laurentini 1994) of the silhouettes at that threshold, up to the grid: `resolution` points along the side of the cube
-    that holds the object, `samples` along a ray. A view with a sharp alpha, the photo, carves the others.
+    A regression-like generator predicts per-pixel occupancy probabilities, which may disagree between views. Each 3D point
+    gets the minimum alpha over all views; each pixel gets the maximum over its ray. Thresholding then yields silhouettes of
+    one visual hull (Laurentini 1994), up to the grid's resolution. A view with a sharp alpha, the photo, carves the others.
 
-    Raises InputError where the views have no common object (as `common_box`), or cameras of another number or size.
+    resolution: grid points along a side of the cube that holds the object. samples: points along a ray.
+    Raises InputError for views without a common object (as `common_box`) and for cameras of another number or size.
     """
     if len(alphas) != len(cameras) or alphas.shape[1:] != (cameras.height, cameras.width):
         raise InputError(
@@ -38,21 +37,21 @@ def consistent_alpha(
             f"{alphas.shape[2]}x{alphas.shape[1]}"
         )
     device = device or torch.device("cpu")
-    # For the box: silhouettes above a level low enough for the faintest view to have one.
+    # The threshold of the box is so low that the faintest view still has a silhouette.
     center, half = common_box((alphas > 0.05).astype(np.float32), cameras)
-    granted = _granted(alphas, cameras, center, half, resolution, device)
+    occupancy = _min_over_views(alphas, cameras, center, half, resolution, device)
     consistent = np.zeros(alphas.shape, np.float32)
     for view in range(len(cameras)):
         ys, xs = np.nonzero(alphas[view] > 0)
         if len(xs):
-            most = _most_along_rays(
-                granted, cameras, view, np.stack([xs, ys], 1) + 0.5, center, half, samples
+            most = _max_along_rays(
+                occupancy, cameras, view, np.stack([xs, ys], 1) + 0.5, center, half, samples
             )
             consistent[view, ys, xs] = np.minimum(most, alphas[view, ys, xs])
     return consistent
 
 
-def _granted(
+def _min_over_views(
     alphas: Float[np.ndarray, "n h w"],
     cameras: Cameras,
     center: np.ndarray,
@@ -60,7 +59,7 @@ def _granted(
     resolution: int,
     device: torch.device,
 ) -> Float[torch.Tensor, "z y x"]:
-    """The least alpha over the views that see a point, on a grid of the centres of cells."""
+    """Minimum alpha over all views at the centres of the grid's cells; 0 behind a camera."""
     axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 - 1
     middle = torch.tensor(center, dtype=torch.float32, device=device)
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
@@ -69,17 +68,17 @@ def _granted(
     matrices = [projection(cameras, view, device) for view in range(len(cameras))]
     parts = []
     for chunk in points.split(_CHUNK):
-        least = torch.ones(len(chunk), device=device)
+        lowest = torch.ones(len(chunk), device=device)
         for image, matrix in zip(images, matrices, strict=True):
             value, depth, _ = sample_view(image[None], matrix, chunk)
-            # Beyond the frame the border's alpha goes on: 0, unless the object is cropped there.
-            least = torch.minimum(least, torch.where(depth > 1e-6, value[:, 0], torch.zeros_like(depth)))
-        parts.append(least)
+            # Beyond the frame the border's alpha continues: 0, unless the object is cropped there.
+            lowest = torch.minimum(lowest, torch.where(depth > 1e-6, value[:, 0], torch.zeros_like(depth)))
+        parts.append(lowest)
     return torch.cat(parts).reshape(resolution, resolution, resolution)
 
 
-def _most_along_rays(
-    granted: Float[torch.Tensor, "z y x"],
+def _max_along_rays(
+    occupancy: Float[torch.Tensor, "z y x"],
     cameras: Cameras,
     view: int,
     xy: Float[np.ndarray, "p 2"],
@@ -89,7 +88,7 @@ def _most_along_rays(
 ) -> Float[np.ndarray, " p"]:
     origins, directions = cameras.rays(view, xy)
     middle, radius = ((center - origins) * directions).sum(-1), half * 3**0.5
-    device = granted.device
+    device = occupancy.device
     start = torch.tensor((origins - center) / half, dtype=torch.float32, device=device).expand(len(xy), 3)
     along = torch.tensor(directions / half, dtype=torch.float32, device=device)
     steps = torch.linspace(-radius, radius, samples, device=device)
@@ -98,6 +97,6 @@ def _most_along_rays(
     for first in range(0, len(xy), count):
         rows = slice(first, first + count)
         points = start[rows, None] + depths[rows, :, None] * along[rows, None]
-        values = F.grid_sample(granted[None, None], points[None, :, :, None], align_corners=False)
+        values = F.grid_sample(occupancy[None, None], points[None, :, :, None], align_corners=False)
         most.append(values[0, 0, :, :, 0].amax(1))
     return torch.cat(most).cpu().numpy()

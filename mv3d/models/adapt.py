@@ -1,4 +1,4 @@
-"""A base network made ready for other conditioning, without losing what it knows."""
+"""Other micro-conditioning inputs for a pretrained network, without changing what it computes at first."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _USUAL = {"fps": SVD_FPS_ID, "motion_bucket": SVD_MOTION_BUCKET, "cond_aug": SVD
 
 @torch.no_grad()
 def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> MultiViewUNet:
-    """A copy of `base` that takes the numbers of `micro`; at first it computes what the base does.
+    """A copy of `base` with the inputs of `micro`; at first it computes what the base does.
 
-    Numbers that both take keep their weights. New ones start with no effect, yet with signal: their columns of the first
-    layer are zero, the layer behind is not. Those that fall away (frame rate, motion, noise) leave their usual value's
-    effect in the bias; a camera angle that falls away leaves none.
+    Inputs of both keep their weights. New inputs start without effect but with a gradient: their columns of the first layer
+    are zero, the next layer is not. For inputs that are dropped (frame rate, motion, noise) the bias keeps the effect of
+    their usual value; dropped camera angles leave no effect.
     """
     config = {key: value for key, value in base.config.items() if not key.startswith("_")}
     config |= {

@@ -1,4 +1,4 @@
-"""The three parts of a generator, built from their config.json: network, autoencoder, image encoder."""
+"""The three components of a model, built from their config.json: network, autoencoder, image encoder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ _NOTES = ("_class_name", "_diffusers_version", "_name_or_path", "_use_default_va
 
 
 def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
-    """The network of a config.json, ours or diffusers' own of SVD; and the config to write."""
+    """The network of a config.json (ours, or diffusers' of SVD), and the config to write.
+
+    Raises InputError where the config describes no network of this family.
+    """
     kind = config.get("_class_name")
     if kind not in ("MultiViewUNet", "UNetSpatioTemporalConditionModel"):
         raise InputError(f"unet/config.json: expected a network of Stable Video Diffusion, got {shown(kind)}")
@@ -79,7 +82,7 @@ def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
 
 
 def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
-    """The autoencoder of a config.json; and the config to write."""
+    """The autoencoder of a config.json, and the config to write. Raises InputError for an unknown one."""
     classes = {
         "AutoencoderKL": AutoencoderKL,
         "AutoencoderKLTemporalDecoder": AutoencoderKLTemporalDecoder,
@@ -101,14 +104,14 @@ def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
 
 
 def latent_factor(config: dict[str, Any]) -> int:
-    """Pixels along a side of one latent, by an autoencoder's config.json."""
+    """Pixels along a side of one latent, from an autoencoder's config.json."""
     if config.get("_class_name") == "PatchAutoencoder":
         return int(config.get("patch_size", 16))
     return 2 ** (len(config.get("block_out_channels", (0,))) - 1)
 
 
 def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProjection, dict[str, Any]]:
-    """The image encoder of a config.json; and the config to write."""
+    """The image encoder of a config.json, and the config to write. Raises InputError for another model type."""
     if config.get("model_type", "clip_vision_model") != "clip_vision_model":
         raise InputError(
             f"image_encoder/config.json: expected model_type clip_vision_model, got {shown(config['model_type'])}"
@@ -123,7 +126,7 @@ def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProj
 
 
 def materialise_buffers(module: nn.Module) -> None:
-    """Give the image encoder, built on the meta device, the one buffer that files do not hold: the index of places."""
+    """Create the position index of an image encoder built on the meta device: the one buffer that files do not hold."""
     for name, buffer in list(module.named_buffers()):
         if not buffer.is_meta:
             continue
@@ -136,7 +139,7 @@ def materialise_buffers(module: nn.Module) -> None:
 
 
 def _known(config: dict[str, Any], kind: type, what: str) -> dict[str, Any]:
-    """The arguments in a config.json; one that the class does not take is an error, not a warning."""
+    """The arguments in a config.json. Raises InputError for one that the class does not take."""
     takes = inspect.signature(kind.__init__).parameters
     given = {key: value for key, value in config.items() if key not in _NOTES}
     for key in given:
@@ -147,7 +150,7 @@ def _known(config: dict[str, Any], kind: type, what: str) -> dict[str, Any]:
 
 
 def _check_sizes(config: dict[str, Any], what: str) -> None:
-    """Raises InputError for numbers that no network has: building it would take hours, or all memory."""
+    """Raises InputError for sizes whose network would take hours or all memory to build."""
     for key, value in config.items():
         most = _MOST_LAYERS if "layers" in key else _LARGEST
         numbers = value if isinstance(value, list) else [value]
@@ -163,7 +166,7 @@ def _check_sizes(config: dict[str, Any], what: str) -> None:
 
 
 def _made(kind: Callable[..., Any], what: str, arguments: dict[str, Any]) -> Any:
-    """Build a part; what the library says against its configuration becomes one sentence."""
+    """Build a component. Raises InputError with the library's objection to its configuration."""
     try:
         return kind(**arguments)
     except _NO_NETWORK as error:

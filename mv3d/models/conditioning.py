@@ -1,4 +1,4 @@
-"""What the network is told about an orbit: the input image and the camera of every frame."""
+"""The network's conditioning for an orbit: the input image and the camera of every frame."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class OrbitConditioning:
 
     cond_latent: the VAE's mean of the input image, NOT scaled by 0.18215; repeated over the frames.
     image_embedding: CLIP's embedding of the input image. polars_rad: 90° - elevation, absolute. azimuths_rad:
-    relative to the input view. Angles of shape (frames,) hold for every orbit of the batch. cond_aug: the level of the
-    noise in cond_latent's image, one number or one per orbit. fps_id (frames per second - 1) and motion_bucket are
-    read by networks with SVD's micro-conditioning alone.
+    relative to the input view. Angles of shape (frames,) hold for every orbit of the batch. cond_aug: noise level of
+    cond_latent's image, one number or one per orbit. fps_id (frames per second - 1) and motion_bucket are inputs of
+    networks with SVD's micro-conditioning only. Raises UsageError for shapes that do not fit together.
     """
 
     cond_latent: Float[Tensor, "batch channels height width"]
@@ -83,15 +83,12 @@ class OrbitConditioning:
         )
 
     def micro_conditioning(self, micro: MicroConditioning) -> Float[Tensor, "batch frames numbers"]:
-        """The numbers that a network with this micro-conditioning takes, float32."""
+        """The inputs named by `micro`, in its order, float32. Raises UsageError for a wrong number of cond_aug."""
         shape = (self.batch, self.frames)
         device = self.cond_latent.device
 
         def per_frame(value: Tensor | float) -> Tensor:
-            value = torch.as_tensor(value, dtype=torch.float32, device=device)
-            if value.ndim == 1 and value.shape[0] != self.frames:
-                raise UsageError(f"conditioning: expected {self.frames} angles, got {value.shape[0]}")
-            return value.expand(shape)
+            return torch.as_tensor(value, dtype=torch.float32, device=device).expand(shape)
 
         cond_aug = torch.as_tensor(self.cond_aug, dtype=torch.float32, device=device).reshape(-1, 1)
         if len(cond_aug) not in (1, self.batch):
@@ -110,7 +107,7 @@ class OrbitConditioning:
 
 
 def joined(first: OrbitConditioning, second: OrbitConditioning) -> OrbitConditioning:
-    """Two batches as one, in order."""
+    """Concatenate two batches of orbits."""
 
     def angles(c: OrbitConditioning, value: Tensor) -> Tensor:
         return value.expand(c.batch, c.frames)

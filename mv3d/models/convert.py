@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mv3d.core.errors import InputError, OutputError
-from mv3d.core.runs import publish, sha256, staging, to_json
+from mv3d.core.files import publish, sha256, staging, to_json
 from mv3d.models.components import (
     CLIP_VIT_H,
     VAE_SD,
@@ -27,6 +27,7 @@ from mv3d.models.folder import (
     ModelCard,
     ModelInfo,
     SamplerDefaults,
+    camera_support,
     read_config,
     read_info,
     read_json,
@@ -129,6 +130,7 @@ def _convert_original(
     title = {"sv3d_p": "SV3D_p for mv3d", "sv3d_u": "SV3D_u for mv3d"}[kind]
     info = ModelInfo(
         kind=kind,
+        **camera_support(plans["unet"].config["vector_names"]),
         base=source.name,
         source_sha256=digest,
         licence="stabilityai-sv3d",
@@ -156,7 +158,7 @@ class _Plan:
 
 
 def original_plan(weights: WeightsFile, parts: OriginalParts) -> tuple[dict[str, _Plan], str]:
-    """What becomes of every key of an original checkpoint, and which SV3D it is.
+    """The place of every key of an original checkpoint in our components, and which SV3D it is.
 
     Raises InputError that names each key which is missing, unknown or of another shape.
     """
@@ -224,6 +226,8 @@ def _convert_diffusers(source: Path, folder: Path, dtype: torch.dtype | None) ->
         num_frames=frames,
         resolution=1024,
         height=576,
+        camera="none",
+        takes_elevation=False,
         sampler=SamplerDefaults(steps=25, guidance_max=3.0, guidance_shape="linear", cond_aug=0.02),
         base=name,
         licence="stable-video-diffusion-community",

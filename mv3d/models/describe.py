@@ -1,4 +1,4 @@
-"""What a model folder holds, read from its JSON files and the heads of its weights: no tensor is loaded."""
+"""The contents of a model folder, from its JSON files and the headers of its weights. No tensor is loaded."""
 
 from __future__ import annotations
 
@@ -8,31 +8,24 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.errors import InputError, shown
-from mv3d.models.folder import COMPONENTS, read_config, read_info, weights_path
+from mv3d.models.folder import COMPONENTS, read_info, read_micro_names, weights_path
 from mv3d.models.weights import open_weights
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """Plain values for people and for JSON. Raises InputError where the folder is no model or a file is cut off."""
     info = read_info(folder)
-    config = read_config(folder / "unet")
-    names = config.get("vector_names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"{folder}/unet/config.json: expected a list of names vector_names, got {shown(names)}"
-        )
+    names = read_micro_names(folder)
     parameters, dtypes = {}, {}
     for component in COMPONENTS:
         with open_weights(weights_path(folder, component)) as weights:
             parameters[component] = sum(math.prod(weights.shape(key)) for key in weights.keys)
             dtypes[component] = Counter(weights.dtype(key) for key in weights.keys).most_common(1)[0][0]
-    height = info.height or info.resolution
     return {
         "kind": info.kind,
         "frames": info.num_frames,
-        "size": f"{info.resolution} × {height}",
-        "takes": _takes(names),
+        "size": f"{info.size[0]} × {info.size[1]}",
+        "takes": info.takes,
         "vector": names,
         "parameters": parameters,
         "dtype": dtypes,
@@ -44,11 +37,3 @@ def describe(folder: Path) -> dict[str, Any]:
         "licence": info.licence,
         "licence_url": info.licence_url,
     }
-
-
-def _takes(names: list[str]) -> str:
-    if "azimuth" in names:
-        return "a camera per view"
-    if "elevation" in names or "polar" in names:
-        return "the elevation of a static orbit"
-    return "no camera: a base for training" if "fps" in names else "the static orbit"

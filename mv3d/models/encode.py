@@ -1,4 +1,4 @@
-"""Between pixels and what the network reads and writes: image embedding, conditioning latent, decoded frames."""
+"""Pixels → image embedding, conditioning latent and target latents; latents → frames."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ def image_channels(vae: Autoencoder) -> int:
 def embed_image(
     encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch 1 context"]:
-    """CLIP's embedding of images in [0, 1], float32: resized to the encoder's side, bicubic with blur, as SVD does.
-
-    A fourth channel is left out.
-    """
+    """CLIP's embedding of images in [0, 1], float32. A fourth channel is ignored."""
     embeds = encoder(pixel_values=clip_input(encoder, image[:, :3]).to(encoder.dtype)).image_embeds
     return embeds.to(torch.float32)[:, None]
 
@@ -39,7 +36,8 @@ def embed_image(
 def clip_input(
     encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch 3 side side"]:
-    """Images in [0, 1] as the encoder reads them, float32."""
+    """Images in [0, 1] → the encoder's input, float32: resized by antialiased bicubic interpolation with aligned corners,
+    as in SVD's training, and normalised."""
     side: Any = encoder.config.image_size
     small = resize(
         image.to(torch.float32), (side, side), interpolation="bicubic", align_corners=True, antialias=True
@@ -61,25 +59,37 @@ def encode_condition(
     cond_aug: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch 4 h w"]:
-    """The conditioning latent of images in [0, 1], float32: the mean, NOT scaled, of the image with noise of level cond_aug.
+    """The conditioning latent of images in [0, 1], float32: the posterior's mean, NOT scaled.
 
-    generator: of the noise, on the CPU; needed where cond_aug is not 0.
+    cond_aug: standard deviation of noise added to the image in [-1, 1]. generator: of that noise, on the CPU.
+    Raises UsageError for noise without a generator.
     """
     pixels = image.to(torch.float32) * 2 - 1
     if cond_aug > 0:
         if generator is None:
             raise UsageError("encode_condition: expected a generator for the noise, got none")
         pixels = pixels + cond_aug * torch.randn(pixels.shape, generator=generator).to(pixels.device)
-    return vae.encode(pixels.to(vae.dtype), return_dict=False)[0].mode().to(torch.float32)
+    return encode_pixels(vae, pixels, chunk=len(pixels))
+
+
+@torch.no_grad()
+def encode_pixels(
+    vae: Autoencoder, pixels: Float[Tensor, "frames channels height width"], *, chunk: int = 8
+) -> Float[Tensor, "frames c h w"]:
+    """The mean of the posterior of pictures in [-1, 1], NOT scaled, float32; `chunk` of them at a time."""
+    modes = [
+        vae.encode(part.to(vae.dtype), return_dict=False)[0].mode().to(torch.float32)
+        for part in pixels.split(_positive(chunk))
+    ]
+    return torch.cat(modes)
 
 
 @torch.no_grad()
 def encode_frames(
     vae: Autoencoder, frames: Float[Tensor, "frames channels height width"], *, chunk: int = 8
 ) -> Float[Tensor, "frames 4 h w"]:
-    """Scaled target latents of frames in [0, 1], float32: what the network learns to denoise."""
-    parts = [encode_condition(vae, part) for part in frames.split(_positive(chunk))]
-    return torch.cat(parts) * vae.config["scaling_factor"]
+    """Frames in [0, 1] → the scaled latents that the network learns to denoise, float32. chunk: frames at a time."""
+    return encode_pixels(vae, frames.to(torch.float32) * 2 - 1, chunk=chunk) * vae.config["scaling_factor"]
 
 
 @torch.no_grad()

@@ -11,14 +11,16 @@ model/
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mv3d.core.errors import InputError, shown
-from mv3d.core.runs import to_json, write_text
+from mv3d.core.files import sha256, to_json, write_text
 from mv3d.render.cameras import SV3D_FOV_DEG
 
 SCHEMA = 1
@@ -29,6 +31,9 @@ COMPONENTS = {
     "vae": "diffusion_pytorch_model.safetensors",
     "image_encoder": "model.safetensors",
 }
+CameraSupport = Literal["none", "fixed turn", "orbit"]
+"""none: a video model, whose cameras are not known. fixed turn: even steps of one turn at one elevation. orbit: an
+azimuth and an elevation per view."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +54,24 @@ class SamplerDefaults:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What `mv3d.json` holds."""
+    """The content of `mv3d.json`."""
 
     kind: str
-    """sv3d_p, sv3d_u, svd_mv, svd, or a name of one's own."""
+    """Which code makes the views (`mv3d.generation.generator.GENERATORS`): sv3d_p, sv3d_u, svd_mv, svd, ..."""
     num_frames: int = 21
     resolution: int = 576
     """Side of the square images, pixels; a side that is not square in `height`."""
     height: int | None = None
     fov_deg: float = SV3D_FOV_DEG
+    camera: CameraSupport = "orbit"
+    takes_elevation: bool = True
+    """Whether the elevation is an input. A fixed turn without it is at an elevation that the model chooses."""
     elevations_deg: tuple[float, float] = (-89.0, 89.0)
     """Range of elevations that the model was trained for."""
     alpha_threshold: float = 0.5
-    """Of a model that makes alpha: from here on a pixel is counted as the object's; becomes one half."""
+    """For models that make alpha: pixels from here on count as the object; the threshold becomes one half."""
     consistent_alpha: bool = False
-    """Of a model that makes alpha: lower it to what all views grant one solid (`mv3d.generation.consensus`)."""
+    """For models that make alpha: lower it to the alphas of one visual hull (`mv3d.generation.consensus`)."""
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
     base: str = ""
     """Hub id or file that the weights come from."""
@@ -72,10 +80,24 @@ class ModelInfo:
     licence: str = ""
     licence_url: str = ""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the views, pixels."""
+        return self.resolution, self.height or self.resolution
+
+    @property
+    def takes(self) -> str:
+        """The cameras that the model can follow, in words."""
+        if self.camera == "orbit":
+            return "a camera per view"
+        if self.camera == "none":
+            return "no camera: a base for training"
+        return "the elevation of a static orbit" if self.takes_elevation else "the static orbit"
+
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a reader of the weights has to know; becomes README.md."""
+    """The model card, written as README.md."""
 
     title: str
     licence: str
@@ -116,12 +138,17 @@ def write_info(folder: Path, info: ModelInfo) -> None:
 
 
 def read_info(folder: Path) -> ModelInfo:
-    """Read `mv3d.json`. Raises InputError where the folder is no model, is of a later version, or has unknown fields."""
+    """Read `mv3d.json`. A file without `camera` gets it from the inputs of the folder's network.
+
+    Raises InputError for a folder that is no model, a file of a later version, and unknown fields.
+    """
     path = folder / INFO_FILE
     document = read_json(path)
     if document.pop("schema", None) != SCHEMA:
         raise InputError(f"{path}: expected schema {SCHEMA}; it was written by another version of mv3d")
     sampler = document.pop("sampler", {})
+    if "camera" not in document and (folder / "unet").is_dir():
+        document |= camera_support(read_micro_names(folder))
     try:
         if "elevations_deg" in document:
             low, high = map(float, document["elevations_deg"])
@@ -129,6 +156,10 @@ def read_info(folder: Path) -> ModelInfo:
                 raise ValueError(f"elevations_deg: expected -90 to 90, got {low:g} to {high:g}")
             document["elevations_deg"] = (low, high)
         info = ModelInfo(**document, sampler=SamplerDefaults(**sampler))
+        if info.camera not in get_args(CameraSupport):
+            raise ValueError(
+                f"camera: expected one of {', '.join(get_args(CameraSupport))}, got {info.camera}"
+            )
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a description of a model ({shown(error)})") from error
     _check_kinds(info, path)
@@ -136,21 +167,66 @@ def read_info(folder: Path) -> ModelInfo:
     return info
 
 
+def camera_support(micro_names: Sequence[str]) -> dict[str, Any]:
+    """The fields `camera` and `takes_elevation` for a network of the SVD family with these micro-conditioning inputs."""
+    elevation = "elevation" in micro_names or "polar" in micro_names
+    if "azimuth" in micro_names:
+        camera = "orbit"
+    else:
+        camera = "none" if "fps" in micro_names and not elevation else "fixed turn"
+    return {"camera": camera, "takes_elevation": elevation}
+
+
+def read_micro_names(folder: Path) -> list[str]:
+    """The micro-conditioning inputs in the network's config.json. Raises InputError where they are no names."""
+    names = read_config(folder / "unet").get("vector_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{folder}/unet/config.json: expected a list of names vector_names, got {shown(names)}"
+        )
+    return names
+
+
+def model_sha256(folder: Path) -> str:
+    """One hash of what decides a model's views: description, configurations and weights, but not its card.
+
+    Raises InputError where one of them is missing.
+    """
+    digest = hashlib.sha256()
+    for path in _model_files(folder):
+        if not path.is_file():
+            raise InputError(f"{folder}: expected {path.relative_to(folder)} in the model, found none")
+        digest.update(f"{path.relative_to(folder)}\0{sha256(path)}".encode())
+    return digest.hexdigest()
+
+
+def _model_files(folder: Path) -> Iterator[Path]:
+    yield folder / INFO_FILE
+    known = [name for name in COMPONENTS if (folder / name).is_dir()]
+    for name in COMPONENTS if known else ():
+        yield folder / name / "config.json"
+        yield weights_path(folder, name)
+    for path in sorted(folder.rglob("*")):  # the parts of models outside the SVD family
+        place = path.relative_to(folder)
+        if path.suffix in (".json", ".safetensors") and place.parts[0] not in (INFO_FILE, *known):
+            yield path
+
+
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "str": (str,),
+    "bool": (bool,),
     "int | None": (int, type(None)),
 }
 
 
 def _check_kinds(values: ModelInfo | SamplerDefaults, path: Path) -> None:
-    """Raises InputError for a field of another kind than it is declared, for numbers that are none or not positive
-    where they count something."""
+    """Raises InputError for a field of another type than declared, infinite numbers, and counts below one."""
     for entry in dataclasses.fields(values):
         value, kind = getattr(values, entry.name), str(entry.type)
         wanted = _KINDS.get(kind)
-        good = wanted is None or (isinstance(value, wanted) and not isinstance(value, bool))
+        good = wanted is None or (isinstance(value, wanted) and isinstance(value, bool) == (kind == "bool"))
         if good and kind.startswith("int") and value is not None:
             good = 1 <= value <= _LARGEST
         if good and kind == "float" and isinstance(value, int | float):
@@ -180,7 +256,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def weights_path(folder: Path, component: str) -> Path:
-    """Of a component's weights; a file of the fp16 variant where there is no other."""
+    """The file of a component's weights: the fp16 variant where there is no other.
+
+    Raises InputError where the weights are only there as a pickle.
+    """
     name = COMPONENTS[component]
     path = folder / component / name
     variant = path.with_name(name.replace(".safetensors", ".fp16.safetensors"))

@@ -22,7 +22,7 @@ from mv3d.models.weights import load_state
 
 @dataclass(frozen=True)
 class ModelComponents:
-    """A loaded model, on the CPU, for inference."""
+    """The networks of a model, on the CPU, for inference."""
 
     unet: MultiViewUNet
     vae: Autoencoder

@@ -1,6 +1,6 @@
-"""Models by name: a folder, `default`, an alias of a released model, or a hub id.
+"""Models by name: a folder, `default`, an alias of a released model, or a hub id. Adapters by file and weight.
 
-Imports neither torch nor diffusers before something has to be converted: a wrong name is told at once.
+Imports torch and diffusers only for a conversion, so that a wrong name fails at once.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from mv3d.core import caches
 from mv3d.core.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
-from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_cache_dir, default_hint
+from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_hint
 
 _REPO_FILES = ["*.json", "*.safetensors", "*.md"]
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """Where a model lies and where it came from."""
+    """A model's folder and origin."""
 
     folder: Path
     name: str
-    """As it was asked for."""
+    """The name that was asked for."""
     revision: str = ""
     """The hub's commit, or empty for a folder."""
 
@@ -35,8 +36,8 @@ class ResolvedModel:
 def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | None = None) -> ResolvedModel:
     """The folder of a model by path, `default`, alias (sv3d_u, sv3d_p, svd, svd_xt) or hub id.
 
-    What the hub has in the original's form is converted once into `cache_dir` (by default ~/.cache/mv3d, or below
-    XDG_CACHE_HOME). Raises InputError with the command to run or the page to open where it cannot be had, OutputError
+    What the hub has in the original's form is converted once into `cache_dir` (see
+    `mv3d.core.caches`). Raises InputError with the command to run or the page to open where it cannot be had, OutputError
     where a cache cannot be written.
     """
     text, path = str(name), Path(name)
@@ -56,6 +57,17 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise InputError(f"model {text}: {_nothing_there(text)}")
     return _from_hub(text, text, None, revision, cache_dir)
+
+
+def parse_lora_argument(text: str) -> tuple[Path, float]:
+    """Path and weight (default 1) of an adapter, from `FILE` or `FILE:WEIGHT`."""
+    path, _, weight = text.rpartition(":")
+    if path and not Path(text).exists():
+        try:
+            return Path(path), float(weight)
+        except ValueError:
+            pass  # a colon in the name itself, as in C:\file
+    return Path(text), 1.0
 
 
 def _nothing_there(text: str) -> str:
@@ -113,7 +125,9 @@ def _from_hub(
             raise InputError(
                 f"model {name}: neither a model of mv3d ({INFO_FILE}) nor one in diffusers' form is at {repo}"
             )
-    target = (cache_dir or default_cache_dir()) / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
+    target = (
+        cache_dir or caches.cache_dir("models")
+    ) / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
     if not (target / INFO_FILE).exists():
         from mv3d.models.convert import convert  # noqa: PLC0415 - torch loads here, not for a wrong name
 
@@ -122,13 +136,13 @@ def _from_hub(
         except OutputError as error:
             raise OutputError(
                 f"model {name}: cannot be kept converted in {target.parent} ({error.__cause__ or error}); free some space, set "
-                "XDG_CACHE_HOME to another folder, or convert it yourself: mv3d models convert"
+                "MV3D_CACHE to another folder, or convert it yourself: mv3d models convert"
             ) from error
     return ResolvedModel(target, name, commit)
 
 
 def _cut_off(endpoint: str) -> bool:
-    """Whether the hub's name cannot be found: its own client would go on trying for half a minute, cached or not."""
+    """Whether the hub's host name cannot be resolved: its own client would retry for half a minute, cached or not."""
     host = urlsplit(endpoint).hostname
     if getproxies() or not host:
         return False
@@ -140,7 +154,7 @@ def _cut_off(endpoint: str) -> bool:
 
 
 def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:
-    """Fetch, and turn each way to fail into one sentence with the way out."""
+    """Fetch from the hub. Raises InputError or OutputError with the way out for each kind of failure."""
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mv3d.core.errors import InputError, UsageError, shown
+from mv3d.core.files import atomic_path
 from mv3d.models.weights import open_weights
 
 METADATA_KEY = "mv3d_lora"
@@ -120,7 +121,7 @@ def extract_lora(unet: nn.Module, *, metadata: dict[str, Any] | None = None) -> 
 
 
 def save_lora(path: str | Path, lora: Lora) -> None:
-    """Write an adapter aside, then rename."""
+    """Write an adapter atomically. Raises OutputError where it cannot be written."""
     from safetensors.torch import save_file  # noqa: PLC0415 - writing alone needs it
 
     path = Path(path)
@@ -128,12 +129,8 @@ def save_lora(path: str | Path, lora: Lora) -> None:
     tensors |= {f"{name}.lora_B.weight": value.contiguous() for name, value in lora.up.items()}
     tensors |= {f"{name}.diff": value.contiguous() for name, value in lora.diffs.items()}
     record = {"rank": lora.rank, "alpha": lora.alpha} | lora.metadata
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with atomic_path(path) as part:
         save_file(tensors, part, metadata={"format": "pt", METADATA_KEY: json.dumps(record)})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_lora(path: str | Path) -> Lora:
@@ -203,17 +200,6 @@ def merge_loras(unet: nn.Module, loras: Sequence[tuple[Lora, float]]) -> None:
     for name, delta in changes.items():
         value = parameters[name]
         value.copy_((value.float() + delta.to(value.device)).to(value.dtype))
-
-
-def parse_lora_argument(text: str) -> tuple[Path, float]:
-    """`FILE` or `FILE:WEIGHT` of the command line."""
-    path, _, weight = text.rpartition(":")
-    if path and not Path(text).exists():
-        try:
-            return Path(path), float(weight)
-        except ValueError:
-            pass  # a colon in the name itself, as in C:\file
-    return Path(text), 1.0
 
 
 def _submodule(unet: nn.Module, name: str) -> nn.Module:

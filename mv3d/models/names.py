@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +36,3 @@ def default_hint() -> str:
     return (
         "no model comes with this installation; use --model sv3d_p, a hub id or a folder (mv3d models list)"
     )
-
-
-def default_cache_dir() -> Path:
-    """Where converted models are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mv3d" / "models"

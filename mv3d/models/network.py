@@ -34,7 +34,7 @@ _GROUPS = 32
 
 @dataclass(frozen=True)
 class MicroConditioning:
-    """Which numbers condition the network per frame, in order, and the width of each one's sinusoidal embedding.
+    """The numbers that condition the network per frame, in order, and the widths of their sinusoidal embeddings.
 
     fps and motion_bucket are SVD's; cond_aug is the noise added to the conditioning image; elevation, polar
     (90° - elevation) and azimuth (relative to the input view) are radians.
@@ -61,11 +61,6 @@ class MicroConditioning:
     @property
     def total_width(self) -> int:
         return sum(self.widths)
-
-    @property
-    def takes_camera(self) -> bool:
-        """Whether any camera angle reaches the network."""
-        return any(name in self.names for name in ("elevation", "polar", "azimuth"))
 
 
 SVD = MicroConditioning(("fps", "motion_bucket", "cond_aug"), (256, 256, 256))
@@ -157,6 +152,7 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
     @register_to_config
     def __init__(
         self,
+        *,
         sample_size: int | None = None,
         in_channels: int = 8,
         out_channels: int = 4,

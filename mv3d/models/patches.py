@@ -5,8 +5,8 @@ three minutes on two cores bring one to 17 dB, and the components of 16 × 16 pa
 48 numbers a patch (128² pictures of rendered objects, held out). They are nearly an isometry, too: what the diffusion
 model minimises is the error in pixels.
 
-With four channels the pictures carry their alpha. A small model's views are blurred, and the outline of a blurred object
-on white cannot be told from its colours: a pale one has none. The expected alpha has, where it crosses one half.
+With four channels the pictures carry their alpha. A small model's views are blurred, and the colours of a blurred object
+on white do not show its outline: a pale object has none. The expected alpha does, where it crosses one half.
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """The frozen parts of a model that has no base: an autoencoder of patches and a small image encoder, both made here.
 
-The image encoder learns to tell a thumbnail of the picture and the camera's elevation: what the network can use of it
-without reading the latent of the input view, which says all the rest.
+The image encoder learns to predict a thumbnail of the picture and the camera's elevation: the network sees the rest in
+the latent of the input view.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,13 @@ from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 from transformers import CLIPVisionModelWithProjection
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import to_json
+from mv3d.core.files import atomic_path, to_json
 from mv3d.models.components import build_image_encoder, build_vae
 from mv3d.models.encode import clip_input
 from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
 from mv3d.models.patches import PatchAutoencoder
-from mv3d.orbits.dataset import normalized
+from mv3d.orbits.dataset import Samples, normalized
 from mv3d.training.config import TrainConfig
-from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
 from mv3d.views.metrics import psnr_from_mse
 
@@ -55,8 +52,8 @@ def prepare_parts(
     device: torch.device | str,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> float:
-    """Train and write `vae/`, `image_encoder/` and `mv3d.json` into `folder`, aside first. Returns `restored_psnr`."""
-    if samples.kind == "latents":
+    """Train and write `vae/`, `image_encoder/` and `mv3d.json` into `folder`, which appears whole or not at all. Returns `restored_psnr`."""
+    if samples.format.latents:
         raise InputError(
             "--data: cached latents need the model that made them; give its folder as --base, or give rendered shards"
         )
@@ -74,7 +71,7 @@ def prepare_parts(
             "patch_size": config.patch,
             "latent_channels": config.latent_channels,
             "scaling_factor": 1.0,
-            "in_channels": 3 if samples.kind == "clips" else 4,
+            "in_channels": 4 if samples.format.alpha else 3,
         }
     )
     assert isinstance(vae, PatchAutoencoder)
@@ -87,18 +84,16 @@ def prepare_parts(
         seed=config.seed,
         progress=progress,
     )
-    aside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    for name, module, written in (
-        ("vae", vae, vae_config),
-        ("image_encoder", encoder.cpu(), encoder_config),
-    ):
-        (aside / name).mkdir(parents=True)
-        state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
-        save_file(state, aside / name / COMPONENTS[name], metadata={"format": "pt"})
-        (aside / name / "config.json").write_text(to_json(written), encoding="utf-8")
-    write_info(aside, ModelInfo("tiny", config.frames, int(size[0]), licence="unknown"))
-    os.replace(aside, folder)
+    with atomic_path(folder) as part:
+        for name, module, written in (
+            ("vae", vae, vae_config),
+            ("image_encoder", encoder.cpu(), encoder_config),
+        ):
+            (part / name).mkdir(parents=True)
+            state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
+            save_file(state, part / name / COMPONENTS[name], metadata={"format": "pt"})
+            (part / name / "config.json").write_text(to_json(written), encoding="utf-8")
+        write_info(part, ModelInfo("tiny", config.frames, int(size[0]), licence="unknown"))
     return error
 
 
@@ -122,7 +117,7 @@ def fit_image_encoder(
     seed: int,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> None:
-    """Train in place: from the embedding, one linear layer has to tell an 8 × 8 thumbnail and the elevation.
+    """Train in place: one linear layer has to predict an 8 × 8 thumbnail and the elevation from the embedding.
 
     Embeddings have unit deviation at the end, as the network's other inputs do.
     """
@@ -131,14 +126,16 @@ def fit_image_encoder(
         torch.manual_seed(seed)
         head = torch.nn.Linear(encoder.config.projection_dim, 3 * _THUMBNAIL**2 + 1).to(device)
     optimizer = torch.optim.AdamW([*encoder.train().parameters(), *head.parameters()], lr=_LR)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps, pct_start=0.1)
+    # With ten steps the warm-up, a tenth of them, would end at step 0, and the schedule would divide by its length.
+    total = 11 if steps == 10 else steps
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=total, pct_start=0.1)
     for step in range(steps):
         images, elevations_deg = _labelled(samples, step, sample_generator(seed, step, _STREAM))
         images, elevations_deg = images[:, :3].to(device) / 2 + 0.5, elevations_deg.to(device)
-        told = head(encoder(pixel_values=clip_input(encoder, images)).image_embeds)
+        predicted = head(encoder(pixel_values=clip_input(encoder, images)).image_embeds)
         thumbnail = adaptive_avg_pool2d(images, _THUMBNAIL).flatten(1)
-        loss = (told[:, :-1] - thumbnail).square().mean()
-        loss = loss + 0.1 * (told[:, -1] - elevations_deg / 30).square().mean()
+        loss = (predicted[:, :-1] - thumbnail).square().mean()
+        loss = loss + 0.1 * (predicted[:, -1] - elevations_deg / 30).square().mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)

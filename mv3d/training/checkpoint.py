@@ -10,7 +10,6 @@ checkpoints/00001000/
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 import warnings
@@ -23,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mv3d.core.errors import InputError, OutputError, shown
-from mv3d.core.runs import sha256, to_json
+from mv3d.core.errors import InputError, shown
+from mv3d.core.files import atomic_path, remove, sha256, to_json
 
 SCHEMA = 1
 _RECORD = "checkpoint.json"
@@ -44,7 +43,6 @@ _UNREADABLE = (
     AssertionError,
     RuntimeError,
 )
-_PART = ".part-"
 
 
 @dataclass(frozen=True)
@@ -58,26 +56,19 @@ class Checkpoint:
 
 
 def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write aside, rename, and remove all but the last `keep`. Raises OutputError where it cannot be written."""
-    name = f"{checkpoint.step:08d}"
-    aside, target = root / f"{_PART}{name}", root / name
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(_plain(checkpoint.weights), aside / "weights.safetensors")
+    """Write a checkpoint atomically and remove all but the last `keep`. Raises OutputError where it cannot be written."""
+    target = root / f"{checkpoint.step:08d}"
+    for left in root.glob(".*.part"):  # of a run that was killed here
+        remove(left)
+    with atomic_path(target, hint="free some space and give the same command again") as part:
+        part.mkdir(parents=True)
+        save_file(_plain(checkpoint.weights), part / "weights.safetensors")
         if checkpoint.ema is not None:
-            save_file(_plain(checkpoint.ema), aside / "ema.safetensors")
-        torch.save(checkpoint.optimizer, aside / "optimizer.pt")
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(aside.iterdir())}
+            save_file(_plain(checkpoint.ema), part / "ema.safetensors")
+        torch.save(checkpoint.optimizer, part / "optimizer.pt")
+        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(part.iterdir())}
         record = {"schema": SCHEMA, "step": checkpoint.step, "files": files}
-        (aside / _RECORD).write_text(to_json(record), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(aside, target)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror}); free some space and give the same command again"
-        ) from error
+        (part / _RECORD).write_text(to_json(record), encoding="utf-8")
     for old in _folders(root)[:-keep]:
         shutil.rmtree(old)
     return target

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mv3d.core.errors import InputError, shown
+from mv3d.orbits.dataset import SampleFormat
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
@@ -31,7 +32,12 @@ class ClipSet:
     zero. Raises InputError where no clip is long enough; single ones that cannot be used are left out with a warning.
     """
 
-    kind = "clips"
+    format = SampleFormat("clips", latents=False, alpha=False, input_frame=0)
+
+    @property
+    def licences(self) -> dict[str, int]:
+        """Unknown."""
+        return {}
 
     def __init__(self, folder: Path, *, frames: int, size: tuple[int, int], seed: int) -> None:
         self._frames, self._size, self._seed = frames, size, seed
@@ -67,6 +73,7 @@ class ClipSet:
         angles = torch.zeros(self._frames)
         return {
             "uid": path.name,
+            "index": index,
             "images": torch.from_numpy(images),
             "elevations_deg": angles,
             "azimuths_deg": angles.clone(),

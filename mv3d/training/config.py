@@ -17,6 +17,7 @@ from mv3d.core.errors import UsageError
 
 Vector = Literal["keep", "svd_mv", "sv3d_u", "sv3d_p"]
 Trained = Literal["all", "temporal", "lora"]
+Network = Literal["base", "new", "none"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,11 @@ class TrainConfig:
 
     preset: str = "svd_mv"
     """svd_mv, sv3d_u, sv3d_p, lora, tiny or autoencoder: where the other defaults come from."""
+    network: Network = "base"
+    """base: go on with the network of --base. new: a network with random weights. none: train the frozen parts alone, an
+    autoencoder and an image encoder."""
     vector: Vector = "svd_mv"
-    """What the network is told of the camera. keep: what the base takes."""
+    """The camera conditioning of the network. keep: that of the base."""
     trained: Trained = "all"
     """all: every weight. temporal: temporal layers and camera layers. lora: adapters beside frozen weights."""
     frames: int = 21
@@ -46,7 +50,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     """adamw8bit needs bitsandbytes and a GPU, and a quarter of the memory for its state."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.9999
@@ -66,7 +70,7 @@ class TrainConfig:
     near_weight: float = 1.0
     """Weight of the loss at the input view, where that of the opposite view is 1."""
     rank: int = 16
-    """Of adapters."""
+    """Rank of the adapters."""
     alpha: float = 16.0
     """Scale of adapters: their change counts alpha / rank."""
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -80,7 +84,7 @@ class TrainConfig:
     workers: int = 2
     """Processes that read samples, per training process."""
     seed: int = 0
-    """Of the order, the noise and new weights."""
+    """Seed of the order, the noise and new weights."""
     log_every: int = 10
     """Steps between lines of log.jsonl."""
     checkpoint_every: int = 1000
@@ -96,7 +100,7 @@ class TrainConfig:
     tensorboard: bool = False
     """Write events for TensorBoard, too."""
     channels: tuple[int, ...] = (128, 192)
-    """Of the levels of a network that is trained from scratch; multiples of 32."""
+    """Channels of the levels of a new network; multiples of 32."""
     patch: int = 16
     """Side of what one latent stands for, pixels, where there is no base."""
     latent_channels: int = 48
@@ -106,7 +110,7 @@ class TrainConfig:
     backgrounds: tuple[Literal["white", "color"], ...] = ("white", "color")
     """What orbits are shown on: white, a random colour, or each in turn."""
     mirror: bool = False
-    """Show every other orbit, by chance, in a mirror: twice the data. Of pixels; cached latents cannot be turned over."""
+    """Mirror every other orbit, by chance: twice the data. Pixels only; cached latents cannot be mirrored."""
     resolution: int | None = None
     """Side of video clips, pixels; by default what the base was trained for."""
 
@@ -147,7 +151,7 @@ class TrainConfig:
         return self.batch // each
 
     def learning_rate(self, step: int) -> float:
-        """Of the step with this number, the first being 0: a linear warm-up, then constant."""
+        """The learning rate of a step; the first is 0: a linear warm-up, then constant."""
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
 
 
@@ -162,6 +166,7 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "tiny": TrainConfig(
         preset="tiny",
+        network="new",
         vector="sv3d_p",
         steps=20_000,
         batch=8,
@@ -179,7 +184,13 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     # What comes before `tiny` where its latents are to be cached: the frozen parts alone.
     "autoencoder": TrainConfig(
-        preset="autoencoder", frames=7, backgrounds=("white",), mirror=True, ema=0.0, validate_every=0
+        preset="autoencoder",
+        network="none",
+        frames=7,
+        backgrounds=("white",),
+        mirror=True,
+        ema=0.0,
+        validate_every=0,
     ),
 }
 

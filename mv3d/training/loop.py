@@ -28,17 +28,18 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
-from mv3d.core.runs import is_out_of_memory
+from mv3d.core.machine import is_out_of_memory
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.preconditioning import denoise
+from mv3d.orbits.dataset import Samples, sample_loader
 from mv3d.training.batches import BatchMaker
 from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig
-from mv3d.training.data import Samples, loader
+from mv3d.training.data import Schedule
 from mv3d.training.ema import Ema
-from mv3d.training.journal import Journal, summary_writer
 from mv3d.training.loss import frame_weights, orbit_loss
+from mv3d.training.metric_log import MetricLogger, summary_writer
 
 CHECKPOINTS = "checkpoints"
 Validate = Callable[[nn.Module, int], None]
@@ -60,7 +61,7 @@ class Denoise(nn.Module):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainState:
     """What the loop leaves behind."""
 
     weights: dict[str, Tensor]
@@ -73,14 +74,15 @@ class Trained:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Of the device that is asked for. Raises UsageError where that is absent, and where weights were to be spread over
-    devices that accelerate does not spread them over: nothing falls back unasked.
+    """The accelerator on the device that is asked for; nothing falls back unasked.
+
+    Raises UsageError where the device is absent, and where FSDP is asked for but accelerate would not shard.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda: no CUDA device is there; use --device cpu, or install a CUDA build of torch"
         )
-    # Without CUDA, the CPU is told in so many words: accelerate would look for other accelerators.
+    # Without CUDA, name the CPU: accelerate would look for other accelerators.
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     # Precision is ours to choose per run: accelerate's is one for the life of the process.
     accelerator = Accelerator(mixed_precision="no", cpu=on_cpu)
@@ -105,11 +107,11 @@ def train_loop(
     validate: Validate | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     stop_after: int | None = None,
-) -> Trained:
+) -> TrainState:
     """Train `unet` where it takes gradients; go on from the last whole checkpoint in `out`, if there is one.
 
-    validate: called with the network (average in place) and the step. stop_after: leave without a word after so many
-    steps of the run, as a cut in the power would.
+    validate: called with the network (average in place) and the step. stop_after: leave after so many steps of the run
+    without saving, as a power cut would.
     """
     module = Denoise(unet.train(), bf16=config.precision == "bf16")
     if config.compile:
@@ -119,9 +121,9 @@ def train_loop(
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = Ema(trained, config.ema) if config.ema else None
     start = _resume(out / CHECKPOINTS, model, optimizer.optimizer, ema)
-    journal = Journal(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
+    metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
     feed = _loader_of(samples, config, start, accelerator)
-    waits, begun, loss_value = [], time.perf_counter(), journal.last_loss
+    waits, begun, loss_value = [], time.perf_counter(), metrics.last_loss
     for step in range(start, config.steps):
         step_begun = time.perf_counter()
         for group in optimizer.param_groups:
@@ -141,7 +143,7 @@ def train_loop(
             loss_value = float(accelerator.reduce(loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
             _refuse_nan(loss_value, done)
             line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
-            journal.write(line)
+            metrics.write(line)
             if progress and accelerator.is_main_process:
                 progress(done, config.steps, line)
         if saving:
@@ -153,13 +155,13 @@ def train_loop(
                 model.train()
         if stop_after is not None and done >= stop_after:
             break
-    journal.close()
+    metrics.close()
     with ema.in_place() if ema else nullcontext():
         weights = _weights(model)
     steps = max(len(waits), 1)
     elapsed = (time.perf_counter() - begun) / steps
-    # The first step waits for the readers to start: it says nothing of the rest.
-    return Trained(weights, config.steps, start, loss_value, _share(waits[1:]), elapsed)
+    # The first step waits for the readers to start.
+    return TrainState(weights, config.steps, start, loss_value, _share(waits[1:]), elapsed)
 
 
 def _gradients(
@@ -179,9 +181,9 @@ def _gradients(
         last = micro == accumulation - 1
         # Gradients cross between processes once a step, not once a micro-batch.
         with nullcontext() if last else accelerator.no_sync(model):
-            target, conditioning, draws = batches.make(raw)
+            target, conditioning, noise = batches.make(raw)
             weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
-            loss = orbit_loss(model, target, conditioning, draws, weights).mean() / accumulation
+            loss = orbit_loss(model, target, conditioning, noise, weights).mean() / accumulation
             accelerator.backward(loss)
         total += loss.detach()
     return total, waited
@@ -190,7 +192,7 @@ def _gradients(
 def _line(
     config: TrainConfig, done: int, loss: float, norm: float, waits: list[tuple[float, float]]
 ) -> dict[str, Any]:
-    """What the log says after `done` steps. waits: (seconds of waiting for data, seconds) of the last steps."""
+    """The line of the log after `done` steps. waits: (seconds of waiting for data, seconds) of the last steps."""
     return {
         "step": done,
         "images": done * config.batch * config.frames,
@@ -310,16 +312,9 @@ def _refuse_nan(loss: float, step: int) -> None:
 def _loader_of(
     samples: Samples, config: TrainConfig, first: int, accelerator: Accelerator
 ) -> Iterator[dict[str, Any]]:
-    return iter(
-        loader(
-            samples,
-            config,
-            first=first,
-            rank=accelerator.process_index,
-            processes=accelerator.num_processes,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-    )
+    schedule = Schedule(config, first, accelerator.process_index, accelerator.num_processes)
+    pin_memory = accelerator.device.type == "cuda"
+    return iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
 
 
 def _share(waits: list[tuple[float, float]]) -> float:
@@ -328,5 +323,5 @@ def _share(waits: list[tuple[float, float]]) -> float:
 
 
 def _whole(norm: Any) -> Any:
-    """Of a sharded network the norm, too, is sharded."""
+    """The norm of the gradient; that of a sharded network is sharded, too."""
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

@@ -1,4 +1,4 @@
-"""The loss of a batch of orbits, and the random numbers that it takes.
+"""The loss of a batch of orbits, and its random numbers.
 
 Every sample of a run has a number; what is drawn for it is a function of the seed and that number alone. So neither the
 count of processes, nor the micro-batch, nor an interruption changes a loss.
@@ -23,8 +23,8 @@ PIXEL_NOISE = 1
 
 
 @dataclass(frozen=True)
-class Draws:
-    """What chance decides of a batch.
+class NoiseSample:
+    """The random numbers of a batch of orbits.
 
     sigma: noise level of each orbit, ONE for all its frames: with levels of their own the network reads a noisy frame
     off a cleaner neighbour and learns nothing (SVD, appendix D). cond_aug: noise level of the input view.
@@ -37,19 +37,21 @@ class Draws:
     keep_image: Bool[Tensor, " batch"]
     keep_latent: Bool[Tensor, " batch"]
 
-    def to(self, device: torch.device | str) -> Draws:
+    def to(self, device: torch.device | str) -> NoiseSample:
         """The same on another device."""
-        return Draws(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return NoiseSample(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 def sample_generator(seed: int, number: int, stream: int = 0) -> torch.Generator:
-    """Of sample `number`, on the CPU; streams are independent of each other."""
+    """The random numbers of sample `number`, on the CPU; streams are independent of each other."""
     state = np.random.SeedSequence([seed, number, stream]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def draw(config: TrainConfig, numbers: Sequence[int], shape: tuple[int, int, int, int]) -> Draws:
-    """Of the samples with these numbers. shape: (frames, channels, height, width) of the latents."""
+def sample_noise(
+    config: TrainConfig, numbers: Sequence[int], shape: tuple[int, int, int, int]
+) -> NoiseSample:
+    """Noise and dropout of the samples with these numbers. shape: (frames, channels, height, width) of the latents."""
     rows = []
     for number in numbers:
         g = sample_generator(config.seed, number)
@@ -57,7 +59,7 @@ def draw(config: TrainConfig, numbers: Sequence[int], shape: tuple[int, int, int
         noise, cond_noise = torch.randn(shape, generator=g), torch.randn(shape[1:], generator=g)
         rows.append((normal, uniform, noise, cond_noise))
     normal, uniform, noise, cond_noise = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Draws(
+    return NoiseSample(
         sigma=(config.p_mean + config.p_std * normal[:, 0]).exp(),
         noise=noise,
         cond_aug=(config.cond_mean + config.cond_std * normal[:, 1]).exp(),
@@ -67,12 +69,12 @@ def draw(config: TrainConfig, numbers: Sequence[int], shape: tuple[int, int, int
     )
 
 
-def with_dropout(conditioning: OrbitConditioning, draws: Draws) -> OrbitConditioning:
+def with_dropout(conditioning: OrbitConditioning, noise: NoiseSample) -> OrbitConditioning:
     """Zeros where the image embedding or the latent is dropped, each by itself; the camera always stays (SV3D)."""
     return replace(
         conditioning,
-        cond_latent=conditioning.cond_latent * draws.keep_latent.view(-1, 1, 1, 1),
-        image_embedding=conditioning.image_embedding * draws.keep_image.view(-1, 1, 1),
+        cond_latent=conditioning.cond_latent * noise.keep_latent.view(-1, 1, 1, 1),
+        image_embedding=conditioning.image_embedding * noise.keep_image.view(-1, 1, 1),
     )
 
 
@@ -92,16 +94,16 @@ def orbit_loss(
     denoiser: Denoiser,
     target: Float[Tensor, "batch frames channels height width"],
     conditioning: OrbitConditioning,
-    draws: Draws,
+    noise: NoiseSample,
     weights: Float[Tensor, "batch frames"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """(1 + σ²)/σ²·‖denoised - target‖², the mean over each orbit (Karras et al. 2022, eq. 2; weight of SVD, D.2).
 
     target: clean latents, scaled (·0.18215). denoiser: `mv3d.models.denoise` with its network. weights: of the frames.
     """
-    noisy = target + draws.sigma.view(-1, 1, 1, 1, 1) * draws.noise
-    denoised = denoiser(noisy, draws.sigma, with_dropout(conditioning, draws))
+    noisy = target + noise.sigma.view(-1, 1, 1, 1, 1) * noise.noise
+    denoised = denoiser(noisy, noise.sigma, with_dropout(conditioning, noise))
     error = (denoised.float() - target).square().mean(dim=(2, 3, 4))
     if weights is not None:
         error = error * weights
-    return loss_weight(draws.sigma) * error.mean(dim=1)
+    return loss_weight(noise.sigma) * error.mean(dim=1)

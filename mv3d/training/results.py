@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mv3d.core.errors import InputError
-from mv3d.core.runs import to_json, write_text
+from mv3d.core.files import to_json, write_text
 from mv3d.models.folder import COMPONENTS, ModelCard, write_info
 from mv3d.models.lora import Lora, merge_loras, save_lora
 from mv3d.models.network import MultiViewUNet
 from mv3d.orbits.attribution import read_attribution, write_attribution
 from mv3d.training.config import TrainConfig
-from mv3d.training.parts import Parts, build_parts
+from mv3d.training.trainable import TrainableModel, build_trainable
 
 MODEL = "model"
 LORA = "lora.safetensors"
@@ -28,7 +28,7 @@ _LICENCES_SHOWN = 8
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the card says of where the weights come from."""
+    """Where the weights come from, for the model card."""
 
     base: str
     revision: str
@@ -42,39 +42,41 @@ class Provenance:
 
 def write_results(
     config: TrainConfig,
-    parts: Parts,
+    model: TrainableModel,
     weights: dict[str, Tensor],
     provenance: Provenance,
     staged: Path,
     resolution: tuple[int, int],
 ) -> list[str]:
-    """Write into a staging folder; the names of what was written. weights: of `Trained`. resolution: (width, height)."""
+    """Write into a staging folder; the names of what was written. weights: those of `TrainState`. resolution: (width, height)."""
     if config.trained == "lora":
-        lora = as_lora(config, weights, provenance, parts)
+        lora = as_lora(config, weights, provenance, model)
         save_lora(staged / LORA, lora)
-        if not parts.adapted:
+        if not model.adapted:
             return [LORA]
         # An adapter of a network with another vector fits no base: the whole model goes with it.
-        plain = _rebuilt(replace(config, trained="all"), parts, provenance)
+        plain = _rebuilt(replace(config, trained="all"), model, provenance)
         merge_loras(plain, [(lora, 1.0)])
-        _write_model(config, parts, plain, provenance, staged / MODEL, resolution)
+        _write_model(config, model, plain, provenance, staged / MODEL, resolution)
         return [LORA, MODEL]
-    unet = _rebuilt(config, parts, provenance)
+    unet = _rebuilt(config, model, provenance)
     _assign(unet, weights)
-    _write_model(config, parts, unet, provenance, staged / MODEL, resolution)
+    _write_model(config, model, unet, provenance, staged / MODEL, resolution)
     return [MODEL]
 
 
-def as_lora(config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, parts: Parts) -> Lora:
+def as_lora(
+    config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, model: TrainableModel
+) -> Lora:
     """The trained weights as an adapter with what a reader of the file has to know."""
     down = {n.removesuffix(".lora_A"): v for n, v in weights.items() if n.endswith(".lora_A")}
     up = {n.removesuffix(".lora_B"): v for n, v in weights.items() if n.endswith(".lora_B")}
     record: dict[str, Any] = {
         "base": provenance.base,
         "revision": provenance.revision,
-        "base_licence": parts.info.licence,
+        "base_licence": model.info.licence,
         "data": provenance.data,
-        "vector": list(parts.unet.micro.names),
+        "vector": list(model.unet.micro.names),
         "steps": config.steps,
         "seed": config.seed,
         "metrics": provenance.metrics,
@@ -82,9 +84,9 @@ def as_lora(config: TrainConfig, weights: dict[str, Tensor], provenance: Provena
     return Lora(down, up, config.alpha, metadata=record)
 
 
-def _rebuilt(config: TrainConfig, parts: Parts, provenance: Provenance) -> MultiViewUNet:
+def _rebuilt(config: TrainConfig, model: TrainableModel, provenance: Provenance) -> MultiViewUNet:
     """The network as it was before training: the live one may be spread over devices."""
-    return build_parts(config, parts.folder, base=provenance.base).unet
+    return build_trainable(config, model.folder, base=provenance.base).unet
 
 
 @torch.no_grad()
@@ -98,14 +100,14 @@ def _assign(unet: MultiViewUNet, weights: dict[str, Tensor]) -> None:
 
 def _write_model(
     config: TrainConfig,
-    parts: Parts,
+    model: TrainableModel,
     unet: MultiViewUNet,
     provenance: Provenance,
     folder: Path,
     resolution: tuple[int, int],
 ) -> None:
     for name in ("vae", "image_encoder"):
-        shutil.copytree(parts.folder / name, folder / name)
+        shutil.copytree(model.folder / name, folder / name)
     (folder / "unet").mkdir()
     state = {key: value.detach().float().contiguous() for key, value in unet.state_dict().items()}
     save_file(state, folder / "unet" / COMPONENTS["unet"], metadata={"format": "pt"})
@@ -113,10 +115,10 @@ def _write_model(
     write_text(folder / "unet" / "config.json", to_json({"_class_name": "MultiViewUNet"} | kept))
     width, height = resolution
     info = replace(
-        parts.info,
+        model.info,
         resolution=width,
         height=None if height == width else height,
-        elevations_deg=_STATIC_DEG if config.vector in ("svd_mv", "sv3d_u") else parts.info.elevations_deg,
+        elevations_deg=_STATIC_DEG if config.vector in ("svd_mv", "sv3d_u") else model.info.elevations_deg,
         source_sha256="",
         base=provenance.base,
         revision=provenance.revision,
@@ -125,17 +127,17 @@ def _write_model(
     items = {item.uid: item for source in provenance.credited for item in read_attribution(source)}
     if items:
         write_attribution(folder, items.values())
-    write_text(folder / "README.md", _card(config, parts, provenance).text())
+    write_text(folder / "README.md", _card(config, model, provenance).text())
 
 
-def _card(config: TrainConfig, parts: Parts, provenance: Provenance) -> ModelCard:
+def _card(config: TrainConfig, model: TrainableModel, provenance: Provenance) -> ModelCard:
     licences = sorted(provenance.licences.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{name} ({count})" for name, count in licences[:_LICENCES_SHOWN])
     base = provenance.base + (f" @ {provenance.revision}" if provenance.revision else "")
     return ModelCard(
         title=f"{config.preset}: a multi-view generator trained with mv3d",
-        licence=parts.info.licence or "unknown",
-        licence_url=parts.info.licence_url,
+        licence=model.info.licence or "unknown",
+        licence_url=model.info.licence_url,
         base=base,
         data=provenance.data + (f"; licences of the objects: {shown}" if shown else ""),
         seed=config.seed,

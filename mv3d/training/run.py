@@ -1,4 +1,4 @@
-"""`mv3d train` as a function: data and a base in, a model folder or an adapter out. The same call again goes on."""
+"""`mv3d train` as a function: data and a base in, a model folder or an adapter out. The same call again resumes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.core.runs import (
-    SCHEMA,
-    is_done,
-    library_versions,
-    peak_memory_bytes,
-    publish,
+from mv3d.core.files import publish, sha256, staging, to_json, write_text
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import TrainingProgress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
     read_record,
-    sha256,
-    staging,
-    to_json,
-    write_text,
+    refuse_other_algorithm,
+    run_status,
+    write_record,
 )
-from mv3d.orbits.build import INDEX
+from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from mv3d.training.data import Samples
-    from mv3d.training.results import Provenance
-    from mv3d.training.stage import Ready
+    from mv3d.orbits.dataset import Samples
 
 RECORD = "run.json"
 SETTINGS = "settings.json"
@@ -48,7 +46,6 @@ _FREE = (
 """Fields that change no weight of a given step: a run may go on with others."""
 
 _OURS = ("checkpoints", PARTS, "validation")
-Progress = Callable[[str, int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def stages(config: TrainConfig, *, static: bool) -> list[tuple[str, TrainConfig]
 def plan(
     config: TrainConfig, data: Path, base: str, out: Path, static_data: Path | None = None
 ) -> dict[str, Any]:
-    """What `train` would do, resolved; computes and writes nothing. Raises as `train` does for wrong settings."""
+    """The resolved plan of `train`; computes and writes nothing. Raises as `train` does for wrong settings."""
     _check_request(config, data, base, static_data)
     listed = []
     for name, stage in stages(config, static=static_data is not None):
@@ -103,14 +100,14 @@ def train(
     *,
     static_data: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
 ) -> TrainResult:
     """Train and write the result into `out`; a finished run of the same request is returned as it is.
 
-    base: a model folder, a name or a hub id; empty for `tiny`, which then trains an autoencoder of its own first.
-    static_data: of SV3D_p's first stage. Interrupted, the same call goes on from the last whole checkpoint. Raises
-    UsageError for settings that make no sense, InputError for data or a base that cannot be used, OutputError where
-    `out` holds another run.
+    base: a model folder, a name or a hub id. Without one a new network gets an autoencoder that is trained first.
+    static_data: the orbits of SV3D_p's first stage. After an interruption the same call resumes from the last whole
+    checkpoint. Raises UsageError for settings that make no sense, InputError for data or a base that cannot be used,
+    OutputError where `out` holds another run.
     """
     data, out = Path(data), Path(out)
     first = None if static_data is None else Path(static_data)
@@ -126,13 +123,19 @@ def train(
 
 
 def _train_stage(
-    config: TrainConfig, data: Path, base: str, out: Path, *, overwrite: bool, progress: Progress | None
+    config: TrainConfig,
+    data: Path,
+    base: str,
+    out: Path,
+    *,
+    overwrite: bool,
+    progress: TrainingProgress | None,
 ) -> TrainResult:
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
     from mv3d.training.data import open_samples  # noqa: PLC0415
     from mv3d.training.loop import make_accelerator, require_parts, train_loop  # noqa: PLC0415
-    from mv3d.training.results import Provenance  # noqa: PLC0415
+    from mv3d.training.results import Provenance, write_results  # noqa: PLC0415
     from mv3d.training.stage import prepare  # noqa: PLC0415
     from mv3d.training.validation import last_score  # noqa: PLC0415
 
@@ -141,60 +144,71 @@ def _train_stage(
     samples = open_samples(data, config, _clip_size(config, found.folder if found else None))
     digest = data_sha256(data)
     settings = dataclasses.asdict(config) | {"base": base}
-    if not overwrite and is_done(out / RECORD, settings=settings, input_sha256=digest):
-        return _finished(out)
+    if not overwrite:
+        if run_status(out / RECORD, settings=settings, input_sha256=digest) is RunStatus.DONE:
+            return _finished(out)
+        refuse_other_algorithm(out / RECORD)
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
-    fresh = accelerator.is_main_process and _claim(out, config, base, digest, overwrite=overwrite)
+    fresh = accelerator.is_main_process and _open_run(out, config, base, digest, overwrite=overwrite)
     accelerator.wait_for_everyone()
-    record = {
-        "command": sys.argv,
-        "settings": json.loads(json.dumps(settings)),
-        "seed": config.seed,
-        "input": str(data),
-        "input_sha256": digest,
-    }
+    record = RunRecord.of(
+        "train",
+        input=str(data),
+        input_sha256=digest,
+        details={"arguments": sys.argv, "seed": config.seed},
+        settings=settings,
+        device=str(accelerator.device),
+        device_name=device_name(accelerator.device),
+    )
     try:
-        if config.preset == "autoencoder":
+        if config.network == "none":
             return _train_parts(config, samples, record, out, accelerator, progress)
-        ready = prepare(config, samples, found, out, accelerator, _told(progress, "image encoder"))
+        context = prepare(config, samples, found, out, accelerator, _of_stage(progress, "image encoder"))
     except Mv3dError:
         if fresh:
-            _give_up(out)
+            _remove_traces(out)
         raise
-    done = train_loop(
+    state = train_loop(
         config,
-        ready.parts.unet,
+        context.model.unet,
         samples,
-        ready.batches,
+        context.batches,
         out,
         accelerator=accelerator,
-        validate=ready.validate,
-        progress=_told(progress, "train"),
+        validate=context.validate,
+        progress=_of_stage(progress, "train"),
     )
     if accelerator.is_main_process:
         score = last_score(out)
-        metrics = {"training loss": done.last_loss} | (
-            {} if score is None else {"validation PSNR, dB": score}
-        )
-        data_name = f"{data.name}, {len(samples)} {samples.kind}"
-        licences = getattr(samples, "licences", {})
-        credited = (*([found.folder] if found else []), data)
+        metrics = {"training loss": state.last_loss}
+        metrics |= {} if score is None else {"validation PSNR, dB": score}
         revision = found.revision if found else ""
-        provenance = Provenance(base, revision, data_name, licences, metrics, credited)
+        provenance = Provenance(
+            base,
+            revision,
+            f"{data.name}, {len(samples)} {samples.format.name}",
+            samples.licences,
+            metrics,
+            (*([found.folder] if found else []), data),
+        )
         report = {
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
-            "resumed_from": done.resumed_from,
+            "resumed_from": state.resumed_from,
             "seconds": time.time() - begun,
-            "seconds_per_step": done.seconds_per_step,
-            "data_wait_share": done.data_wait_share,
+            "seconds_per_step": state.seconds_per_step,
+            "data_wait_share": state.data_wait_share,
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }
-        record |= {"model": {"base": base, "revision": provenance.revision}, "report": report}
-        _publish(config, ready, done.weights, provenance, record, out)
+        record = _reported(record, report, model={"base": base, "revision": revision})
+        with staging(out) as staged:
+            names = write_results(
+                config, context.model, state.weights, provenance, staged, context.resolution
+            )
+            _publish(staged, out, names, record)
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
@@ -202,58 +216,55 @@ def _train_stage(
 def _train_parts(
     config: TrainConfig,
     samples: Samples,
-    record: dict[str, Any],
+    record: RunRecord,
     out: Path,
     accelerator: Accelerator,
-    progress: Progress | None,
+    progress: TrainingProgress | None,
 ) -> TrainResult:
-    """The frozen parts alone, as a model folder without a network: a base for `tiny`, and what encodes its data."""
+    """Train the frozen parts alone: a model folder without a network, as a base for `tiny` and to encode its data."""
     from mv3d.training.autoencoder import prepare_parts  # noqa: PLC0415 - as above
 
     begun = time.time()
     if accelerator.is_main_process:
         with staging(out) as staged:
-            tell = _told(progress, "image encoder")
-            error = prepare_parts(config, samples, staged / MODEL, device=accelerator.device, progress=tell)
+            on_step = _of_stage(progress, "image encoder")
+            score = prepare_parts(
+                config, samples, staged / MODEL, device=accelerator.device, progress=on_step
+            )
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
-            report |= {"metrics": {"restored PSNR, dB": error}}
-            _seal(staged, out, [MODEL], record | {"report": report})
+            report |= {"metrics": {"restored PSNR, dB": score}}
+            _publish(staged, out, [MODEL], _reported(record, report))
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
 
-def _told(progress: Progress | None, stage: str) -> Callable[[int, int, dict[str, float]], None] | None:
+def _of_stage(
+    progress: TrainingProgress | None, stage: str
+) -> Callable[[int, int, dict[str, float]], None] | None:
     if progress is None:
         return None
     return lambda done, total, line: progress(stage, done, total, line)
 
 
-def _publish(
-    config: TrainConfig,
-    ready: Ready,
-    weights: dict[str, Any],
-    provenance: Provenance,
-    record: dict[str, Any],
-    out: Path,
-) -> None:
-    """Write the result and its record aside, then move them to their place."""
-    from mv3d.training.results import write_results  # noqa: PLC0415 - as above
-
-    with staging(out) as staged:
-        names = write_results(config, ready.parts, weights, provenance, staged, ready.resolution)
-        _seal(staged, out, names, record)
+def _reported(record: RunRecord, report: dict[str, Any], **details: Any) -> RunRecord:
+    """The record with what the run measured."""
+    return replace(
+        record,
+        details={**record.details, **details, "report": report},
+        seconds={"total": round(report["seconds"], 3)},
+        peak_memory_bytes=report["peak_memory_bytes"],
+    )
 
 
-def _seal(staged: Path, out: Path, names: list[str], record: dict[str, Any]) -> None:
-    """Write the record of what stands in `staged`, then move all of it to its place."""
+def _publish(staged: Path, out: Path, names: list[str], record: RunRecord) -> None:
+    """Write the record of the results in `staged`, then move all of it to its place."""
     outputs = {name: sha256(staged / name) for name in names}
-    document = {"schema": SCHEMA, **record, "libraries": library_versions(), "outputs": outputs}
-    write_text(staged / RECORD, to_json(document))
+    write_record(staged / RECORD, replace(record, outputs=outputs))
     publish(staged, out, last=RECORD)
 
 
 def data_sha256(data: Path) -> str:
-    """Of a data set: its index names the hash of every shard. Of clips: their names and sizes."""
+    """The hash of a data set: that of its index, which names the hash of every shard; of clips, their names and sizes."""
     if (data / INDEX).is_file():
         return sha256(data / INDEX)
     listed = [(p.name, p.stat().st_size) for p in sorted(data.iterdir()) if p.is_file()]
@@ -266,19 +277,20 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
             raise InputError(
                 f"{name} {folder}: expected a folder of orbit shards or of video clips, got none"
             )
-    if base and config.preset == "autoencoder":
-        raise UsageError(f"--base: expected none for --preset autoencoder, got {base}")
-    if not base and config.preset not in ("tiny", "autoencoder"):
-        raise UsageError(
-            f"--base: expected a model to start from for --preset {config.preset}, got none; see mv3d models list"
-        )
-    if config.trained == "lora" and config.preset in ("tiny", "autoencoder"):
-        raise UsageError(f"--trained lora: expected a base with weights, not --preset {config.preset}")
-    if static_data is not None and not config.static_steps:
+    name = f"--preset {config.preset}"
+    if base and config.network == "none":
+        raise UsageError(f"--base: expected none for {name}, got {base}")
+    if not base and config.network == "base":
+        raise UsageError(f"--base: expected a model to start from for {name}, got none; see mv3d models list")
+    if config.trained == "lora" and config.network != "base":
+        raise UsageError(f"--trained lora: expected a base with weights, not {name}")
+    if static_data is None:
+        return
+    if not config.static_steps:
         raise UsageError("--static-data: expected --static-steps above 0 for a first stage, got 0")
-    if static_data is not None and config.trained == "lora":
+    if config.trained == "lora":
         raise UsageError("--static-data: a first stage trains weights, not adapters; train two runs instead")
-    if config.preset in ("tiny", "autoencoder") and static_data is not None:
+    if config.network != "base":
         raise UsageError(
             f"--static-data: expected a preset with a base, got {config.preset}; train two runs instead"
         )
@@ -295,16 +307,16 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     return info.resolution, info.height or info.resolution
 
 
-def _give_up(out: Path) -> None:
-    """Leave nothing of a run that could not begin."""
+def _remove_traces(out: Path) -> None:
+    """Remove what a run that could not begin has written."""
     (out / SETTINGS).unlink(missing_ok=True)
     shutil.rmtree(out / PARTS, ignore_errors=True)
     if not any(out.iterdir()):
         out.rmdir()
 
 
-def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
-    """Make `out` ours, or go on with what is ours in it; whether it was not ours before."""
+def _open_run(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
+    """Write the settings into `out`, or compare them with those of the run in it; whether there was none."""
     fresh = not (out / SETTINGS).exists()
     kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
     wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
@@ -314,7 +326,8 @@ def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite:
         (out / "log.jsonl").unlink(missing_ok=True)
     elif (out / SETTINGS).exists():
         try:
-            there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+            # Where the settings name no network, the preset, which they do name, stood for it.
+            there = {"network": config.network} | json.loads((out / SETTINGS).read_text(encoding="utf-8"))
         except ValueError:
             there = {}
         changed = [key for key in wanted if there.get(key) != wanted[key]]
@@ -326,7 +339,7 @@ def _claim(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite:
     elif out.is_dir() and any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
         raise OutputError(f"{out}: holds something else; choose another --out")
     with staging(out):
-        pass  # whether it can be written, before an hour of work
+        pass  # fails now where `out` cannot be written, not after an hour of work
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -339,5 +352,5 @@ def _finished(out: Path) -> TrainResult:
     record = read_record(out / RECORD)
     if record is None:
         raise InputError(f"{out / RECORD}: expected the record of a finished run, found none")
-    files = {Path(name).stem: out / name for name in record["outputs"]}
-    return TrainResult(out, files, True, record.get("report", {}))
+    files = {Path(name).stem: out / name for name in record.outputs}
+    return TrainResult(out, files, True, record.details.get("report", {}))

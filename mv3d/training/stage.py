@@ -1,4 +1,4 @@
-"""Everything that one stage of a run needs beside its data: networks, batches, and the sheets of views."""
+"""What one stage of a run needs beside its data: networks, batches, and the sheets of views."""
 
 from __future__ import annotations
 
@@ -11,22 +11,28 @@ from accelerate import Accelerator, DistributedType
 from mv3d.core.errors import InputError
 from mv3d.models.encode import image_channels
 from mv3d.models.locate import ResolvedModel
+from mv3d.orbits.dataset import Samples
 from mv3d.training.autoencoder import prepare_parts
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
-from mv3d.training.data import Samples
 from mv3d.training.loop import Validate
-from mv3d.training.parts import Parts, build_parts, check_data_size, load_image_encoder, load_vae
+from mv3d.training.trainable import (
+    TrainableModel,
+    build_trainable,
+    check_data_size,
+    load_image_encoder,
+    load_vae,
+)
 from mv3d.training.validation import Validator, clean
 
 PARTS = "parts"
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A stage that may begin."""
+class StageContext:
+    """What the training loop and the results need."""
 
-    parts: Parts
+    model: TrainableModel
     batches: BatchMaker
     validate: Validate | None
     resolution: tuple[int, int]
@@ -40,7 +46,7 @@ def prepare(
     out: Path,
     accelerator: Accelerator,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> Ready:
+) -> StageContext:
     """Load the base's networks; without a base, train an autoencoder first and keep it in `out`.
 
     Raises InputError where data and network do not fit.
@@ -52,23 +58,22 @@ def prepare(
     folder = out / PARTS if base is None else base.folder
     # What is sharded has to be of one precision.
     sharded = accelerator.distributed_type == DistributedType.FSDP
-    parts = build_parts(
+    model = build_trainable(
         config,
         folder,
         base=base.name if base else "",
         revision=base.revision if base else "",
         half_frozen=config.trained == "lora" and config.precision == "bf16" and not sharded,
     )
-    pixels = samples.kind != "latents"
-    one = samples.sample(0)
-    if pixels:
-        height, width = (side // parts.latent_factor for side in one["images"].shape[1:3])
-    else:
-        height, width = one["latents"].shape[-2:]
-    check_data_size(parts, config, (height, width))
+    one, pixels = samples.sample(0), not samples.format.latents
+    factor = 1 if pixels else model.latent_factor
+    height, width = (
+        side * factor for side in (one["images"].shape[1:3] if pixels else one["latents"].shape[-2:])
+    )
+    check_data_size(model, (width, height))
     vae = load_vae(folder).to(accelerator.device) if pixels or config.validate_every else None
     encoder = load_image_encoder(folder).to(accelerator.device) if pixels else None
-    if samples.kind == "clips" and vae is not None and image_channels(vae) == 4:
+    if pixels and not samples.format.alpha and vae is not None and image_channels(vae) == 4:
         raise InputError(
             "--data: video clips have no alpha, which the base was trained with; give orbits, or a base without it"
         )
@@ -76,17 +81,16 @@ def prepare(
     def batch_maker(settings: TrainConfig) -> BatchMaker:
         return BatchMaker(
             settings,
-            scaling_factor=parts.scaling_factor,
+            scaling_factor=model.scaling_factor,
             device=accelerator.device,
             vae=vae,
             image_encoder=encoder,
-            input_frame=0 if samples.kind == "clips" else -1,
+            input_frame=samples.format.input_frame,
         )
 
     validate = None
     if vae is not None and config.validate_every:
-        sheets, sampler = batch_maker(clean(config)), parts.info.sampler
+        sheets, sampler = batch_maker(clean(config)), model.info.sampler
         main = accelerator.is_main_process
         validate = Validator(config, samples, sheets, vae, sampler, out, main=main)
-    size = (width * parts.latent_factor, height * parts.latent_factor)
-    return Ready(parts, batch_maker(config), validate, size)
+    return StageContext(model, batch_maker(config), validate, (width, height))

@@ -20,10 +20,9 @@ from mv3d.models.encode import decode_frames
 from mv3d.models.folder import SamplerDefaults
 from mv3d.models.samplers import dpmpp_2m
 from mv3d.models.sampling import karras_sigmas
-from mv3d.orbits.dataset import normalized
+from mv3d.orbits.dataset import Samples, normalized
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
-from mv3d.training.data import Samples
 from mv3d.training.loss import sample_generator
 from mv3d.views.metrics import psnr_from_mse
 
@@ -49,7 +48,7 @@ def sample_views(
     sigmas = karras_sigmas(
         steps, sigma_min=sampler.sigma_min, sigma_max=sampler.sigma_max, rho=sampler.rho
     ).to(target.device)
-    noise = torch.randn(target.shape, generator=sample_generator(seed, int(raw["number"][0]), _STREAM)).to(
+    noise = torch.randn(target.shape, generator=sample_generator(seed, int(raw["index"][0]), _STREAM)).to(
         target.device
     )
     latents = dpmpp_2m(
@@ -65,7 +64,7 @@ def sample_views(
 
 
 def clean(config: TrainConfig) -> TrainConfig:
-    """Without noise in the input view (e^-11.5 is SV3D's 1e-5) and with every condition."""
+    """The configuration without noise in the input view (e^-11.5 is SV3D's 1e-5) and without dropped conditions."""
     return dataclasses.replace(config, cond_mean=-11.5, cond_std=0.0, drop_image=0.0, drop_latent=0.0)
 
 
@@ -89,8 +88,7 @@ class Validator:
         self._config, self._batches, self._vae, self._sampler = config, batches, vae, sampler
         self._out, self._main = out / FOLDER, main
         self._raws = [
-            default_collate([samples.sample(i) | {"number": i}])
-            for i in range(min(config.validation_orbits, len(samples)))
+            default_collate([samples.sample(i)]) for i in range(min(config.validation_orbits, len(samples)))
         ]
 
     def __call__(self, model: nn.Module, step: int) -> None:

@@ -24,10 +24,10 @@ _COARSE, _FINE = (64, 32), (128, 48)
 
 @dataclass(frozen=True)
 class ElevationEstimate:
-    """elevation_deg; coverage: share of the silhouettes that the hull covers there (1 is a perfect fit)."""
+    """recall: share of the silhouettes that their hull covers at that elevation; 1 is a perfect fit."""
 
     elevation_deg: float
-    coverage: float
+    recall: float
 
 
 def estimate_elevation(
@@ -50,7 +50,7 @@ def estimate_elevation(
                 "around it, or give --elevation"
             )
 
-    def coverage(elevation_deg: float, small: _Silhouettes) -> float:
+    def recall(elevation_deg: float, small: _Silhouettes) -> float:
         cameras = orbit_cameras(
             elevation_deg,
             azimuths_deg,
@@ -59,17 +59,17 @@ def estimate_elevation(
             width=small.alphas.shape[2],
             height=small.alphas.shape[1],
         )
-        return _coverage(small, cameras)
+        return _recall(small, cameras)
 
-    rough = {angle: coverage(angle, coarse) for angle in CANDIDATES_DEG}
+    rough = {angle: recall(angle, coarse) for angle in CANDIDATES_DEG}
     start = max(rough, key=lambda angle: rough[angle])
-    scores = {start: coverage(start, fine)}
+    scores = {start: recall(start, fine)}
     step = 5.0
     while step >= 0.6:
         best = max(scores, key=lambda angle: scores[angle])
         for angle in (best - step, best + step):
             if abs(angle) < 85 and angle not in scores:
-                scores[angle] = coverage(angle, fine)
+                scores[angle] = recall(angle, fine)
         step /= 2
     best = max(scores, key=lambda angle: scores[angle])
     if scores[best] < 0.5:
@@ -85,9 +85,9 @@ def estimate_elevation(
     return ElevationEstimate(best, scores[best])
 
 
-def silhouette_coverage(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> float:
+def hull_recall(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> float:
     """Share of all silhouette pixels whose rays meet the intersection of the cones, mean over the views."""
-    return _coverage(_Silhouettes(alphas, _distances(alphas), _FINE[1]), cameras)
+    return _recall(_Silhouettes(alphas, _distances(alphas), _FINE[1]), cameras)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def _distances(alphas: Float[np.ndarray, "n h w"]) -> Float[torch.Tensor, "n h w
     return torch.tensor(np.stack([silhouette_distance(alpha) for alpha in alphas]))
 
 
-def _coverage(silhouettes: _Silhouettes, cameras: Cameras) -> float:
+def _recall(silhouettes: _Silhouettes, cameras: Cameras) -> float:
     device = torch.device("cpu")
     alphas = silhouettes.alphas
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from mv3d.core.errors import OutputError
-from mv3d.core.runs import publish, staging, to_json
+from mv3d.core.files import publish, staging, to_json
 from mv3d.render.video import encode_mp4
 from mv3d.views.views import Views, composite
 
@@ -18,22 +19,26 @@ _NAMES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.png")
 _CONTACT_SIDE = 192
 
 
-def save_views(views: Views, out_dir: Path, *, overwrite: bool = False, folder: str = "images") -> Path:
+def save_views(
+    views: Views, out_dir: str | os.PathLike[str], *, overwrite: bool = False, folder: str = "images"
+) -> Path:
     """Write transforms.json, images/, contact.png, orbit.mp4 and, where the photo is known, input.png.
 
-    Everything is written aside and renamed at the end. Raises OutputError where another result is in the way.
+    Files appear whole or not at all. Raises OutputError where another result is in the way.
     """
+    out_dir = Path(out_dir)
     there = [name for name in _NAMES if (out_dir / name).exists()]
     if there and not overwrite:
         raise OutputError(f"{out_dir}: holds {', '.join(there)} already; choose another folder or overwrite")
-    with staging(out_dir) as aside:
-        write_views(views, aside, folder=folder)
-        publish(aside, out_dir, last="transforms.json")
+    with staging(out_dir) as staged:
+        write_views(views, staged, folder=folder)
+        publish(staged, out_dir, last="transforms.json")
     return out_dir
 
 
-def write_views(views: Views, out_dir: Path, *, folder: str = "images") -> None:
-    """The files themselves, straight into `out_dir`."""
+def write_views(views: Views, out_dir: str | os.PathLike[str], *, folder: str = "images") -> None:
+    """Write the files themselves, straight into `out_dir`, an existing folder."""
+    out_dir = Path(out_dir)
     (out_dir / folder).mkdir()
     names = [f"{folder}/{index:03d}.png" for index in range(len(views))]
     for name, image in zip(names, views.images, strict=True):
@@ -46,6 +51,7 @@ def write_views(views: Views, out_dir: Path, *, folder: str = "images") -> None:
 
 
 def to_uint8(values: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+    """Values from 0 to 1 as 0 to 255, rounded."""
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

@@ -27,6 +27,11 @@ class Grid:
         shape = tuple(int((b - a) / spacing + 0.5) + 1 for a, b in zip(low, high, strict=True))
         return Grid((low[0], low[1], low[2]), spacing, (shape[0], shape[1], shape[2]))
 
+    def resized(self, longest: int) -> Grid:
+        """The grid over the same box with `longest` samples along its longest side."""
+        high = [a + self.spacing * (n - 1) for a, n in zip(self.origin, self.shape, strict=True)]
+        return Grid.around(list(self.origin), high, longest)
+
     def points(self, device: torch.device) -> Float[torch.Tensor, "p 3"]:
         """All sample positions, x slowest."""
         axes = [

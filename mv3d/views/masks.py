@@ -12,6 +12,14 @@ from mv3d.core.errors import InputError
 from mv3d.views.morphology import labelled, nearest_true
 
 
+class NoForegroundError(InputError):
+    """A frame that cannot be cut out. frame: its number. reason: what is wrong with it, without what to do."""
+
+    def __init__(self, frame: int, reason: str, advice: str = "give RGBA images or masks") -> None:
+        super().__init__(f"frame {frame}: {reason}; {advice}")
+        self.frame, self.reason = frame, reason
+
+
 @dataclass(frozen=True)
 class MaskConfig:
     """Numbers of the mask, colours in sRGB from 0 to 1."""
@@ -21,13 +29,13 @@ class MaskConfig:
     uniform: float = 0.06
     """Border pixels nearer than this to their median count as the same background."""
     least_uniform_share: float = 0.6
-    """Of the border: below it the background is not uniform."""
+    """Share of the border; below it the background is not uniform."""
     hole_exactness: float = 0.02
     """An enclosed region whose median is this near to the background is a hole; a pale part is less exact."""
     least_hole: float = 6e-4
-    """Of the frame's pixels: smaller enclosed regions are highlights, not holes."""
+    """Share of the frame; smaller enclosed regions are highlights, not holes."""
     least_object: float = 2e-3
-    """Of the frame's pixels: below it nothing is there."""
+    """Share of the frame; below it nothing is there."""
 
 
 def foreground_alpha(
@@ -35,7 +43,7 @@ def foreground_alpha(
 ) -> Float[np.ndarray, "n h w 4"]:
     """RGBA with straight alpha: the background's colour is taken out of the edge pixels.
 
-    Raises InputError naming the frame where the background is not uniform or nothing stands out from it.
+    Raises NoForegroundError for a frame where the background is not uniform or nothing stands out from it.
     """
     config = config or MaskConfig()
     return np.stack([_frame(frame, index, config) for index, frame in enumerate(frames)])
@@ -48,14 +56,10 @@ def _frame(frame: Float[np.ndarray, "h w 3"], index: int, config: MaskConfig) ->
     solid = _solid(distance, threshold, max(config.hole_exactness, 3 * noise), config)
     share = float(solid.mean())
     if share < config.least_object:
-        raise InputError(
-            f"frame {index}: nothing stands out from the background (foreground {share:.2%} of the frame); "
-            "give RGBA images or masks"
-        )
+        reason = f"nothing stands out from the background (foreground {share:.2%} of the frame)"
+        raise NoForegroundError(index, reason)
     if share > 0.95:
-        raise InputError(
-            f"frame {index}: no background left (foreground {share:.0%}); give RGBA images or masks"
-        )
+        raise NoForegroundError(index, f"no background left (foreground {share:.0%})")
     return _matte(frame, distance, solid, background)
 
 
@@ -64,21 +68,16 @@ def _background(
 ) -> tuple[Float[np.ndarray, " 3"], float]:
     """Colour of the border, and its noise."""
     ring = max(2, round(0.02 * min(frame.shape[:2])))
-    border = np.concatenate(
-        [
-            frame[:ring].reshape(-1, 3),
-            frame[-ring:].reshape(-1, 3),
-            frame[:, :ring].reshape(-1, 3),
-            frame[:, -ring:].reshape(-1, 3),
-        ]
-    )
+    sides = (frame[:ring], frame[-ring:], frame[:, :ring], frame[:, -ring:])
+    border = np.concatenate([side.reshape(-1, 3) for side in sides])
     color = np.median(border, axis=0)
     near = np.abs(border - color).max(1) < config.uniform
     if near.mean() < config.least_uniform_share:
-        raise InputError(
-            f"frame {index}: the background is not uniform ({1 - near.mean():.0%} of the border differs from its "
-            f"median colour by more than {config.uniform:.0%}); give RGBA images or masks, or remove the background first"
+        reason = (
+            f"the background is not uniform ({1 - near.mean():.0%} of the border differs from its median colour by more "
+            f"than {config.uniform:.0%})"
         )
+        raise NoForegroundError(index, reason, "give RGBA images or masks, or remove the background first")
     color = np.median(border[near], axis=0)
     return color, float(np.abs(border[near] - color).max(1).mean())
 

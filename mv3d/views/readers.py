@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, shown
-from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
+from mv3d.core.settings import with_settings
+from mv3d.render.cameras import SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
 from mv3d.views.elevation import estimate_elevation
 from mv3d.views.images import (
     ANIMATION_SUFFIXES,
@@ -23,6 +25,7 @@ from mv3d.views.images import (
     stack_frames,
 )
 from mv3d.views.masks import foreground_alpha
+from mv3d.views.reading import OrbitReading
 from mv3d.views.views import Views
 
 MIN_VIEWS = 3
@@ -30,30 +33,23 @@ _MAX_JSON_BYTES = 64_000_000
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
-def load_views(
-    path: str | Path,
-    *,
-    elevation_deg: float | None = None,
-    fov_deg: float = SV3D_FOV_DEG,
-    azimuth_sign: int = 1,
-) -> Views:
+def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None, **settings: Any) -> Views:
     """Posed RGBA views from a file or a folder.
 
     path: a folder with transforms.json (ours or nerfstudio's) or transforms_train.json (NeRF-synthetic); such a
     file itself; a gif, webp or video of one orbit; a folder of numbered frames of one orbit.
-    elevation_deg: of an orbit without cameras; estimated from the silhouettes by default.
-    fov_deg: horizontal, of an orbit without cameras. azimuth_sign: 1 where azimuth grows counter-clockwise seen
-    from above (SV3D), -1 for the other way round.
+    reading, settings: of an orbit without cameras; the settings are fields of OrbitReading, over those of `reading`.
 
-    Raises InputError for anything that cannot be used, with the reason.
+    Raises InputError for anything that cannot be used, with the reason, UsageError for angles out of range.
     """
+    reading = with_settings(reading or OrbitReading(), settings, "load_views")
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
     if path.is_dir():
         for name in ("transforms.json", "transforms_train.json"):
             if (path / name).is_file():
-                return _checked(_from_transforms(path / name), path)
+                return _from_transforms(path / name)
         files = numbered_images(path)
         if not files:
             raise InputError(
@@ -63,7 +59,7 @@ def load_views(
             raise InputError(f"{path}: expected at most {MAX_FRAMES} frames, got {len(files)}; thin them out")
         frames = stack_frames([read_rgba(file) for file in files], str(path))
     elif path.suffix.lower() == ".json":
-        return _checked(_from_transforms(path), path)
+        return _from_transforms(path)
     elif path.suffix.lower() in ANIMATION_SUFFIXES:
         frames = read_animation(path)
     else:
@@ -74,7 +70,7 @@ def load_views(
         raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}")
     images = with_alpha(frames)
     _require_foreground(images, path)
-    return _from_orbit(images, path, elevation_deg, fov_deg, azimuth_sign)
+    return _from_orbit(images, path, reading)
 
 
 def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 4"]:
@@ -84,33 +80,20 @@ def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w
     return foreground_alpha(frames[..., :3])
 
 
-def _from_orbit(
-    images: Float[np.ndarray, "n h w 4"],
-    path: Path,
-    elevation_deg: float | None,
-    fov_deg: float,
-    azimuth_sign: int,
-) -> Views:
-    if azimuth_sign not in (1, -1):
-        raise InputError(f"--azimuth-sign: expected 1 or -1, got {azimuth_sign}")
-    if not 1 <= fov_deg <= 150:
-        raise InputError(f"--fov: expected 1 to 150 degrees, got {fov_deg:g}")
+def _from_orbit(images: Float[np.ndarray, "n h w 4"], path: Path, reading: OrbitReading) -> Views:
     count, height, width = images.shape[:3]
-    azimuths = sv3d_azimuths_deg(count, azimuth_sign)
+    elevation_deg, fov_deg = reading.elevation_deg, reading.fov_deg
+    azimuths, others = (sv3d_azimuths_deg(count, sign * reading.azimuth_sign) for sign in (1, -1))
     if elevation_deg is None:
         found = estimate_elevation(images[..., 3], azimuths, radius=SV3D_RADIUS, fov_deg=fov_deg)
-        if found.coverage < 0.95:
-            other = estimate_elevation(
-                images[..., 3], sv3d_azimuths_deg(count, -azimuth_sign), radius=SV3D_RADIUS, fov_deg=fov_deg
-            )
-            if other.coverage > found.coverage + 0.02:
+        if found.recall < 0.95:
+            other = estimate_elevation(images[..., 3], others, radius=SV3D_RADIUS, fov_deg=fov_deg)
+            if other.recall > found.recall + 0.02:
                 raise InputError(
-                    f"{path}: the silhouettes fit an orbit in the other direction better ({other.coverage:.1%} against "
-                    f"{found.coverage:.1%} covered); use --azimuth-sign {-azimuth_sign}"
+                    f"{path}: the silhouettes fit an orbit in the other direction better ({other.recall:.1%} against "
+                    f"{found.recall:.1%} covered); use --azimuth-sign {-reading.azimuth_sign}"
                 )
         elevation_deg = found.elevation_deg
-    if not -89 <= elevation_deg <= 89:
-        raise InputError(f"--elevation: expected -89 to 89 degrees, got {elevation_deg:g}")
     orbit = Orbit((float(elevation_deg),) * count, tuple(azimuths.tolist()), SV3D_RADIUS, fov_deg, count - 1)
     return Views(images, orbit.cameras(width, height), orbit, count - 1)
 
@@ -161,7 +144,9 @@ def _from_transforms(path: Path) -> Views:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     orbit = _orbit(document.get("orbit"), len(frames), path)
-    return Views(with_alpha(stacked), cameras, orbit, orbit.input_view if orbit else None)
+    images = with_alpha(stacked)
+    _require_foreground(images, path)
+    return Views(images, cameras, orbit, orbit.input_view if orbit else None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -271,11 +256,6 @@ def _orbit(block: Any, count: int, path: Path) -> Orbit | None:
             f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure"
         )
     return orbit
-
-
-def _checked(views: Views, path: Path) -> Views:
-    _require_foreground(views.images, path)
-    return views
 
 
 def _require_foreground(images: Float[np.ndarray, "n h w 4"], path: Path) -> None:

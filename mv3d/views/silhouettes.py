@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,19 @@ from mv3d.views.grid import Grid
 from mv3d.views.morphology import distance_to_false
 
 FAR = 1e3  # pixels: "this view says nothing here"
+
+
+@dataclass(frozen=True, eq=False)
+class Silhouettes:
+    """Masks of one object in posed views. alphas: 0 to 1, one for each camera."""
+
+    alphas: Float[np.ndarray, "n h w"]
+    cameras: Cameras
+
+    @cached_property
+    def distances(self) -> Float[np.ndarray, "n h w"]:
+        """`silhouette_distance` of every view."""
+        return np.stack([silhouette_distance(alpha) for alpha in self.alphas])
 
 
 def silhouette_distance(alpha: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import threading
 import time
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from mv3d.core.errors import Mv3dError, OutputError, UsageError
+from mv3d.core.files import replace
 
 FetchReason = Literal[
     "no_url",  # the catalogue does not say where the file is
@@ -347,7 +347,7 @@ def _finish(
         raise DownloadError("bad_content", complaint, again=True)
     size = part.stat().st_size
     with _writing(part):
-        os.replace(part, target)
+        replace(part, target)
     return size, digest.hexdigest()
 
 

@@ -6,14 +6,15 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mv3d.core.errors import OutputError, UsageError
-from mv3d.core.runs import publish, staging, write_text
+from mv3d.core.files import publish, staging, write_text
+from mv3d.core.progress import ObjectProgress
 from mv3d.orbits.catalogue import SOURCES, CatalogueItem
 from mv3d.orbits.procedural.families import FAMILIES
 from mv3d.orbits.procedural.pieces import Piece, finished, glb_of, model_of
@@ -25,7 +26,6 @@ MAX_COUNT = 1_000_000
 """Objects of one seed; the next seed's begin after them."""
 LICENCE, AUTHOR, SOURCE = "CC0-1.0", "mv3d", "procedural"
 
-Progress = Callable[[int, int, int], None]
 """(objects done, objects in all, rejected)"""
 
 
@@ -86,7 +86,7 @@ def write_objects(
     number: int,
     seed: int = 0,
     families: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: ObjectProgress | None = None,
 ) -> list[CatalogueItem]:
     """Write objects as GLB files into an empty or new folder, with SOURCES.csv, which says whose
     they are.

@@ -23,23 +23,25 @@ from PIL import Image
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS, read_record
 from mv3d.evaluation import (
     SV3D_ROWS,
     EvalRunConfig,
+    PerceptualConfig,
     bootstrap_interval,
     compare,
     evaluate_model,
     evaluate_views,
+    find_contamination,
     published_rows,
-    read_gallery,
-    trained_on,
+    read_image_set,
 )
-from mv3d.evaluation.run_folders import read_pictures
-from mv3d.evaluation.run_plan import plan_run
-from mv3d.evaluation.run_scores import recalls_of
+from mv3d.evaluation.run.folders import is_current, read_pictures
+from mv3d.evaluation.run.plan import plan_run
+from mv3d.evaluation.run.scores import recalls_of
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import generate_orbit, load_model
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models.folder import read_info, write_info
 from mv3d.models.lora import Lora, save_lora
 from mv3d.models.network import SV3D_U, SVD, MicroConditioning
@@ -82,8 +84,8 @@ def objects(tmp_path_factory) -> Path:
 
 
 def config_of(models: Path, name: str = "camera", **settings: Any) -> EvalRunConfig:
-    settings = {"device": "cpu", "clip_s": "no", "environment": "uniform", "samples": 1} | settings
-    return EvalRunConfig(model=str(models / name), **settings)
+    settings = {"device": "cpu", "environment": "uniform", "samples": 1} | settings
+    return EvalRunConfig(model=str(models / name), perceptual=PerceptualConfig(clip_s="no"), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,19 @@ def done(objects, models, tmp_path_factory) -> Path:
     assert not evaluate_model(objects, out, config_of(models)).already_done
     torch.set_num_threads(before)
     return out
+
+
+def test_tables_and_views_of_another_algorithm_are_not_done(objects, models, done, tmp_path, monkeypatch):
+    out = shutil.copytree(done, tmp_path / "run")
+    first = next((out / "generated").iterdir())
+    record = read_record(first / "object.json")
+    current = {"settings": record.settings, "input_sha256": record.input_sha256}
+    assert is_current(first, **current)
+    monkeypatch.setitem(ALGORITHMS, "generate", 2)
+    assert not is_current(first, **current)
+    monkeypatch.setitem(ALGORITHMS, "eval run", 2)
+    with pytest.raises(OutputError, match="algorithm version 1 of eval run, now 2"):
+        evaluate_model(objects, out, config_of(models))
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -158,7 +173,7 @@ def test_truth_and_views_are_those_of_the_commands(done, objects, models, tmp_pa
     assert orbit.azimuths_deg == pytest.approx((72, 144, 216, 288, 0))
     assert orbit.radius == document["cameras"]["radius"]
     config = GenerateConfig(model=str(models / "camera"), elevation=10.0, device="cpu")
-    given = Prepared(frames[-1].astype(np.float32) / 255, "alpha")
+    given = PreparedPhoto(frames[-1].astype(np.float32) / 255, "alpha")
     made = generate_orbit(given, config, load_model(config)).views.images
     kept = [np.asarray(Image.open(f)) for f in sorted((done / "generated/torus/images").iterdir())]
     assert np.array_equal(np.stack(kept), to_uint8(made))
@@ -286,7 +301,7 @@ def test_a_dynamic_orbit_is_the_truths_own(objects, models, tmp_path):
     assert len(orbit.azimuths_deg) == 9 and orbit.input_view == 8 and orbit.azimuths_deg[-1] == 0
     assert np.ptp(orbit.elevations_deg) > 1 and np.ptp(np.diff(orbit.azimuths_deg[:-1])) > 1
     path = GenerateConfig(model=config.model, trajectory=str(truth / "transforms.json"), seed=3, device="cpu")
-    given = Prepared(picture(truth / "images" / "008.png"), "alpha")
+    given = PreparedPhoto(picture(truth / "images" / "008.png"), "alpha")
     made = generate_orbit(given, path, load_model(path)).views
     assert made.orbit.elevations_deg == pytest.approx(orbit.elevations_deg)
     kept = sorted((tmp_path / "out/generated/torus/images").iterdir())
@@ -363,7 +378,7 @@ def test_one_silhouette_too_few_covers_nothing(done):
     masks[2] = 0
     assert np.array_equal(recalls_of(replace(truth, masks=masks), truth), np.zeros(FRAMES))
     # Both readers see the same pictures.
-    assert np.array_equal(read_gallery(done / "truth/torus").images, truth.images)
+    assert np.array_equal(read_image_set(done / "truth/torus").images, truth.images)
 
 
 # The bootstrap
@@ -423,7 +438,7 @@ HEADER = "uid,title,author,licence,licence_url,source,sha256\n"
 
 
 def warned(folder: Path, **settings: Any) -> tuple[str, ...]:
-    return trained_on(folder, ITEMS, DIGESTS, **({"set_name": "cups"} | settings)).warnings
+    return find_contamination(folder, ITEMS, DIGESTS, **({"set_name": "cups"} | settings)).warnings
 
 
 def test_guard_finds_files_by_their_hash(tmp_path):
@@ -441,11 +456,11 @@ def test_guard_finds_names(tmp_path, row):
 
 
 def test_guard_is_silent_about_others_and_says_what_it_looked_at(tmp_path):
-    assert trained_on(tmp_path, ITEMS, DIGESTS).looked_at == ()
+    assert find_contamination(tmp_path, ITEMS, DIGESTS).looked_at == ()
     (tmp_path / "attribution.csv").write_text(HEADER + f"mug_12,Blue Mug 2,,MIT,,,{'c' * 64}\n,,,,,,\n")
     (tmp_path / "README.md").write_text("# Trained on teacups\n\nAnd on saucers.")
     (tmp_path / "mv3d.json").write_text('{\n  "base": "someone/hiccups"\n}')
-    found = trained_on(tmp_path, ITEMS, DIGESTS, set_name="cups")
+    found = find_contamination(tmp_path, ITEMS, DIGESTS, set_name="cups")
     assert found.warnings == () and found.looked_at == ("attribution.csv", "README.md", "mv3d.json")
 
 
@@ -489,17 +504,17 @@ def test_guard_is_silent_where_the_card_says_the_contrary(tmp_path, card):
 
 def test_guard_asks_for_gso_only_where_the_set_is_of_it_and_passes_over_plain_names(tmp_path):
     (tmp_path / "README.md").write_text("Trained on data of GSO, with a test set.")
-    assert trained_on(tmp_path, ITEMS[1:], DIGESTS, set_name="test").warnings == ()
-    assert len(trained_on(tmp_path, ITEMS, DIGESTS, set_name="test").warnings) == 1
+    assert find_contamination(tmp_path, ITEMS[1:], DIGESTS, set_name="test").warnings == ()
+    assert len(find_contamination(tmp_path, ITEMS, DIGESTS, set_name="test").warnings) == 1
 
 
 @pytest.mark.skipif(not (SHARED / "assets/eval").is_dir(), reason="needs the evaluation objects")
 def test_guard_knows_the_origin_of_real_objects(tmp_path):
     items = read_list(SHARED / "assets/eval")
     (tmp_path / "README.md").write_text("Trained on Google Scanned Objects.")
-    assert len(trained_on(tmp_path, items, {}, set_name="eval").warnings) == 1
+    assert len(find_contamination(tmp_path, items, {}, set_name="eval").warnings) == 1
     others = [item for item in items if not item.uid.startswith("gso_")]
-    assert trained_on(tmp_path, others, {}, set_name="eval").warnings == ()
+    assert find_contamination(tmp_path, others, {}, set_name="eval").warnings == ()
 
 
 def test_guard_reads_adapters(tmp_path):
@@ -507,9 +522,9 @@ def test_guard_reads_adapters(tmp_path):
         tmp_path / "a.safetensors",
         Lora({"m": torch.zeros(1, 2)}, {"m": torch.zeros(2, 1)}, 1.0, metadata={"data": "cups, 3 orbits"}),
     )
-    from mv3d.evaluation.run_plan import _adapter_texts
+    from mv3d.evaluation.run.plan import _adapter_texts
 
-    texts = _adapter_texts((f"{tmp_path / 'a.safetensors'}:0.5",))
+    texts = _adapter_texts([tmp_path / "a.safetensors"])
     (said,) = warned(tmp_path, adapters=texts)
     assert said.startswith("perhaps trained on cups: a.safetensors of the model says")
 

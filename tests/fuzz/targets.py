@@ -169,7 +169,7 @@ def _image_seeds(folder: Path) -> None:
 
 
 def _read_image(folder: Path) -> Any:
-    from mv3d.generation.preparation import prepare_image
+    from mv3d.generation.photo import prepare_image
     from mv3d.views.images import read_rgba
 
     path = _named(folder, "photo")
@@ -255,17 +255,17 @@ def _read_orbit(folder: Path) -> Any:
     return load_views(videos[0] if videos else folder)
 
 
-def _gallery_seeds(folder: Path) -> None:
+def _image_set_seeds(folder: Path) -> None:
     _views_seeds(folder)
     plain = _new(folder / "plain")
     for index in range(3):
         Image.fromarray(_ball(24).astype(np.uint8)).save(plain / f"{index}.png")
 
 
-def _read_gallery(folder: Path) -> Any:
-    from mv3d.evaluation.gallery import read_gallery
+def _read_image_set(folder: Path) -> Any:
+    from mv3d.evaluation.image_sets import read_image_set
 
-    return read_gallery(folder)
+    return read_image_set(folder)
 
 
 # -- shards
@@ -274,10 +274,9 @@ def _read_gallery(folder: Path) -> Any:
 def _shard_seeds(folder: Path) -> None:
     from helpers.painted import painted
 
-    from mv3d.orbits.build import PIXELS, write_index
     from mv3d.orbits.catalogue import CatalogueItem
     from mv3d.orbits.config import OrbitConfig
-    from mv3d.orbits.reading import LATENTS
+    from mv3d.orbits.index import LATENTS, PIXELS, write_index
     from mv3d.orbits.sample import Sample
     from mv3d.orbits.shards import tar_fragment, write_shard
 
@@ -416,7 +415,7 @@ def _checkpoint_seeds(folder: Path) -> None:
 
 
 def _mend_checkpoint(folder: Path, rng: np.random.Generator) -> None:
-    from mv3d.core.runs import sha256
+    from mv3d.core.files import sha256
 
     for record in folder.glob("*/checkpoint.json"):
         if rng.random() < 0.2:
@@ -471,20 +470,20 @@ def _read_catalogue(folder: Path) -> Any:
 
 
 def _guard_seeds(folder: Path) -> None:
-    from mv3d.orbits.guard import GuardedObject, write_guard
+    from mv3d.orbits.decontamination import EvaluationEntry, write_evaluation_list
 
     objects = [
-        GuardedObject(f"o{n}", f"{n:064x}", f"{n:064x}", tuple(0.1 * n + k for k in range(14)))
+        EvaluationEntry(f"o{n}", f"{n:064x}", f"{n:064x}", tuple(0.1 * n + k for k in range(14)))
         for n in range(3)
     ]
     for suffix in ("json", "csv"):
-        write_guard(_new(folder / suffix) / f"guard.{suffix}", objects)
+        write_evaluation_list(_new(folder / suffix) / f"guard.{suffix}", objects)
 
 
 def _read_guard(folder: Path) -> Any:
-    from mv3d.orbits.guard import read_guard
+    from mv3d.orbits.decontamination import read_evaluation_list
 
-    return read_guard(_named(folder, "guard"))
+    return read_evaluation_list(_named(folder, "guard"))
 
 
 def _trajectory_seeds(folder: Path) -> None:
@@ -511,9 +510,9 @@ def _read_trajectory(folder: Path) -> Any:
 
 
 def _read_path(folder: Path) -> Any:
-    from mv3d.recon.novel import trajectory
+    from mv3d.recon.novel import novel_orbit
 
-    return trajectory(str(folder / "path.json"), _small_views())
+    return novel_orbit(str(folder / "path.json"), _small_views())
 
 
 def _clip_seeds(folder: Path) -> None:
@@ -539,7 +538,7 @@ TARGETS: dict[str, Target] = {
     "image": Target(5, _image_seeds, _read_image),
     "views": Target(5, _views_seeds, _read_views),
     "orbit": Target(3, _orbit_seeds, _read_orbit),
-    "gallery": Target(2, _gallery_seeds, _read_gallery),
+    "image_set": Target(2, _image_set_seeds, _read_image_set),
     "shards": Target(6, _shard_seeds, _read_shards, _mend_shards),
     "weights": Target(4, _weights_seeds, _read_weights),
     "model_folder": Target(2, _folder_seeds, _read_folder),

@@ -21,21 +21,15 @@ from safetensors.torch import load_file, save_file
 import mv3d
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.generation import pipeline as generation
+from mv3d.core.records import ALGORITHMS
+from mv3d.generation import elevation, svd
+from mv3d.generation.batch import generate_to, plan_jobs
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import (
-    encode_orbits,
-    find_elevation,
-    generate_orbit,
-    generate_views,
-    load_model,
-    matted,
-    network_dtype,
-    out_of_memory_explained,
-    sample_latents,
-)
-from mv3d.generation.preparation import Prepared, prepare_image
-from mv3d.generation.run import generate_to, plan_jobs
+from mv3d.generation.elevation import find_elevation
+from mv3d.generation.generator import Frames
+from mv3d.generation.matting import apply_matting
+from mv3d.generation.photo import PreparedPhoto, prepare_image
+from mv3d.generation.views import generate_orbit, generate_views, load_model, out_of_memory_explained
 from mv3d.models.lora import Lora, save_lora
 from mv3d.models.network import SV3D_U, SVD, MicroConditioning
 from mv3d.views.views import Views, composite
@@ -139,11 +133,25 @@ def test_orbit_video_plays_everywhere(chair, folder, tmp_path):
 def test_python_call(chair, folder):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        views = mv3d.generate(str(chair), views=FRAMES, seed=0, model=str(folder), device="cpu")
+        views = mv3d.generate(chair, views=FRAMES, seed=0, model=folder, device="cpu")
     assert isinstance(views, Views) and len(views) == FRAMES
     assert any("left without transparency" in str(w.message) for w in caught)  # random weights make noise
     with pytest.raises(UsageError, match="unknown setting sed; did you mean seed"):
         mv3d.generate(chair, sed=1)
+
+
+class Fixed:
+    """A generator that makes the same frames whatever it is asked for."""
+
+    def __init__(self, info, frames):
+        self.info, self.frames = info, frames
+
+    def generate(self, photo, orbit, settings, on_progress=None):
+        return Frames(self.frames.copy(), orbit.cameras(self.frames.shape[2], self.frames.shape[1]))
+
+
+def with_frames(model, info, frames):
+    return replace(model, plan=replace(model.plan, info=info), generator=Fixed(info, frames))
 
 
 def images(path, model, **changes):
@@ -164,12 +172,12 @@ def test_seed_decides_whatever_came_before(chair, loaded, tmp_path):
 def test_batch_makes_no_difference(chair, loaded, tmp_path):
     config = GenerateConfig(device="cpu")
     photos = [prepare_image(p, width=SIDE) for p in (chair, photo(tmp_path / "b.png", (0, 150, 0)))]
-    orbit = generation._plan(config, loaded, 10.0)
+    plan, generator = loaded.plan.with_config(config), loaded.generator
     order = list(range(FRAMES))
 
     def latents(which, seeds):
-        conditioning, noise = encode_orbits([photos[i] for i in which], orbit, order, seeds, loaded)
-        return sample_latents(noise, conditioning, config, loaded, lambda share: None)
+        conditioning, noise = generator.encode([photos[i] for i in which], plan.orbit, order, seeds)
+        return generator.sample(noise, conditioning, plan.sampling, lambda share: None)
 
     together = latents([0, 1], [4, 7])
     assert torch.allclose(together[0], latents([0], [4])[0], atol=1e-3 * float(together.std()))
@@ -185,13 +193,13 @@ def test_offload_and_chunks(chair, loaded, folder):
 
 
 def test_views_are_decoded_a_few_at_a_time(chair, loaded, monkeypatch):
-    sizes, decode = [], generation.decode_frames
+    sizes, decode = [], svd.decode_frames
 
     def counted(vae, latents, *, chunk):
         sizes.append(len(latents))
         return decode(vae, latents, chunk=chunk)
 
-    monkeypatch.setattr(generation, "decode_frames", counted)
+    monkeypatch.setattr(svd, "decode_frames", counted)
     images(chair, loaded, decode_chunk=2)
     assert sizes == [2, 2, 1]
 
@@ -274,8 +282,8 @@ def test_frames_that_are_not_square_and_a_video_model(chair, tmp_path):
 def test_cut_out_views(ball_views):
     white = composite(ball_views.images)
     noise = np.random.default_rng(0).random(white[:1].shape, np.float32)
-    out, uncut = matted(np.concatenate([white[:2], noise]))
-    assert uncut == [2] and (out[2, ..., 3] == 1).all()
+    out, failed_views = apply_matting(np.concatenate([white[:2], noise]))
+    assert failed_views == [2] and (out[2, ..., 3] == 1).all()
     for ours, true in zip(out[:2, ..., 3] > 0.5, ball_views.images[:2, ..., 3] > 0.5, strict=True):
         assert (ours & true).sum() / (ours | true).sum() > 0.98
 
@@ -284,55 +292,52 @@ def test_alpha_that_the_model_made(ball_views):
     """Over white, the same picture again."""
     alpha = ball_views.images[..., 3:].clip(0.02, 1)
     made = np.concatenate([ball_views.images[..., :3] * alpha + 1 - alpha, alpha], -1)
-    out, uncut = matted(made)
-    assert uncut == []
+    out, failed_views = apply_matting(made)
+    assert failed_views == []
     assert (out[..., 3] == np.where(alpha < 0.04, 0, alpha)[..., 0]).all()
     np.testing.assert_allclose(composite(out), made[..., :3], atol=0.02)
     solid = alpha[..., 0] > 0.1
     np.testing.assert_allclose(out[..., :3][solid], ball_views.images[..., :3][solid], atol=1e-5)
-    lower, _ = matted(made, alpha_threshold=0.4)
+    lower, _ = apply_matting(made, alpha_threshold=0.4)
     np.testing.assert_array_equal(lower[..., 3] > 0.5, alpha[..., 0] > 0.4)
     np.testing.assert_allclose(composite(lower), made[..., :3], atol=0.02)
 
 
-def test_a_model_can_ask_for_it(ball_views, still_folder, monkeypatch):
+def test_a_model_can_ask_for_it(ball_views, still_folder):
     """The model's pictures are replaced by those of a ball with a stain that no other view knows."""
     model = load_model(GenerateConfig(model=str(still_folder), device="cpu"))
     side = ball_views.cameras.width
     alpha = ball_views.images[..., 3:].copy()
     alpha[1, :3, :3] = 1
     made = np.concatenate([composite(ball_views.images), alpha], -1)
-    photo = Prepared(ball_views.images[-1], "alpha")
+    photo = PreparedPhoto(ball_views.images[-1], "alpha")
     config = GenerateConfig(device="cpu", elevation=float(ball_views.orbit.elevations_deg[0]))
     stains = {}
     for asked in (False, True):
         info = replace(
             model.info, num_frames=len(made), resolution=side, consistent_alpha=asked, alpha_threshold=0.5
         )
-        monkeypatch.setattr(generation, "sample_frames", lambda *args: made.copy())
-        chosen = replace(model, generator=replace(model.generator, info=info))
+        chosen = with_frames(model, info, made)
         views = generate_orbit(photo, config, chosen).views
         stains[asked] = float(views.images[1, :3, :3, 3].mean())
     assert stains[False] == 1
     assert stains[True] < 0.1
 
 
-def test_elevation_of_a_model_that_chooses_it_is_measured(cube_views, chair, still_folder, monkeypatch):
+def test_elevation_of_a_model_that_chooses_it_is_measured(cube_views, chair, still_folder):
     """The model's views are replaced by those of a cube, whose elevation is known."""
-    model = load_model(GenerateConfig(model=str(still_folder), device="cpu"))
+    loaded = load_model(GenerateConfig(model=str(still_folder), device="cpu"))
     config = GenerateConfig(device="cpu")
     count, side = len(cube_views), cube_views.cameras.width
-    info = replace(model.info, num_frames=count, resolution=side)
-    model = replace(model, generator=replace(model.generator, info=info))
-    monkeypatch.setattr(generation, "sample_frames", lambda *args: composite(cube_views.images))
+    info = replace(loaded.info, num_frames=count, resolution=side)
+    model = with_frames(loaded, info, composite(cube_views.images))
     true = cube_views.orbit.elevations_deg[0]
     prepared = np.asarray(cube_views.images[-1] * 255 + 0.5).astype(np.uint8)
     made = generate_orbit(Image.fromarray(prepared), config, model)
     assert made.views.orbit.elevations_deg[0] == pytest.approx(true, abs=3)
     fixed = generate_orbit(Image.fromarray(prepared), replace(config, elevation=5), model)
     assert fixed.views.orbit.elevations_deg == (5.0,) * count
-    monkeypatch.undo()
-    made = generate_orbit(chair, config, load_model(GenerateConfig(model=str(still_folder), device="cpu")))
+    made = generate_orbit(chair, config, loaded)
     assert any("could not be measured" in text and "--elevation" in text for text in made.warnings)
 
 
@@ -340,14 +345,19 @@ def test_elevation_by_trial_takes_what_fits_together(cube_views, chair, loaded, 
     """Whatever it is told, the model makes the views of a cube from their own elevation: that one fits best."""
     true, count = cube_views.orbit.elevations_deg[0], len(cube_views)
     info = replace(loaded.info, num_frames=count, resolution=cube_views.cameras.width)
-    model = replace(loaded, generator=replace(loaded.generator, info=info))
-    monkeypatch.setattr(generation, "sample_frames", lambda *args: composite(cube_views.images))
-    monkeypatch.setattr(generation, "_TRIAL_ELEVATIONS_DEG", (true - 25, true, true + 25))
+    model = with_frames(loaded, info, composite(cube_views.images))
+    monkeypatch.setattr(elevation, "_TRIAL_ELEVATIONS_DEG", (true - 25, true, true + 25))
     prepared = prepare_image(Image.fromarray((cube_views.images[-1] * 255 + 0.5).astype(np.uint8)), width=info.resolution)  # fmt: skip
     prepared = replace(prepared, rgba=cube_views.images[-1])
     ticks = []
-    assert find_elevation(prepared, GenerateConfig(device="cpu"), model, ticks.append) == true
-    assert ticks[-1] == 1.0
+    plan = model.plan.with_config(GenerateConfig(device="cpu"))
+    trial = find_elevation(prepared, plan, model.generator, ticks.append)
+    assert trial.found and trial.elevation_deg == true and ticks[-1] == 1.0
+    (best, share), (other, less) = trial.recalls[:2]
+    assert str(trial) == (
+        f"--elevation auto: {best:g} degrees, where the silhouettes agree to {share:.1%}; the runner-up, {other:g} "
+        f"degrees, has {less:.1%}"
+    )
     monkeypatch.undo()
     # Random weights make noise: nothing fits, and the user is told what is taken.
     made = generate_orbit(chair, GenerateConfig(device="cpu", elevation="auto"), loaded)
@@ -416,11 +426,16 @@ def test_a_mesh_of_other_views_stays(chair, folder, cube_views, tmp_path, capsys
     assert (tmp_path / "out" / "mesh.glb").exists() and not recon_products(tmp_path / "out")
 
 
-def test_changed_weights_are_another_request(chair, folder, tmp_path):
+def test_changed_weights_or_algorithms_are_another_request(chair, folder, tmp_path, monkeypatch):
     model = shutil.copytree(folder, tmp_path / "model")
     config = GenerateConfig(model=str(model), device="cpu")
     generate_to([chair], tmp_path / "out", config)
     assert generate_to([chair], tmp_path / "out", config)[0].already_done
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "generate", 2)
+        assert "algorithm version 1 of generate, now 2" in str(
+            generate_to([chair], tmp_path / "out", config)[0].error
+        )
     path = model / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     save_file({k: v * 1.01 for k, v in weights.items()}, path)
@@ -602,7 +617,7 @@ def test_out_of_memory_says_what_to_try(device, error, config, ways):
 
 
 def test_out_of_memory_of_one_photo_does_not_stop_the_others(chair, folder, tmp_path, monkeypatch, capsys):
-    decode, calls = generation.decode_frames, []
+    decode, calls = svd.decode_frames, []
 
     def fails_once(*args, **kwargs):
         calls.append(1)
@@ -610,7 +625,7 @@ def test_out_of_memory_of_one_photo_does_not_stop_the_others(chair, folder, tmp_
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(*args, **kwargs)
 
-    monkeypatch.setattr(generation, "decode_frames", fails_once)
+    monkeypatch.setattr(svd, "decode_frames", fails_once)
     command = [
         "generate",
         str(chair),
@@ -629,23 +644,24 @@ def test_other_failures_are_not_called_out_of_memory(chair, loaded, monkeypatch)
     def fails(*args, **kwargs):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(generation, "decode_frames", fails)
+    monkeypatch.setattr(svd, "decode_frames", fails)
     with pytest.raises(RuntimeError, match="shapes differ"):
         generate_orbit(chair, GenerateConfig(device="cpu"), loaded)
 
 
 def test_numbers_out_of_range_say_which_type_to_try(chair, loaded, monkeypatch):
-    monkeypatch.setattr(generation, "sample", lambda unet, noise, *args, **kwargs: noise * math.inf)
+    monkeypatch.setattr(svd, "sample", lambda unet, noise, *args, **kwargs: noise * math.inf)
     with pytest.raises(Mv3dError, match="--dtype bf16 or fp32"):
         generate_orbit(chair, GenerateConfig(device="cpu"), loaded)
 
 
 def test_types_of_the_network(folder):
-    assert network_dtype("auto", torch.device("cuda")) == torch.float16
-    assert network_dtype("auto", torch.device("cpu")) == torch.float32
     model = load_model(GenerateConfig(model=str(folder), device="cpu", dtype="bf16"))
-    assert model.generator.unet.dtype == torch.bfloat16 and model.generator.vae.dtype == torch.float32
-    assert not any(p.requires_grad for p in model.generator.unet.parameters())
+    auto = replace(model.plan, config=GenerateConfig())
+    assert auto.dtype == "float32" and replace(auto, device=torch.device("cuda")).dtype == "float16"
+    parts = model.generator.components
+    assert parts.unet.dtype == torch.bfloat16 and parts.vae.dtype == torch.float32
+    assert not any(p.requires_grad for p in parts.unet.parameters())
 
 
 def test_folder_that_cannot_be_written(chair, folder, tmp_path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import trimesh
 
 from mv3d.render.cameras import Orbit, sv3d_azimuths_deg
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import render_views
+from mv3d.views.grid import Grid
+from mv3d.views.silhouettes import Silhouettes
 from mv3d.views.views import Views
 
 
@@ -34,6 +37,16 @@ def orbit_of(mesh: Mesh, *, count: int = 12, size: int = 96, elevation_deg: floa
     orbit = Orbit((elevation_deg,) * count, tuple(sv3d_azimuths_deg(count).tolist()), input_view=count - 1)
     cameras = orbit.cameras(size, size)
     return Views(render_views(mesh, cameras, supersample=2), cameras, orbit, count - 1)
+
+
+def ball_grid(resolution: int = 40, radius: float = 0.4) -> tuple[Grid, torch.Tensor]:
+    """The signed distance of a ball on a grid."""
+    grid = Grid.around([-0.5] * 3, [0.5] * 3, resolution)
+    return grid, (grid.points(torch.device("cpu")).norm(dim=1) - radius).reshape(grid.shape)
+
+
+def silhouettes_of(views: Views) -> Silhouettes:
+    return Silhouettes(views.images[..., 3], views.cameras)
 
 
 def textured_quad() -> Mesh:

@@ -10,7 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import Autoen
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mv3d.models.folder import ModelInfo, SamplerDefaults, write_info
+from mv3d.models.folder import ModelInfo, SamplerDefaults, camera_support, write_info
 from mv3d.models.network import MicroConditioning, NetworkConfig
 
 FRAMES, SIDE = 5, 32
@@ -51,5 +51,7 @@ def write_model(
         file = "model.safetensors" if name == "image_encoder" else "diffusion_pytorch_model.safetensors"
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / name / file)
     sampler = SamplerDefaults(steps=3, cond_aug=cond_aug)
-    write_info(folder, ModelInfo(kind, FRAMES, resolution, height, sampler=sampler))
+    write_info(
+        folder, ModelInfo(kind, FRAMES, resolution, height, sampler=sampler, **camera_support(micro.names))
+    )
     return folder

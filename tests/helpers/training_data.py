@@ -10,18 +10,17 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from mv3d.core.runs import to_json
+from mv3d.core.files import to_json
 from mv3d.models.components import build_image_encoder, build_vae
-from mv3d.models.folder import COMPONENTS, ModelInfo, write_info
+from mv3d.models.folder import COMPONENTS, ModelInfo, camera_support, write_info
 from mv3d.models.network import SV3D_P, MicroConditioning, NetworkConfig
-from mv3d.models.patches import PatchAutoencoder
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
-from mv3d.orbits.encode import encode_shards
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig, preset
 from mv3d.training.data import open_samples
+from mv3d.training.encode_shards import encode_shards
 from mv3d.training.loop import train_loop
 
 FRAMES = 4
@@ -77,7 +76,7 @@ def save_base(folder: Path, micro: MicroConditioning = SV3D_P) -> Path:
         state = {key: value.contiguous() for key, value in module.state_dict().items()}
         save_file(state, folder / name / COMPONENTS[name])
         (folder / name / "config.json").write_text(to_json(config))
-    write_info(folder, ModelInfo("test", FRAMES, 32, licence="CC0-1.0"))
+    write_info(folder, ModelInfo("test", FRAMES, 32, licence="CC0-1.0", **camera_support(micro.names)))
     return folder
 
 
@@ -92,8 +91,7 @@ def save_orbits(folder: Path, *, objects: int = 6, size: int = 32, views: int = 
 
 
 def save_latents(orbits: Path, base: Path, folder: Path) -> Path:
-    ours = {"PatchAutoencoder": PatchAutoencoder}
-    return encode_shards(orbits, base / "vae", base / "image_encoder", folder, autoencoders=ours).out_dir
+    return encode_shards(orbits, base / "vae", base / "image_encoder", folder).out_dir
 
 
 def quick(name: str = "sv3d_p", **changes: Any) -> TrainConfig:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.models import SV3D_P, NetworkConfig
+from mv3d.models.locate import parse_lora_argument
 from mv3d.models.lora import (
     METADATA_KEY,
     Lora,
@@ -15,7 +16,6 @@ from mv3d.models.lora import (
     extract_lora,
     inject_lora,
     merge_loras,
-    parse_lora_argument,
     read_lora,
     save_lora,
     temporal_attention_modules,

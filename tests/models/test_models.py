@@ -458,7 +458,7 @@ def test_an_original_on_the_hub_is_converted_once(monkeypatch, tmp_path, checkpo
 def test_unwritable_cache_of_conversions(monkeypatch, tmp_path, checkpoint):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(checkpoint))
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="set XDG_CACHE_HOME"):
+    with pytest.raises(OutputError, match="set MV3D_CACHE"):
         resolve("sv3d_p", cache_dir=tmp_path / "file")
 
 

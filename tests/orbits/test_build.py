@@ -19,6 +19,7 @@ from helpers.places import TESTS
 from helpers.poison import poisoned, slow
 
 from mv3d.core.errors import InputError, MissingPartError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.shards import Shard
@@ -128,12 +129,15 @@ def test_cut_off_after_any_rename_it_gives_the_same_bytes(reference, tmp_path, m
     assert content(tmp_path) == reference
 
 
-def test_the_same_command_again_says_that_it_is_done(reference, tmp_path):
+def test_the_same_command_again_says_that_it_is_done(reference, tmp_path, monkeypatch):
     assert not build_shards(ITEMS, tmp_path, CONFIG, work=slow).already_done
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
     again = build_shards(ITEMS, tmp_path, CONFIG, work=slow)
     assert again.already_done and again.index["samples"] == json.loads(reference["index.json"])["samples"]
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
+    monkeypatch.setitem(ALGORITHMS, "orbits render", 2)
+    with pytest.raises(OutputError, match="algorithm version 1 of orbits render, now 2"):
+        build_shards(ITEMS, tmp_path, CONFIG, work=slow)
 
 
 def test_a_damaged_or_missing_shard_is_made_again(reference, tmp_path):
@@ -213,7 +217,7 @@ def test_a_file_that_may_not_grow_is_the_same(tmp_path, monkeypatch):
     real = Path.open
 
     def refuse(self, mode="r", *args, **kwargs):
-        if "w" in mode and self.name == "shard-000001.tar.part":
+        if "w" in mode and self.name.startswith(".shard-000001.tar."):
             raise OSError(28, "No space left on device")
         return real(self, mode, *args, **kwargs)
 

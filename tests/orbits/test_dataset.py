@@ -20,7 +20,6 @@ from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig, mirrored, normalized, orbit_loader
-from mv3d.orbits.encode import EncodeConfig, clip_pixels, encode_shards
 from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import (
@@ -34,6 +33,7 @@ from mv3d.orbits.reading import (
 )
 from mv3d.orbits.shards import Shard
 from mv3d.render.cameras import Orbit
+from mv3d.training.encode_shards import EncodeConfig, clip_pixels, encode_shards
 
 COUNT = 12
 CONFIG = OrbitConfig(views=COUNT, size=32, environments=("uniform",), shard_size=4)
@@ -360,6 +360,15 @@ def test_pixels_without_a_size_are_refused(shards, networks, tmp_path):
     (copy / "index.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match="views and size"):
         encode_shards(copy, networks[0], networks[1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_that_the_autoencoder_would_crop_are_refused(shards, networks, tmp_path):
+    copy = copy_of(shards, tmp_path / "shards")
+    vae = copy_of(networks[0], tmp_path / "vae")
+    (vae / "config.json").write_text('{"_class_name": "PatchAutoencoder", "patch_size": 24}')
+    with pytest.raises(InputError, match="multiple of 24"):
+        encode_shards(copy, vae, networks[1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

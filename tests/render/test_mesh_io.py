@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import trimesh
 from helpers.shapes import cube, sphere, textured_quad
 
+from mv3d.core.colors import linear_from_srgb
 from mv3d.core.errors import InputError, OutputError, UsageError
+from mv3d.render.cameras import orbit_cameras
+from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals, weld
-from mv3d.render.mesh_io import glb_bytes, linear_from_srgb, load_mesh, save_mesh
+from mv3d.render.mesh_io import glb_bytes, load_mesh, save_mesh
+from mv3d.render.raycast import render_view
 from mv3d.render.topology import inspect_mesh
 
 
@@ -44,6 +49,24 @@ def test_texture_round_trip(tmp_path, suffix):
     order = np.lexsort(back.vertices.T)
     expected = textured_quad()
     assert np.allclose(back.uv[order], expected.uv[np.lexsort(expected.vertices.T)], atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["glb", "ply"])
+def test_texture_and_vertex_colours_are_multiplied_as_light(tmp_path, suffix):
+    quad = textured_quad()
+    mesh = replace(quad, vertex_colors=np.tile(np.uint8([188, 188, 188]), (4, 1)))  # half of the light
+    back = load_mesh(mesh.export(tmp_path / f"q.{suffix}"))
+    cameras = orbit_cameras(0.0, [0.0], radius=5.0, width=64, height=64)
+    half, full = render_view(back, cameras, 0), render_view(quad, cameras, 0)
+    inside = (half[..., 3] == 1) & (full[..., 0] > 0.4)
+    if suffix == "glb":
+        assert np.allclose(
+            linear_from_srgb(half[inside]),
+            linear_from_srgb(full[inside]) * [0.503, 0.503, 0.503, 1],
+            atol=0.01,
+        )
+    else:
+        assert half[..., 0].max() == pytest.approx(184 / 255, abs=0.01)  # half of 250
 
 
 def test_glb_is_a_dielectric_with_named_parts():
@@ -103,7 +126,7 @@ def test_a_mesh_whose_picture_is_cut_off_is_one_sentence(tmp_path):
     data = path.read_bytes()
     begin = data.index(b"IDAT") + 4
     path.write_bytes(data[:begin] + bytes(16) + data[begin + 16 :])
-    with pytest.raises(InputError, match=r"a\.glb: cannot be read as a mesh") as caught:
+    with pytest.raises(InputError, match=r"a\.glb: texture 0: the picture is broken") as caught:
         load_mesh(path)
     assert "\n" not in str(caught.value)
 
@@ -122,7 +145,7 @@ def test_more_instances_than_memory_are_refused(tmp_path, monkeypatch):
     sizes = (20 + len(text) + len(rest)).to_bytes(4, "little") + len(text).to_bytes(4, "little")
     path.write_bytes(data[:8] + sizes + data[16:20] + text + rest)
     assert len(load_mesh(path).faces) == 50 * len(cube().faces)
-    monkeypatch.setattr("mv3d.render.mesh_io._MOST_FACES", 1000)
+    monkeypatch.setattr("mv3d.render.mesh_io._LIMITS", LoadLimits(faces=1000))
     with pytest.raises(InputError, match=r"many\.glb: expected at most 1,000 faces with instances"):
         load_mesh(path)
 

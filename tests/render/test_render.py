@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from helpers.models import WHITE, cube_model, facing_quad, front, join, quad_model, sphere_model, spot
 
+from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
-from mv3d.render.embree import EmbreeRenderer, face_cosines
+from mv3d.render.embree import EmbreeRenderer
 from mv3d.render.environment import Environment, texel_directions, uniform_environment
-from mv3d.render.lightmap import join_points
+from mv3d.render.lightmap_baking import join_points
 from mv3d.render.model import Material, Model, normalize_model
+from mv3d.render.ray_shading import face_cosines
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer
 from mv3d.render.sampling import sample_offsets
 from mv3d.render.surface import Points, Surface
-from mv3d.render.textures import linear_from_srgb, srgb_from_linear
 
 # Few shadow rays: these are tests of everything but their number.
 ALL = RenderSettings(outputs=("rgba", "depth", "normals", "albedo"), light_samples=32)
@@ -339,9 +340,9 @@ def test_occlusion_agrees_with_monte_carlo():
     cameras = front(64, 4.5, azimuth_deg=30, elevation_deg=35)
     result = render(model, cameras, environment, settings)
     from mv3d.render.prefilter import sample_equirect
-    from mv3d.render.tracing import Tracer
+    from mv3d.render.raycast import RayScene
 
-    tracer = Tracer(model.vertices, model.faces)
+    scene = RayScene(model.vertices, model.faces)
     origins, rays = cameras.rays(0)
     depth = result.depth[0].reshape(-1)
     rng = np.random.default_rng(0)
@@ -356,7 +357,7 @@ def test_occlusion_agrees_with_monte_carlo():
         sky /= np.linalg.norm(sky, axis=1, keepdims=True)
         sky += normal  # cosine-distributed
         sky /= np.linalg.norm(sky, axis=1, keepdims=True)
-        free = tracer.first(np.tile(point + 2e-3 * normal, (8000, 1)), sky).face < 0
+        free = scene.first_hits(np.tile(point + 2e-3 * normal, (8000, 1)), sky).face < 0
         exact = (sample_equirect(radiance, sky) * free[:, None]).mean(0)
         differences.append(linear(result.rgba[0]).reshape(-1, 3)[pixel] - exact)
     assert np.sqrt(np.mean(np.square(differences))) < 0.02

@@ -18,6 +18,7 @@ import trimesh
 from helpers.exr_files import write_exr
 from helpers.places import TESTS
 
+from mv3d.core.colors import srgb_from_linear
 from mv3d.core.errors import MissingPartError, Mv3dError, UsageError
 from mv3d.render import backend_blender, backend_pytorch3d
 from mv3d.render.backend_blender import BlenderRenderer, find_program, read_plain_exr, write_job
@@ -28,7 +29,7 @@ from mv3d.render.environment import Environment, uniform_environment
 from mv3d.render.model import Material, Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.renderer import Rendered, Renderer, RenderSettings
-from mv3d.render.textures import build_pyramid, sample_pyramid, srgb_from_linear
+from mv3d.render.textures import build_pyramid, sample_pyramid
 from mv3d.render.torch_light import shade, torch_light, torch_lightmap
 from mv3d.render.torch_scene import sample_texture, scene_from_model
 

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from helpers.places import TESTS
 from helpers.training_data import (
+    CLIP,
     FRAMES,
     loop,
     quick,
@@ -30,21 +31,25 @@ from safetensors.torch import load_file
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.core.records import ALGORITHMS
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.pipeline import generate_orbit, load_model
-from mv3d.generation.preparation import Prepared
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models import SV3D_P, SVD
+from mv3d.models.components import build_image_encoder
 from mv3d.models.folder import read_info
 from mv3d.models.loading import load_model_folder, load_unet
 from mv3d.models.lora import merge_loras, read_lora
 from mv3d.orbits.dataset import normalized
+from mv3d.training.autoencoder import fit_image_encoder
 from mv3d.training.batches import BatchMaker
 from mv3d.training.checkpoint import read_latest
 from mv3d.training.data import open_samples
 from mv3d.training.ema import Ema
-from mv3d.training.journal import read_log
 from mv3d.training.loop import CHECKPOINTS, make_optimizer, train_loop
+from mv3d.training.metric_log import read_log
 from mv3d.training.run import plan, train
+from mv3d.training.trainable import build_trainable, check_data_size
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -131,7 +136,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path):
         with pytest.warns(UserWarning, match="checkpoint before it"):
             assert read_latest(tmp_path / "c").step == 4
     # What a cut in the middle of writing leaves is no checkpoint.
-    (tmp_path / "c" / ".part-00000008").mkdir()
+    (tmp_path / "c" / ".00000008.part").mkdir()
     (tmp_path / "c" / "00000009").mkdir()
     with pytest.warns(UserWarning):
         found = read_latest(tmp_path / "c")
@@ -169,7 +174,7 @@ def test_two_processes_give_the_losses_of_one(whole, latents, base, tmp_path):
         assert got == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_trained_model_is_a_model_folder(latents, base, tmp_path):
+def test_a_trained_model_is_a_model_folder(latents, base, tmp_path, monkeypatch):
     config = quick("svd_mv", steps=2, validate_every=2, ema=0.5)
     result = train(config, latents, str(base), tmp_path / "run")
     model = load_model_folder(result.files["model"])
@@ -188,6 +193,10 @@ def test_a_trained_model_is_a_model_folder(latents, base, tmp_path):
     assert not torch.equal(found.ema["conv_in.weight"], found.weights["conv_in.weight"])
     assert not torch.equal(model.unet.conv_in.weight, before)
     assert train(config, latents, str(base), tmp_path / "run").already_done
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "train", 2)
+        with pytest.raises(OutputError, match="algorithm version 1 of train, now 2"):
+            train(config, latents, str(base), tmp_path / "run")
     with pytest.raises(OutputError, match="another --lr"):
         train(replace(config, lr=1e-2), latents, str(base), tmp_path / "run")
     longer = train(replace(config, steps=3), latents, str(base), tmp_path / "run")
@@ -247,6 +256,32 @@ def test_tiny_starts_from_nothing(orbits, tmp_path):
     assert model.vae.config["in_channels"] == 4
 
 
+@pytest.mark.parametrize("steps", [1, 9, 10, 11])
+def test_an_image_encoder_of_any_number_of_steps(orbits, steps):
+    config = quick("tiny", encoder_steps=steps)
+    encoder, _ = build_image_encoder(dict(CLIP))
+    before = encoder.visual_projection.weight.clone()
+    fit_image_encoder(encoder, open_samples(orbits, config, (32, 32)), steps=config.encoder_steps, seed=0)
+    assert encoder.visual_projection.weight.isfinite().all()
+    assert not torch.equal(encoder.visual_projection.weight, before)
+
+
+def test_a_preset_is_a_name_for_values(latents, base, tmp_path):
+    """What is done hangs on the values alone."""
+    with pytest.raises(UsageError, match="--base: expected a model"):
+        plan(quick("tiny", network="base"), latents, "", tmp_path)
+    with pytest.raises(UsageError, match="expected none"):
+        plan(quick("lora", network="none", trained="all"), latents, str(base), tmp_path)
+    assert plan(quick("svd_mv", network="new"), latents, "", tmp_path)["stages"]
+
+
+def test_pictures_that_the_network_would_crop_are_refused(base):
+    model = build_trainable(quick(), base, base="")
+    check_data_size(model, (32, 24))
+    with pytest.raises(InputError, match="sides that 8 divides, got 36 × 32"):
+        check_data_size(model, (36, 32))
+
+
 def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
     """It is told the photo's alpha and makes that of its views; its latents can be cached; clips have none."""
     parts = train(quick("autoencoder"), orbits, "", tmp_path / "parts").files["model"]
@@ -255,9 +290,9 @@ def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
     rgba = np.zeros((32, 32, 4), np.float32)
     rgba[8:24, 8:24] = (0.9, 0.5, 0.1, 1)
     told = []
-    encode = model.generator.vae.encode
-    model.generator.vae.encode = lambda x, **options: told.append(x) or encode(x, **options)
-    made = generate_orbit(Prepared(rgba, "alpha"), GenerateConfig(device="cpu", steps=1), model)
+    encode = model.generator.components.vae.encode
+    model.generator.components.vae.encode = lambda x, **options: told.append(x) or encode(x, **options)
+    made = generate_orbit(PreparedPhoto(rgba, "alpha"), GenerateConfig(device="cpu", steps=1), model)
     assert not made.warnings
     torch.testing.assert_close(told[0][0, 3] / 2 + 0.5, torch.from_numpy(rgba[..., 3]), atol=1e-3, rtol=0)
     assert len(np.unique(made.views.images[0, ..., 3])) > 50  # no matte is as soft
@@ -268,7 +303,7 @@ def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
     one, other = with_vae.sample(0), cached.sample(0)
     assert one["uid"] == other["uid"]
     images = normalized(one["images"], channels=4)
-    expected = model.generator.vae.encode(images)[0].mode()
+    expected = model.generator.components.vae.encode(images)[0].mode()
     torch.testing.assert_close(other["latents"].float(), expected, atol=2e-2, rtol=2e-3)
     clips = tmp_path / "clips"
     clips.mkdir()
@@ -325,7 +360,7 @@ def test_what_waits_for_data_is_measured(latents, tmp_path):
     samples = open_samples(latents, config, (32, 32))
 
     class Slow:
-        kind = "latents"
+        format, licences = samples.format, samples.licences
 
         def sample(self, index):
             time.sleep(0.2)

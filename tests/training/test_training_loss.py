@@ -13,7 +13,7 @@ from mv3d.models import SV3D_P, SV3D_U, SVD, SVD_MV, OrbitConditioning, denoise,
 from mv3d.models.adapt import with_micro_conditioning
 from mv3d.training.config import PRESETS, preset
 from mv3d.training.data import batch_numbers
-from mv3d.training.loss import Draws, draw, frame_weights, orbit_loss, with_dropout
+from mv3d.training.loss import NoiseSample, frame_weights, orbit_loss, sample_noise, with_dropout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,7 +43,7 @@ def test_weight_and_preconditioning_at_known_levels():
 def test_the_loss_is_a_plain_one_on_the_networks_output():
     """With the EDM weight, the error of `denoised` is that of v = (σ·x0 - n)/√(σ²+1), up to c_out's sign."""
     torch.manual_seed(0)
-    draws = draw(quick(drop_image=0.0, drop_latent=0.0), [3, 4], SHAPE)
+    draws = sample_noise(quick(drop_image=0.0, drop_latent=0.0), [3, 4], SHAPE)
     target, outputs = torch.randn(2, *SHAPE), torch.randn(2, *SHAPE)
 
     def denoiser(x, sigma, _):
@@ -57,7 +57,7 @@ def test_the_loss_is_a_plain_one_on_the_networks_output():
 
 
 def test_a_perfect_denoiser_has_no_loss_and_zero_one_has_the_weight():
-    draws = draw(quick(), [0, 1], SHAPE)
+    draws = sample_noise(quick(), [0, 1], SHAPE)
     target = torch.ones(2, *SHAPE)
     assert orbit_loss(lambda x, s, c: target, target, conditioning(), draws).max() == 0
     zero = orbit_loss(lambda x, s, c: torch.zeros_like(x), target, conditioning(), draws)
@@ -72,7 +72,7 @@ def test_one_noise_level_for_all_frames_of_a_sample():
         seen.append((x, sigma))
         return torch.zeros_like(x)
 
-    draws = draw(quick(), range(64), SHAPE)
+    draws = sample_noise(quick(), range(64), SHAPE)
     target = torch.randn(64, *SHAPE)
     orbit_loss(denoiser, target, conditioning(64), draws)
     x, sigma = seen[0]
@@ -84,7 +84,7 @@ def test_one_noise_level_for_all_frames_of_a_sample():
 
 def test_levels_have_the_distributions_that_are_asked_for():
     config = quick(p_mean=1.0, p_std=1.6)
-    draws = draw(config, range(4000), (1, 1, 1, 1))
+    draws = sample_noise(config, range(4000), (1, 1, 1, 1))
     sigma, cond = draws.sigma.log(), draws.cond_aug.log()
     assert (sigma.mean(), sigma.std()) == (pytest.approx(1.0, abs=0.1), pytest.approx(1.6, abs=0.08))
     assert (cond.mean(), cond.std()) == (pytest.approx(-3.0, abs=0.03), pytest.approx(0.5, abs=0.03))
@@ -92,18 +92,18 @@ def test_levels_have_the_distributions_that_are_asked_for():
 
 
 def test_conditions_drop_independently():
-    draws = draw(quick(drop_image=0.3, drop_latent=0.5), range(4000), (1, 1, 1, 1))
+    draws = sample_noise(quick(drop_image=0.3, drop_latent=0.5), range(4000), (1, 1, 1, 1))
     image, latent = ~draws.keep_image, ~draws.keep_latent
     assert image.float().mean() == pytest.approx(0.3, abs=0.03)
     assert latent.float().mean() == pytest.approx(0.5, abs=0.03)
     assert (image & latent).float().mean() == pytest.approx(0.15, abs=0.02)
-    assert draw(quick(drop_image=0.0, drop_latent=0.0), range(50), (1, 1, 1, 1)).keep_image.all()
+    assert sample_noise(quick(drop_image=0.0, drop_latent=0.0), range(50), (1, 1, 1, 1)).keep_image.all()
 
 
 def test_dropout_zeroes_what_it_says_and_keeps_the_camera():
     given = conditioning()
-    draws = draw(quick(), [0, 1], SHAPE)
-    draws = Draws(
+    draws = sample_noise(quick(), [0, 1], SHAPE)
+    draws = NoiseSample(
         draws.sigma, draws.noise, draws.cond_aug, draws.cond_noise, torch.tensor([True, False]), torch.tensor([False, True])
     )  # fmt: skip
     got = with_dropout(given, draws)
@@ -114,10 +114,10 @@ def test_dropout_zeroes_what_it_says_and_keeps_the_camera():
 
 
 def test_draws_depend_on_seed_and_number_alone():
-    a, b = draw(quick(), [5, 9], SHAPE), draw(quick(), [9], SHAPE)
+    a, b = sample_noise(quick(), [5, 9], SHAPE), sample_noise(quick(), [9], SHAPE)
     assert torch.equal(a.noise[1], b.noise[0]) and a.sigma[1] == b.sigma[0]
     assert not torch.equal(a.noise[0], a.noise[1])
-    assert not torch.equal(draw(quick(seed=1), [9], SHAPE).noise, b.noise)
+    assert not torch.equal(sample_noise(quick(seed=1), [9], SHAPE).noise, b.noise)
 
 
 def test_frames_near_the_input_view_weigh_less():
@@ -143,7 +143,7 @@ def test_every_process_and_micro_batch_has_its_share():
 @pytest.mark.parametrize("vector", [SVD_MV, SV3D_U, SV3D_P], ids=["svd_mv", "sv3d_u", "sv3d_p"])
 def test_every_new_conditioning_layer_gets_signal(vector):
     unet = with_micro_conditioning(small_network(SVD), vector).train()
-    draws = draw(quick(drop_image=0.0, drop_latent=0.0), [0, 1], SHAPE)
+    draws = sample_noise(quick(drop_image=0.0, drop_latent=0.0), [0, 1], SHAPE)
     target = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
     loss = orbit_loss(lambda x, s, c: denoise(unet, x, s, c), target, conditioning(), draws)
     loss.mean().backward()

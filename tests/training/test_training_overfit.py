@@ -72,7 +72,7 @@ def mean_gain(folder: Path, data: Path, config: Any, sheet: Path) -> dict[str, f
         if raw["uid"] in seen:
             continue
         seen.add(raw["uid"])
-        batch = default_collate([raw | {"number": number}])
+        batch = default_collate([raw | {"index": number}])
         truth, made = sample_views(
             Denoise(model.unet), batch, batches, model.vae, steps=20, sampler=model.info.sampler, seed=0
         )

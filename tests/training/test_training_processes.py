@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from mv3d.cli.main import main
 from mv3d.core.errors import UsageError
-from mv3d.training.journal import read_log
 from mv3d.training.loop import make_accelerator
+from mv3d.training.metric_log import read_log
 
 FLAGS = (
     "--frames 4 --batch 4 --micro-batch 2 --lr 1e-3 --warmup 1 --precision fp32 --no-gradient-checkpointing --device cpu "

@@ -126,7 +126,7 @@ def test_orbit_without_cameras(form, tmp_path):
 def test_elevation_and_direction_from_silhouettes():
     views = orbit_of(cube(0.5), count=15, size=96, elevation_deg=-12.0)
     found = estimate_elevation(views.images[..., 3], sv3d_azimuths_deg(15), radius=2.0, fov_deg=33.8)
-    assert found.elevation_deg == pytest.approx(-12, abs=2) and found.coverage > 0.98
+    assert found.elevation_deg == pytest.approx(-12, abs=2) and found.recall > 0.98
 
 
 @pytest.mark.skipif(not (SHARED / "sv3d_orbits").is_dir(), reason="real orbits are not beside the checkout")

@@ -1,0 +1,124 @@
+"""Files and folders that appear whole or not at all, and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from mv3d.core.errors import OutputError
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, or of a folder: its files in order, with their relative names."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        if file != path:
+            digest.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Indented JSON with a final newline. Raises ValueError for NaN and infinity."""
+    return json.dumps(document, indent=2, sort_keys=False, allow_nan=False) + "\n"
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with its content. A link goes without what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Move a file or a folder of the same disk to `target`; what stands there goes when the new one is in place."""
+    if not target.is_dir() or target.is_symlink():
+        os.replace(source, target)
+        return
+    old = source.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    os.replace(target, old)
+    os.replace(source, target)
+    shutil.rmtree(old)
+
+
+@contextmanager
+def atomic_path(
+    target: Path, *, scratch: Path | None = None, hint: str = "choose another --out"
+) -> Iterator[Path]:
+    """Yield a free path for a new file or folder, which replaces `target` when the block ends without an error.
+
+    On an error nothing is left of it. scratch: a folder of the same disk for the unfinished file, by default that of
+    `target`; its name ends in .part. Raises OutputError, with `hint` as the way out, for errors of the disk.
+    """
+    part = (scratch or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
+    try:
+        yield part
+        replace(part, target)
+    except OSError as error:
+        if error.errno is None:  # of a library, not of the disk
+            raise
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); {hint}") from error
+    finally:
+        if os.path.lexists(part):
+            remove(part)
+
+
+def write_files(files: dict[Path, bytes]) -> None:
+    """Write all files, then rename them in order: the last one appears when the others are there."""
+    with ExitStack() as stack:
+        for path, data in reversed(files.items()):
+            stack.enter_context(atomic_path(path)).write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically, as UTF-8. Raises OutputError where it cannot be written."""
+    write_files({path: text.encode()})
+
+
+@contextmanager
+def staging(out_dir: Path) -> Iterator[Path]:
+    """Yield a folder within `out_dir` for unfinished results. It is always removed at the end.
+
+    Raises OutputError at once where `out_dir` cannot be written, not after a minute of work.
+    """
+    made = not out_dir.exists()
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".mv3d-", dir=out_dir))
+        (folder / "probe").write_bytes(b"\0" * 65536)
+        (folder / "probe").unlink()
+    except OSError as error:
+        raise OutputError(f"{out_dir}: cannot be written ({error.strerror}); choose another --out") from error
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OutputError(
+            f"{out_dir}: cannot be written ({error.strerror}); free some space or choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made and out_dir.is_dir() and not any(out_dir.iterdir()):
+            out_dir.rmdir()
+
+
+def publish(folder: Path, out_dir: Path, *, last: str) -> None:
+    """Move the content of a staging folder to `out_dir`, the record (`last`) at the end.
+
+    The old record is removed first: in between, nothing claims to be finished.
+    """
+    (out_dir / last).unlink(missing_ok=True)
+    for name in sorted((p.name for p in folder.iterdir()), key=lambda name: name == last):
+        replace(folder / name, out_dir / name)

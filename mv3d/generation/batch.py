@@ -1,0 +1,227 @@
+"""`mv3d generate`: photos → views folders with records. One photo's failure does not stop the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mv3d.core.devices import device_name
+from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.files import publish, remove, sha256, staging
+from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.progress import Clock, Progress
+from mv3d.core.records import (
+    RunRecord,
+    RunStatus,
+    read_record,
+    refuse_other_results,
+    run_status,
+    write_record,
+)
+from mv3d.generation.config import GenerateConfig
+from mv3d.generation.elevation import ElevationTrial
+from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_settings
+from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
+from mv3d.recon.products import recon_products
+from mv3d.views.folder import write_views
+from mv3d.views.images import IMAGE_SUFFIXES
+
+RECORD = "run.json"
+_OUTPUTS = ("transforms.json", "images", "input.png", "contact.png", "orbit.mp4")
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """The result for one photo: the folder and its record, or the error. already_done: nothing was computed.
+    removed: files that recon had made of the replaced views. elevation: the trials of `--elevation auto`."""
+
+    image: Path
+    out_dir: Path
+    record: dict[str, Any] = field(default_factory=dict)
+    already_done: bool = False
+    error: Mv3dError | None = None
+    removed: tuple[str, ...] = ()
+    elevation: ElevationTrial | None = None
+
+
+def generate_to(
+    images: Sequence[str | os.PathLike[str]],
+    out_dir: str | os.PathLike[str],
+    request: GenerateConfig | GenerationPlan | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str], Progress] | None = None,
+    on_result: Callable[[GenerateResult], None] | None = None,
+) -> list[GenerateResult]:
+    """Write views folders of photos and of folders of photos, as `mv3d generate` does.
+
+    One photo is written into `out_dir` itself; several, or a folder's, each into `out_dir/NAME`. A finished result of
+    the same request is left as it is. Another one is replaced only with `overwrite`, together with the mesh that recon
+    made of its views in the same folder. A photo that cannot be used is reported in its result and does not stop the
+    others; errors of the model, the device or the settings are raised.
+    progress: gives the progress of a photo's stages by the photo's name. on_result: called after each photo.
+    """
+    plan = request if isinstance(request, GenerationPlan) else plan_generation(request or GenerateConfig())
+    jobs = plan_jobs([Path(image) for image in images], Path(out_dir))
+    run = _Run(plan)
+    results = []
+    with _no_empty_folder(Path(out_dir)):
+        for image, folder in jobs:
+            result = _one(run, image, folder, overwrite, progress(image.name) if progress else None)
+            results.append(result)
+            if on_result:
+                on_result(result)
+    return results
+
+
+def _one(run: _Run, image: Path, folder: Path, overwrite: bool, progress: Progress | None) -> GenerateResult:
+    """One photo. An error of the photo is in the result, an error of the model is raised."""
+    clock = Clock(progress)
+    try:
+        if not image.is_file():
+            raise InputError(f"{image}: expected an image, found no such file")
+        digest = sha256(image)
+        result = run.finished_or_refused(image, digest, folder, overwrite)
+        if result is not None:
+            return result
+        with clock.stage("prepare"):
+            photo = prepare(image, run.plan.config, run.plan.info)
+    except Mv3dError as error:
+        return GenerateResult(image, folder, error=error)
+    model = run.loaded(clock)
+    try:
+        with staging(folder) as staged:
+            made = make_views(photo, model.plan, model.generator, clock)
+            return run.write(made, image, digest, staged, folder, clock)
+    except Mv3dError as error:
+        return GenerateResult(image, folder, error=error)
+
+
+@contextmanager
+def _no_empty_folder(out_dir: Path) -> Iterator[None]:
+    """Remove the folder again if it is new and empty at the end."""
+    made = not out_dir.exists()
+    try:
+        yield
+    finally:
+        if made and out_dir.is_dir() and not any(out_dir.iterdir()):
+            out_dir.rmdir()
+
+
+def plan_jobs(images: Sequence[Path], out_dir: Path) -> list[tuple[Path, Path]]:
+    """Each photo with the folder for its views. Photos of the same name get -2, -3, ..., in order.
+
+    Raises InputError for a folder without images and for an empty list.
+    """
+    found: list[Path] = []
+    for path in images:
+        found += _images_in(path) if path.is_dir() else [path]
+    if not found:
+        raise InputError("expected an image, got none")
+    if len(images) == 1 and not images[0].is_dir():
+        return [(found[0], out_dir)]
+    jobs, taken = [], set()
+    for path in found:
+        name, number = path.stem, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name.lower())
+        jobs.append((path, out_dir / name))
+    return jobs
+
+
+def _images_in(folder: Path) -> list[Path]:
+    files = sorted(
+        p
+        for p in folder.iterdir()
+        if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    )
+    if not files:
+        raise InputError(
+            f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in it"
+        )
+    return files
+
+
+class _Run:
+    """Several photos with one model, which is hashed once and loaded for the first photo that needs it."""
+
+    def __init__(self, plan: GenerationPlan) -> None:
+        self.plan = plan
+        self.settings = recorded_settings(plan)
+        self._model: LoadedModel | None = None
+
+    def finished_or_refused(
+        self, image: Path, digest: str, out_dir: Path, overwrite: bool
+    ) -> GenerateResult | None:
+        """The earlier result of the same request, or None if there is work to do and a place for it."""
+        if not overwrite:
+            path = out_dir / RECORD
+            status = run_status(path, settings=self.settings, input_sha256=digest)
+            if status is RunStatus.DONE and (record := read_record(path)):
+                return GenerateResult(image, out_dir, record.document(), already_done=True)
+            refuse_other_results(path, (*_OUTPUTS, RECORD))
+        with staging(out_dir):  # fails now, not after minutes, if the place cannot be written
+            return None
+
+    def loaded(self, clock: Clock) -> LoadedModel:
+        if self._model is None:
+            with clock.stage("load"):
+                self._model = load_planned(self.plan)
+        if self.plan.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.plan.device)
+        return self._model
+
+    def write(
+        self, made: Generated, image: Path, digest: str, staged: Path, out_dir: Path, clock: Clock
+    ) -> GenerateResult:
+        with clock.stage("write"):
+            write_views(made.views, staged)
+        record = self._record(made, image, digest, clock, staged)
+        write_record(staged / RECORD, record)
+        outdated = recon_products(out_dir)
+        for name in outdated:
+            remove(out_dir / name)
+        publish(staged, out_dir, last=RECORD)
+        return GenerateResult(
+            image, out_dir, record.document(), removed=tuple(outdated), elevation=made.trial
+        )
+
+    def _record(self, made: Generated, image: Path, digest: str, clock: Clock, staged: Path) -> RunRecord:
+        plan, views, device = self.plan, made.views, self.plan.device
+        cuda = device.type == "cuda"
+        details = {
+            "matting": made.photo.matting,
+            "views": len(views),
+            "image_size": [views.cameras.width, views.cameras.height],
+            "elevation_deg": None
+            if views.orbit is None or views.input_view is None
+            else views.orbit.elevations_deg[views.input_view],
+            "elevation_trial": None
+            if made.trial is None
+            else {"chosen_deg": made.trial.elevation_deg, "hull_recall": dict(made.trial.recalls)},
+            "seed": plan.config.seed,
+            "model": {"name": plan.config.model, **self.settings["model"]},
+            "dtype": plan.dtype,
+            "warnings": list(made.warnings),
+            "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
+        }
+        return RunRecord.of(
+            "generate",
+            input=str(image),
+            input_sha256=digest,
+            details=details,
+            settings=self.settings,
+            device=str(device),
+            device_name=device_name(device),
+            seconds=clock.with_total(),
+            peak_memory_bytes=peak_memory_bytes(),
+            outputs={p.name: sha256(p) for p in sorted(staged.iterdir())},
+        )

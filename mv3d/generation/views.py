@@ -1,0 +1,167 @@
+"""One photo → posed RGBA views, with whatever generator the model names."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from mv3d.core.errors import Mv3dError
+from mv3d.core.machine import is_out_of_memory
+from mv3d.core.progress import Clock, Progress
+from mv3d.generation.config import GenerateConfig
+from mv3d.generation.elevation import ElevationTrial, find_elevation, measure_elevation
+from mv3d.generation.generator import MultiViewGenerator, load_generator
+from mv3d.generation.matting import apply_matting, with_consistent_alpha
+from mv3d.generation.photo import PreparedPhoto, prepare_image
+from mv3d.generation.plan import GenerationPlan, plan_generation, plan_orbit
+from mv3d.models.folder import ModelInfo
+from mv3d.views.views import Views
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A generator ready to run, with the plan it was loaded for."""
+
+    plan: GenerationPlan
+    generator: MultiViewGenerator
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.plan.info
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: of `--elevation auto`."""
+
+    views: Views
+    photo: PreparedPhoto
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    trial: ElevationTrial | None = None
+
+
+def load_model(config: GenerateConfig | str | os.PathLike[str]) -> LoadedModel:
+    """Find and load a model, with its adapters merged, where and as the settings say.
+
+    config: settings, or a model by name, hub id or folder with all settings at their defaults.
+    Raises UsageError for a device that is not there, InputError for a model or an adapter that cannot be used.
+    """
+    config = config if isinstance(config, GenerateConfig) else GenerateConfig(model=os.fspath(config))
+    return load_planned(plan_generation(config))
+
+
+def load_planned(plan: GenerationPlan) -> LoadedModel:
+    """The model of a plan. Raises InputError for a model or an adapter that cannot be used."""
+    with out_of_memory_explained(plan.config, plan.device):
+        return LoadedModel(plan, load_generator(plan))
+
+
+def generate_views(
+    image: str | os.PathLike[str] | Image.Image, config: GenerateConfig, model: LoadedModel
+) -> Views:
+    """The views of one photo; what a user should know is issued as Python warnings. Errors as in `generate_orbit`."""
+    made = generate_orbit(image, config, model)
+    for text in made.warnings:
+        warnings.warn(text, stacklevel=2)
+    return made.views
+
+
+def generate_orbit(
+    image: str | os.PathLike[str] | Image.Image | PreparedPhoto,
+    config: GenerateConfig,
+    model: LoadedModel,
+    *,
+    progress: Progress | None = None,
+) -> Generated:
+    """Prepare one photo, generate its views and cut them out, with settings that may differ from the loaded ones.
+
+    The same photo, settings and seed give the same views, whatever was generated before.
+    Raises InputError for a photo that cannot be used, UsageError for views that the model cannot make, Mv3dError where
+    the device has too little memory (the message says which flag to try).
+    """
+    plan, clock = model.plan.with_config(config), Clock(progress)
+    with clock.stage("prepare"):
+        photo = image if isinstance(image, PreparedPhoto) else prepare(image, config, plan.info)
+    return make_views(photo, plan, model.generator, clock)
+
+
+def prepare(
+    image: str | os.PathLike[str] | Image.Image, config: GenerateConfig, info: ModelInfo
+) -> PreparedPhoto:
+    """The photo as a model wants it. Errors as in `prepare_image`."""
+    width, height = info.size
+    return prepare_image(
+        image,
+        width=width,
+        height=height,
+        foreground_ratio=config.foreground_ratio,
+        matting=config.matting,
+    )
+
+
+def make_views(
+    photo: PreparedPhoto, plan: GenerationPlan, generator: MultiViewGenerator, clock: Clock
+) -> Generated:
+    """The views of a prepared photo, as planned. clock: collects the seconds of each stage.
+
+    Raises Mv3dError where the device has too little memory; other errors are the generator's.
+    """
+    info, config, orbit = plan.info, plan.config, plan.orbit
+    notes, trial = list(photo.warnings), None
+    with out_of_memory_explained(config, plan.device):
+        if config.elevation == "auto" and info.takes_elevation:
+            with clock.stage("elevation") as on_share:
+                trial = find_elevation(photo, plan, generator, on_share)
+            notes += [] if trial.found else [str(trial)]
+            orbit = plan_orbit(config, info, trial.elevation_deg)
+        made = generator.generate(photo, orbit, plan.sampling, clock.progress)
+    clock.seconds.update(made.seconds)
+    notes += made.warnings
+    frames, cameras, input_view = made.images, made.cameras, orbit.input_view
+    assert input_view is not None  # plan_orbit always says which
+    with clock.stage("cut out"):
+        if info.consistent_alpha and frames.shape[-1] == 4:
+            alpha = photo.rgba[..., 3]
+            frames, note = with_consistent_alpha(frames, cameras, alpha, input_view, plan.device)
+            notes += [note] if note else []
+        images, failed_views = apply_matting(frames, alpha_threshold=info.alpha_threshold)
+    if failed_views:
+        notes.append(
+            f"views {', '.join(map(str, failed_views))}: the background is not uniform; they are left without "
+            "transparency"
+        )
+    if info.camera != "none" and not info.takes_elevation and not isinstance(config.elevation, float | int):
+        orbit, note = measure_elevation(images, orbit, skip=failed_views)
+        cameras = orbit.cameras(cameras.width, cameras.height)
+        notes += [note] if note else []
+    if info.camera == "none":
+        notes.append(
+            f"the model ({info.kind}) takes no camera: the camera of its views is not known, transforms.json has the "
+            "photo's for all"
+        )
+    images[input_view] = photo.rgba
+    views = Views(images, cameras, orbit, input_view)
+    return Generated(views, photo, tuple(notes), clock.seconds, trial)
+
+
+@contextmanager
+def out_of_memory_explained(config: GenerateConfig, device: torch.device) -> Iterator[None]:
+    """Turn an out-of-memory error into an Mv3dError that says which flags to try."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        cuda = device.type == "cuda"
+        ways = ["--offload model"] if cuda and config.offload == "none" else []
+        ways += ["--decode-chunk 1"] if config.decode_chunk > 1 else []
+        ways += ["--dtype fp16"] if cuda and config.dtype == "fp32" else []
+        ways += ["fewer --views", "a smaller model"]
+        raise Mv3dError(f"out of memory on {device}; try {', then '.join(ways)}") from error

@@ -1,0 +1,101 @@
+"""What the command line does with its streams and with values out of range, in processes of their own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from mv3d.cli.main import main
+
+SCRIPT = [
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from mv3d.cli.main import main; sys.exit(main(sys.argv[1:]))",
+]
+
+
+def on_terminal(command: list[str], *, columns: int, **environment: str) -> str:
+    """What a command prints on a terminal of this width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
+    variables |= {"TERM": "xterm", **environment}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=variables):
+        os.close(theirs)
+        text = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                text += chunk
+        except OSError:  # Linux says so at the end of a terminal
+            pass
+    os.close(ours)
+    return text.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has /dev/full")
+@pytest.mark.parametrize("arguments", [["models", "list"], ["models", "list", "--help"], ["--help"]])
+def test_a_full_disk_costs_one_sentence(arguments: list[str]):
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [*SCRIPT, *arguments], check=False, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert found.returncode == 1
+    assert re.fullmatch(r"mv3d: standard output: cannot be written \(.+\)\n", found.stderr)
+
+
+def test_an_encoding_that_lacks_a_character_costs_one_sentence():
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    found = subprocess.run([*SCRIPT, "--help"], check=False, capture_output=True, text=True, env=ascii_only)
+    assert found.returncode == 1 and found.stderr.count("\n") == 1
+    assert "got ascii; set PYTHONIOENCODING=utf-8" in found.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = [*SCRIPT, "models", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 141
+
+
+def test_help_has_colours_on_a_terminal_unless_they_are_unwanted():
+    command = [*SCRIPT, "recon", "--help"]
+    assert "\x1b[" in on_terminal(command, columns=80)
+    assert "\x1b[" not in on_terminal(command, columns=80, NO_COLOR="1")
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_the_bar_keeps_its_time(columns: int):
+    script = "from mv3d.cli.output import StageBars; bars = StageBars(); bars('geometry', 0.5); bars.close()"
+    lines = re.split(r"[\r\n]+", on_terminal([sys.executable, "-P", "-c", script], columns=columns))
+    shown = [line for line in lines if "geometry" in line]
+    assert all(re.search(r"\d\d:\d\d, (\d\d:\d\d|\?) left$", line) for line in shown)
+    assert max(map(len, shown)) in (columns - 1, columns)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recon", "{views}", "--fov", "500"],
+        ["recon", "{views}", "--elevation", "nan"],
+        ["eval", "consistency", "{views}", "--fov", "nan"],
+        ["eval", "consistency", "{views}", "--elevation", "100"],
+        ["generate", "x.png", "--elevation", "nan"],
+        ["generate", "x.png", "--views", "0"],
+    ],
+    ids=" ".join,
+)
+def test_values_out_of_range_are_usage_errors(arguments: list[str], tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([part.replace("{views}", str(tmp_path)) for part in arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"mv3d: {arguments[-2]}: expected ")

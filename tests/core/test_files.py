@@ -1,0 +1,121 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from mv3d.core.errors import OutputError
+from mv3d.core.files import atomic_path, publish, remove, replace, sha256, staging, write_files, write_text
+
+
+def full(*_args):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_file_appears_whole(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with atomic_path(tmp_path / "a.txt") as part:
+        part.write_text("new")
+        assert part.name.endswith(".part") and (tmp_path / "a.txt").read_text() == "old"
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.txt": "new"}
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").touch()
+    with atomic_path(tmp_path / "a") as part:
+        part.mkdir()
+        (part / "new").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "new"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("x"), OSError(28, "No space")])
+def test_what_fails_leaves_nothing(tmp_path, error):
+    write_text(tmp_path / "a", "old")
+    expected = OutputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected), atomic_path(tmp_path / "a") as part:
+        part.mkdir()
+        (part / "b").touch()
+        raise error
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_an_error_of_a_library_is_not_one_of_the_disk(tmp_path):
+    with pytest.raises(OSError, match="no picture"), atomic_path(tmp_path / "a"):
+        raise OSError("no picture")
+
+
+def test_a_failed_rename_keeps_the_old_file(tmp_path, monkeypatch):
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OutputError, match=r"No space left.*choose another --out"):
+        write_text(tmp_path / "a", "new")
+    with pytest.raises(OutputError, match="wait"), atomic_path(tmp_path / "a", hint="wait") as part:
+        part.write_text("new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_an_unfinished_file_may_lie_elsewhere(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    with atomic_path(tmp_path / "a", scratch=tmp_path / "scratch") as part:
+        part.write_bytes(b"1")
+        assert part.parent.name == "scratch"
+    assert (tmp_path / "a").read_bytes() == b"1" and not any((tmp_path / "scratch").iterdir())
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with atomic_path(tmp_path / "a") as first, atomic_path(tmp_path / "a") as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert (tmp_path / "a").read_text() == "1" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_last_of_several_files_appears_last(tmp_path, monkeypatch):
+    renamed, real = [], os.replace
+    monkeypatch.setattr("os.replace", lambda a, b: (renamed.append(Path(b).name), real(a, b)))
+    write_files({tmp_path / name: b"" for name in ("z.png", "b.mtl", "a.obj")})
+    assert renamed == ["z.png", "b.mtl", "a.obj"]
+
+
+def test_one_of_several_files_that_fails_leaves_all_as_they_were(tmp_path):
+    with pytest.raises(OutputError):
+        write_files({tmp_path / "a": b"1", tmp_path / "absent" / "b": b"2"})
+    with pytest.raises(OutputError):
+        write_files({tmp_path / "absent" / "b": b"2", tmp_path / "a": b"1"})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_place_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Not a directory"):
+        write_text(tmp_path / "file" / "a", "")
+
+
+def test_a_link_goes_without_its_target(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "new").mkdir()
+    remove(tmp_path / "link")
+    assert (tmp_path / "there").is_dir() and not os.path.lexists(tmp_path / "link")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    replace(tmp_path / "file", tmp_path / "link")
+    assert (tmp_path / "link").read_text() == "x" and (tmp_path / "there").is_dir()
+
+
+def test_staged_results_are_published_with_the_record_last(tmp_path, monkeypatch):
+    renamed, real = [], os.replace
+    with staging(tmp_path) as folder:
+        for name in ("a.json", "b"):
+            (folder / name).touch()
+        monkeypatch.setattr("os.replace", lambda a, b: (renamed.append(Path(b).name), real(a, b)))
+        publish(folder, tmp_path, last="a.json")
+    assert renamed == ["b", "a.json"] and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_hash_of_a_folder_holds_names_and_content(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "a").write_text("1")
+    assert sha256(tmp_path / "one") == sha256(tmp_path / "two")
+    (tmp_path / "two" / "sub" / "a").rename(tmp_path / "two" / "sub" / "b")
+    assert sha256(tmp_path / "one") != sha256(tmp_path / "two")

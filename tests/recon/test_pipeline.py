@@ -1,0 +1,178 @@
+"""From views to files: complete, reproducible, resumable, whole after an interrupt."""
+
+from __future__ import annotations
+
+import json
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.places import SHARED
+from helpers.shapes import cube, orbit_of
+from scipy.spatial import KDTree
+
+import mv3d
+from mv3d.core.errors import OutputError, UsageError
+from mv3d.core.records import ALGORITHMS
+from mv3d.recon.config import ReconConfig
+from mv3d.recon.pipeline import run
+from mv3d.render.mesh_io import load_mesh
+from mv3d.render.raycast import render_views
+from mv3d.render.topology import inspect_mesh
+
+QUICK = ReconConfig(quality="draft", faces=2000, texture_size=256)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path, monkeypatch):
+    stages = []
+    config = replace(QUICK, formats=("glb", "obj", "ply", "stl"))
+    result = run(
+        config, cube_views, tmp_path / "out", progress=lambda name, share: stages.append((name, share))
+    )
+    names = {
+        "mesh.glb",
+        "mesh.obj",
+        "mesh.mtl",
+        "mesh.png",
+        "mesh.ply",
+        "mesh.stl",
+        "turntable.mp4",
+        "recon.json",
+    }
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names == set(result.files)
+    report = json.loads((tmp_path / "out" / "recon.json").read_text())
+    assert report["versions"]["mv3d"] == mv3d.__version__ and report["device_name"] == "cpu"
+    assert report["watertight"] and report["shells"] == 1 and report["faces"] <= 2040
+    assert report["degenerate_faces"] == report["duplicate_faces"] == 0 and report["volume"] > 0
+    assert report["iou_mean"] > 0.95 and report["psnr_mean_db"] > 22 and len(report["iou"]) == 12
+    assert {"hull", "tighten", "texture", "total"} <= set(report["seconds"]) and report[
+        "peak_memory_bytes"
+    ] > 1e7
+    assert ("hull", 0.0) in stages and ("texture", 1.0) in stages
+    before = files_of(tmp_path / "out")
+    again = run(config, cube_views, tmp_path / "out")
+    assert again.already_done and again.mesh is not None and files_of(tmp_path / "out") == before
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(replace(config, faces=1000), cube_views, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setitem(ALGORITHMS, "recon", 2)
+        with pytest.raises(OutputError, match="algorithm version 1 of recon, now 2"):
+            run(config, cube_views, tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
+    other = run(replace(config, faces=1000), cube_views, tmp_path / "out", overwrite=True)
+    assert other.report["faces"] <= 1020 and not other.already_done
+
+
+def test_same_seed_same_bytes(cube_views, tmp_path):
+    for name in "ab":
+        run(QUICK, cube_views, tmp_path / name)
+    assert (tmp_path / "a" / "mesh.glb").read_bytes() == (tmp_path / "b" / "mesh.glb").read_bytes()
+
+
+def test_mesh_lies_in_the_world_of_its_views(tmp_path):
+    shape = cube()
+    shape = mv3d.Mesh(
+        shape.vertices * [0.4, 1, 0.7] + [0.1, 0.05, -0.05], shape.faces, vertex_colors=shape.vertex_colors
+    )
+    result = run(QUICK, orbit_of(shape), tmp_path / "out")
+    back = load_mesh(result.files["mesh.glb"])
+    error = KDTree(shape.vertices).query(back.vertices)[0]
+    assert np.abs((back.vertices.max(0) + back.vertices.min(0)) / 2 - [0.1, 0.05, -0.05]).max() < 0.04
+    assert error.mean() < 0.05
+
+
+def test_profiles(cube_views, tmp_path):
+    web = run(replace(QUICK, profile="web"), cube_views, tmp_path / "web")
+    data = web.files["mesh.glb"].read_bytes()
+    assert b"image/jpeg" in data and len(data) < 3_000_000
+    solid = run(replace(QUICK, profile="print", print_size_mm=80), cube_views, tmp_path / "print")
+    assert set(solid.files) == {"mesh.stl", "turntable.mp4", "recon.json"}
+    assert np.ptp(load_mesh(solid.files["mesh.stl"]).vertices, axis=0).max() == pytest.approx(80, rel=1e-4)
+    assert solid.report["watertight"] and solid.report["shells"] == 1 and solid.report["iou_mean"] > 0.95
+
+
+def test_nerf_stops_at_the_field_and_writes_novel_views(tmp_path):
+    views = orbit_of(cube(), size=64)
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps({"elevations_deg": [0, 20, -10, 5], "azimuths_deg": [0, 90, 180, 270]}))
+    config = ReconConfig(method="nerf", quality="draft", trajectory=str(path))
+    result = run(config, views, tmp_path / "out")
+    assert result.mesh is None and set(result.files) == {"novel", "turntable.mp4", "recon.json"}
+    novel = mv3d.load_views(result.files["novel"])
+    assert len(novel) == 4 and novel.orbit.elevations_deg == (0, 20, -10, 5)
+    truth = render_views(cube(), novel.cameras)
+    inside, wanted = novel.images[..., 3] > 0.5, truth[..., 3] > 0.5
+    assert (inside & wanted).sum() / (inside | wanted).sum() > 0.9
+    assert run(config, views, tmp_path / "out").already_done
+
+
+def test_interrupt_and_failure_leave_the_finished_result_alone(cube_views, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(QUICK, cube_views, out)
+    before = files_of(out)
+    for stage in ("hull", "tighten", "texture", "export", "turntable", "measure"):
+
+        def stop(name, share, stage=stage):
+            if name == stage and share == 1.0:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(replace(QUICK, faces=500), cube_views, out, overwrite=True, progress=stop)
+        assert files_of(out) == before
+    with pytest.raises(KeyboardInterrupt):
+        run(QUICK, cube_views, tmp_path / "new", progress=stop)
+    assert not (tmp_path / "new").exists()
+
+
+def test_full_and_unwritable_folders(cube_views, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="choose another --out"):
+        run(QUICK, cube_views, tmp_path / "file")
+    # A limit on file size stands in for a full disk: the write itself fails, in the midst of the run.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            run(replace(QUICK, texture_size=1024), cube_views, tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "full").exists()
+
+
+def test_settings_are_checked():
+    for bad in (
+        {"formats": ("fbx",)},
+        {"quality": "ultra"},
+        {"faces": 5},
+        {"texture_size": 1000},
+        {"print_size_mm": 0},
+    ):
+        with pytest.raises(UsageError, match="expected"):
+            ReconConfig(**bad)
+    with pytest.raises(UsageError, match="cuda"):
+        run(replace(QUICK, device="cuda:9"), orbit_of(cube()), Path("/nonexistent"))
+
+
+def test_api_takes_views_and_paths(cube_views, tmp_path):
+    mesh = mv3d.reconstruct(cube_views, QUICK)
+    assert mesh.texture is not None and inspect_mesh(mesh).watertight
+    folder = cube_views.save(tmp_path / "v")
+    assert inspect_mesh(mv3d.reconstruct(str(folder), QUICK)).watertight
+    assert not (folder / "mesh.glb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "sv3d_orbits").is_dir(), reason="real orbits are not beside the checkout")
+@pytest.mark.parametrize("name", ["bag", "kunkun", "sculpture"])
+def test_real_orbits(name, tmp_path):
+    from mv3d.api import reconstruct_to
+
+    result = reconstruct_to(SHARED / "sv3d_orbits" / f"{name}.gif", tmp_path / "out")
+    assert result.report["watertight"] and result.report["shells"] == 1
+    assert result.report["iou_mean"] >= 0.97 and result.report["psnr_mean_db"] >= 22.5

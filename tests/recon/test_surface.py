@@ -1,0 +1,74 @@
+"""From a field to a clean, simple, closed mesh."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.shapes import ball_grid
+
+import mv3d
+from mv3d.core.errors import InputError
+from mv3d.recon.surface import clean_field, decimate, extract_mesh, mesh_within, smooth
+from mv3d.render.mesh import face_normals
+from mv3d.render.topology import inspect_mesh, is_closed
+
+CPU = torch.device("cpu")
+
+
+def test_a_sponge_becomes_simple_and_a_ball_stays_as_it_is():
+    grid, ball = ball_grid()
+    x, y, z = (40 * grid.points(CPU)).T
+    gyroid = x.sin() * y.cos() + y.sin() * z.cos() + z.sin() * x.cos()  # tunnels in all directions
+    sponge = torch.maximum(ball, (gyroid.reshape(grid.shape) - 1) / 40)
+    vertices, faces = extract_mesh(sponge, grid)
+    _, simplified = decimate(smooth(vertices, faces), faces, 300)
+    assert len(simplified) > 600  # its handles need them
+    vertices, faces = mesh_within(sponge, grid, 300)
+    assert len(faces) <= 375 and is_closed(faces)
+    assert np.abs(np.linalg.norm(vertices, axis=1) - 0.4).mean() < 0.06
+    vertices, faces = extract_mesh(ball, grid)
+    expected = decimate(smooth(vertices, faces), faces, 300)
+    for ours, theirs in zip(mesh_within(ball, grid, 300), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_clean_field_removes_floaters_and_voids():
+    grid, sdf = ball_grid()
+    points = grid.points(CPU)
+    floater = ((points - torch.tensor([0.45, 0.45, 0.45])).norm(dim=1) - 0.05).reshape(grid.shape)
+    hollow = torch.maximum(sdf, 0.15 - points.norm(dim=1).reshape(grid.shape))
+    vertices, faces = extract_mesh(torch.minimum(hollow, floater), grid)
+    report = inspect_mesh(mv3d.Mesh(vertices, faces))
+    assert report.watertight and report.shells == 1
+    assert report.volume == pytest.approx(4 / 3 * np.pi * 0.4**3, rel=0.03)
+    with pytest.raises(InputError, match="nothing is inside"):
+        clean_field(np.ones((5, 5, 5), np.float32))
+
+
+def test_smoothing_takes_the_crumples_and_leaves_the_size():
+    grid, sdf = ball_grid()
+    vertices, faces = extract_mesh(sdf, grid)
+    crumpled = vertices + np.random.default_rng(0).normal(0, 0.004, vertices.shape).astype(np.float32)
+    radius = np.linalg.norm(smooth(crumpled, faces), axis=1)
+    assert abs(radius.mean() - 0.4) < 0.001
+    assert np.linalg.norm(crumpled, axis=1).std() > 0.0035 and radius.std() < 0.0015
+    # One step against its slow twin.
+    neighbours = [set() for _ in vertices]
+    for a, b, c in faces:
+        for one, other in ((a, b), (b, c), (c, a)):
+            neighbours[one].add(other)
+            neighbours[other].add(one)
+    slow = crumpled.astype(np.float64)
+    for step in (0.5, -0.53):
+        slow = slow + step * (np.stack([slow[list(near)].mean(0) for near in neighbours]) - slow)
+    assert np.abs(smooth(crumpled, faces, rounds=1) - slow).max() < 1e-5
+
+
+@pytest.mark.parametrize("target", [300, 1500])
+def test_decimation_stays_closed_and_on_the_surface(target):
+    grid, sdf = ball_grid(60)
+    vertices, faces = decimate(*extract_mesh(sdf, grid), target)
+    assert len(faces) <= 1.02 * target and is_closed(faces)
+    assert np.abs(np.linalg.norm(vertices, axis=1) - 0.4).max() < 0.02
+    assert ((face_normals(vertices, faces) * vertices[faces].mean(1)).sum(1) > 0).all()
