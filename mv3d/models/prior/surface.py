@@ -16,7 +16,7 @@ from skimage.measure import marching_cubes
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.layers import RANGE
-from mv3d.recon.surface import clean_field
+from mv3d.recon.surface import clean_field, decimate
 from mv3d.render.cameras import SV3D_FOV_DEG, Cameras
 from mv3d.render.mesh import Mesh
 from mv3d.views.morphology import nearest_true
@@ -71,10 +71,9 @@ def solid_mesh(solid: Solid, config: SurfaceConfig | None = None) -> Mesh:
     field, depths, two = _field(solid, config)
     cleaned = clean_field(-field)
     vertices, faces, _, _ = marching_cubes(cleaned, 0.0, gradient_direction="descent")
+    faces = faces[:, ::-1]  # (sample, row, column) is a left-handed frame
     points = _unprojected(vertices - 1, solid.crop, config)
-    if len(faces) > config.faces:
-        points, faces = simplify(points, faces.astype(np.int32), target_count=config.faces)
-    points, faces = np.asarray(points, np.float32), np.asarray(faces, np.int32)
+    points, faces = decimate(points.astype(np.float32), np.ascontiguousarray(faces, np.int32), config.faces)
     return _textured(points, faces, solid, depths, two, config)
 
 
