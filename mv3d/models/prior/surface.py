@@ -65,8 +65,6 @@ def solid_mesh(solid: Solid, config: SurfaceConfig | None = None) -> Mesh:
 
     Raises InputError where no pixel of the photo is wholly inside the object.
     """
-    from fast_simplification import simplify  # noqa: PLC0415 - a native library, only where meshes are made
-
     config = config or SurfaceConfig()
     field, depths, two = _field(solid, config)
     cleaned = clean_field(-field)
