@@ -1,4 +1,4 @@
-"""What a small model's views are worth: objects that it has never seen, against three ways to need no model.
+"""Quality of a small model's views of unseen objects, against three baselines that need no model.
 
     mv3d orbits render EVAL --out eval --views 21 --size 128 --elevation 10 --gate.textures any --gate.allow-scenes
     python benchmarks/default_model.py --truth eval --train train [--model default] [--out table.json]

@@ -1,4 +1,4 @@
-"""What reconstructions are measured against: objects of largest side 1, their unlit views, and scores.
+"""Ground truth for reconstructions: objects of largest side 1, their unlit views, and scores.
 
 Chamfer distance is the mean of both directions' mean distances of samples of the outer surface, without alignment;
 IoU on a 96³ grid, where truth and mesh are closed, insides by ray parity; PSNR over the frame on views at elevations
@@ -107,7 +107,7 @@ def true_depths(truth: Truth, cameras: Cameras) -> np.ndarray:
 
 
 def our_mesh(views: Views, config: ReconConfig) -> tuple[Mesh, float]:
-    """What `mv3d recon` makes of loaded views, in memory, and the seconds of the clock that it takes."""
+    """The mesh of `mv3d recon` from loaded views, in memory, and its wall-clock seconds."""
     begun = time.perf_counter()
     mesh = MeshReconstructor(config).fit(views, Clock()).mesh
     return mesh, time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""How time and memory grow: of `mv3d recon` against views, resolution, faces and the field's grid, of rendering against
+"""Growth of time and memory: of `mv3d recon` against views, resolution, faces and the field's grid, of rendering against
 views, resolution and faces.
 
     python benchmarks/growth.py [--quick | --small] [--objects ../shared/assets/eval] --out growth.json
@@ -61,9 +61,9 @@ AXES = {
 
 @dataclass(frozen=True)
 class Point:
-    """What one run does. faces: at most so many of the reconstructed mesh; at least so many of the rendered object.
+    """The settings of one run. faces: at most so many of the reconstructed mesh; at least so many of the rendered object.
     grid, hull: samples along the longest side of the field's finer level and of the hull. steps: of that level. quality: of
-    all that is not said here."""
+    everything else."""
 
     views: int
     size: int
@@ -258,7 +258,7 @@ def charts_and_rows(
 
 
 def stage_table(plan: Plan, found: dict[Point, Cost]) -> Table:
-    """Where the seconds of the runs go."""
+    """The seconds of each stage of the runs."""
     names = list(dict.fromkeys(name for cost in found.values() for name in cost.stages))
     rows = [
         (

@@ -42,7 +42,7 @@ SCALES: dict[Scale, str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How running a part went. date: UTC, ISO 8601. commit: short, with + where files differed from it. seconds: of its
+    """The outcome of running a part. date: UTC, ISO 8601. commit: short, with + where files differed from it. seconds: of its
     process. error: its last words where it failed, else empty."""
 
     part: str
@@ -150,7 +150,7 @@ def write_outcomes(outcomes: dict[str, Outcome], folder: Path) -> None:
 
 
 def read_results(folder: Path, outcomes: dict[str, Outcome]) -> dict[str, Part]:
-    """Of the parts that ended well. Raises InputError where one is missing or damaged."""
+    """The results of the parts that ended well. Raises InputError if one is missing or damaged."""
     return {name: read_part(folder / f"{name}.json") for name, one in outcomes.items() if not one.error}
 
 
@@ -175,7 +175,7 @@ def page(outcomes: dict[str, Outcome], parts: dict[str, Part], *, pictures: str 
 
 
 def order(name: str) -> tuple[int, str]:
-    """Of the parts on the page; parts that are not ours come last."""
+    """The sort key of a part on the page; parts that are not ours come last."""
     return (PARTS.index(name) if name in PARTS else len(PARTS), name)
 
 

@@ -1,4 +1,4 @@
-"""What a part of the benchmarks hands on: one JSON, from which `make_page.py` draws the page without running again.
+"""The result of one part of the benchmarks: a JSON, from which `make_page.py` draws the page without running again.
 
 A part is a script that runs as a process of its own:
 
@@ -76,7 +76,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the figures depend on. memory_gb: of the whole machine, 0 where the system does not say."""
+    """The machine behind the figures. memory_gb: memory of the whole machine, 0 if unknown."""
 
     cpu: str
     cores: int
@@ -188,7 +188,7 @@ def describe_machine() -> Machine:
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """Of the installed ones among `packages`, in this environment."""
+    """Versions of those `packages` that are installed."""
     found = {}
     for name in packages:
         try:

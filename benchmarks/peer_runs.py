@@ -24,7 +24,7 @@ from mv3d.views.views import Views
 
 PEERS = Path(__file__).parent / "peers"
 HALF_DEPTH = 0.9
-"""Of the space in which nerfacto looks, before and behind the middle of an object of largest side 1."""
+"""Half the depth of the space that nerfacto samples, around the middle of an object of largest side 1."""
 OPEN3D_HELP = (
     "Open3D was not there: `python3.11 -m venv o3d && o3d/bin/pip install open3d` (Debian also needs libusb-1.0-0, libgl1 and "
     "libgomp1), then MV3D_OPEN3D=o3d/bin/python."
@@ -114,7 +114,7 @@ def read_ply(path: Path) -> Mesh:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """What a peer's script says of its run. Raises InputError for another form."""
+    """The report of a peer's script. Raises InputError for another form."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -159,8 +159,8 @@ def nerfacto(
     rays: int,
     points: int,
 ) -> tuple[list[Mark], dict[str, Any], str]:
-    """What nerfacto has after each of `seconds` of training, the report of the run, and why it broke off before its end,
-    where it did: later marks are then left out. size: of the unseen views."""
+    """nerfacto's state after each of `seconds` of training, the report of the run, and the reason if it broke off early:
+    later marks are then left out. size: of the unseen views."""
     data = views.save(folder / "views")
     cameras = unseen_cameras(truth, size)
     # Both orbits look at the middle; the nearer one and the farther one bound what is looked through.

@@ -1,4 +1,4 @@
-"""How good and how fast `mv3d recon` is: real orbits and ground truth, beside the simplest baseline.
+"""Quality and speed of `mv3d recon`: real orbits and ground truth, beside the simplest baseline.
 
     python benchmarks/recon.py --orbits ../shared/sv3d_orbits --objects ../shared/assets/eval
 

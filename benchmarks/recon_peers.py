@@ -88,7 +88,7 @@ class Row:
 
 @dataclass
 class Notes:
-    """What is found beside the rows. missing: a sentence per peer that is not there. nerfacto: its script's report."""
+    """Findings beside the rows. missing: a sentence per peer that is not there. nerfacto: its script's report."""
 
     missing: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -200,7 +200,7 @@ def nerfacto_rows(truth: Truth, views: Views, our_seconds: float, setup: Setup, 
 
 
 def series_of(rows: list[Row], value: str) -> tuple[Series, ...]:
-    """Of one object: a line for ours, one for nerfacto's meshes and one for its pictures, a point each for the rest."""
+    """The series of one object: a line for ours, one for nerfacto's meshes and one for its pictures, a point each for the rest."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         y = getattr(row, value)

@@ -71,7 +71,7 @@ SIZES: dict[Scale, Size] = {
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What one renderer made. color: (n, h, w, 3) in [0, 1], sRGB base colour. alpha: (n, h, w) in [0, 1].
+    """The images of one renderer. color: (n, h, w, 3) in [0, 1], sRGB base colour. alpha: (n, h, w) in [0, 1].
     lit: (n, h, w, 3) over white, where it has light. seconds: of all views, the start of a program left out;
     start_s: of that program. cpu_s: of all processor cores together, None for another program's own measure."""
 
@@ -94,7 +94,7 @@ def object_of(folder: Path, name: str = OBJECT) -> Path:
 
 
 def textured(path: Path, faces: int) -> tuple[Mesh, Model]:
-    """Of largest side 1, with one texture; the same triangles as a mesh and as a model of a matte-ish dielectric."""
+    """An object of largest side 1 with one texture, as a mesh and as a model of a matte-ish dielectric."""
     mesh = normalized(load_mesh(path))
     if mesh.uv is None or mesh.texture is None:
         mesh = replace(
@@ -156,7 +156,7 @@ def by_cycles(model: Model, cameras: Cameras, light: Environment) -> Pictures:
 
 
 def by_ray_casting(mesh: Mesh, cameras: Cameras, rounds: int, supersample: int) -> Pictures:
-    """What `mv3d recon` measures its result with."""
+    """The ray caster with which `mv3d recon` measures its result."""
     done: list[np.ndarray] = []
     spent = [
         timed(lambda: done.append(render_views(mesh, cameras, supersample=supersample)))

@@ -1,4 +1,4 @@
-"""How near each sampler comes to the end of the ODE in how many network calls.
+"""Distance of each sampler from the solution of the ODE, by network calls.
 
     python benchmarks/samplers.py [--weights W.safetensors --config W.json --reference W_reference.safetensors]
 

@@ -1,4 +1,4 @@
-"""How fast objects become shards and shards become training samples, in one run, side by side.
+"""Speed of rendering objects into shards and of reading shards as training samples, in one run.
 
     python benchmarks/shards.py [--quick | --small] --out shards.json
     MV3D_BLENDER=.../python python benchmarks/shards.py      also times Blender Cycles on the same object

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import GateConfig
-from mv3d.orbits.guard import read_guard
 from mv3d.render.cameras import SV3D_FOV_DEG
 from mv3d.render.environment import BUILTIN
-from mv3d.render.trajectories import LIMIT_DEG, NAMED, load_orbit
+from mv3d.render.trajectories import LIMIT_DEG, NAMED, RANDOM, load_orbit
 
 BUILTIN_LIGHTS = "builtin"
 UNIFORM_LIGHT = "uniform"
+TRAJECTORIES = (*NAMED, RANDOM)
 _LIGHT_SUFFIXES = (".hdr", ".exr")
+_ADDITIONS = ("geometry", "depth_size", "solid_cells", "normals", "albedo")
 
 
 @dataclass(frozen=True)
@@ -30,31 +32,42 @@ class OrbitConfig:
     size: int = 576
     """Side of the square frames, pixels."""
     elevation_deg: tuple[float, float] = (-5.0, 30.0)
-    """The (mean) elevation is drawn from this range."""
+    """The (mean) elevation is drawn from this range, degrees. On the command line LOW:HIGH, or one number for a fixed one;
+    write --elevation=-5:30 where your shell or a leading minus gets in the way."""
     trajectory: str = "static"
-    """static, dynamic (as SV3D's paper says), dynamic-release (as its published helper does), sine, or a JSON file
-    with elevations_deg and azimuths_deg."""
+    """static, dynamic (as SV3D's paper says), dynamic-release (as its published helper does), sine, random (every
+    view from its own elevation in the range and any azimuth), or a JSON file with elevations_deg and azimuths_deg."""
     fov_deg: float = SV3D_FOV_DEG
-    """Field of view."""
+    """Field of view, degrees."""
     margin: float = 0.05
     """Share of half a side that stays free at the nearest border of the fullest frame."""
     environments: tuple[str, ...] = (BUILTIN_LIGHTS,)
     """Lights to draw from, one an orbit: builtin, uniform, names of built-in ones, .hdr or .exr files, or folders
-    of such files."""
+    of such files. On the command line with commas between them."""
     samples: int = 4
     """Camera samples a pixel."""
-    backend: str = "embree"
-    """The renderer: embree, pytorch3d or blender."""
+    backend: Literal["embree", "pytorch3d", "blender"] = "embree"
+    """The renderer."""
     shard_size: int = 64
     """Objects a shard, counted before rejects."""
     seed: int = 0
-    """Of elevations, lights and trajectories, together with each object's uid."""
+    """Seed of elevations, lights and trajectories, together with each object's uid."""
     variants: Literal["keep", "reject"] = "keep"
     """An object with the shape of an earlier one in other colours."""
     evaluation: tuple[str, ...] = ()
-    """Evaluation lists (see `mv3d.orbits.guard`): their objects are rejected."""
+    """Evaluation lists (`mv3d orbits guard`): their objects are rejected."""
     gate: GateConfig = field(default_factory=GateConfig)
     """What is rejected."""
+    geometry: bool = False
+    """Add what a 3D prior learns from to each sample: the depth of every view, and the solid."""
+    depth_size: int | None = None
+    """Side of the depth maps of --geometry, pixels. Default: as the frames."""
+    solid_cells: int = 96
+    """Cells along a side of the solid's grid of --geometry."""
+    normals: bool = False
+    """Add the normals of every view."""
+    albedo: bool = False
+    """Add the base colours of every view, without light."""
 
     def __post_init__(self) -> None:
         low, high = self.elevation_deg
@@ -67,6 +80,8 @@ class OrbitConfig:
             ("size", self.size, 8, 4096),
             ("samples", self.samples, 1, 256),
             ("shard-size", self.shard_size, 1, 100_000),
+            ("depth-size", self.size if self.depth_size is None else self.depth_size, 1, self.size),
+            ("solid-cells", self.solid_cells, 8, 512),
         ):
             if not least <= value <= most:
                 raise UsageError(f"--{name}: expected {least} to {most}, got {value}")
@@ -82,25 +97,29 @@ class OrbitConfig:
     def resolved(self) -> OrbitConfig:
         """With files found and lights named one by one. Raises InputError, UsageError."""
         trajectory = self.trajectory
-        if trajectory not in NAMED:
+        if trajectory not in TRAJECTORIES:
             count = len(load_orbit(trajectory).azimuths_deg)
             if count != self.views:
                 raise UsageError(f"--views: expected {count}, as many as {trajectory} has, got {self.views}")
             trajectory = str(Path(trajectory).resolve())
         for path in self.evaluation:
-            read_guard(path)
+            read_evaluation_list(path)
         return replace(
             self,
             trajectory=trajectory,
             environments=_lights(self.environments),
             evaluation=tuple(str(Path(path).resolve()) for path in self.evaluation),
+            depth_size=None if self.depth_size == self.size else self.depth_size,
         )
 
 
 def identity(config: OrbitConfig) -> dict[str, Any]:
     """What decides the bytes of the shards: the settings, files by their content and not by their place."""
     document = json.loads(json.dumps(asdict(config)))
-    if config.trajectory not in NAMED:
+    for name in _ADDITIONS:  # data sets without them are what they were before there were any
+        if document[name] == getattr(OrbitConfig, name):
+            del document[name]
+    if config.trajectory not in TRAJECTORIES:
         document["trajectory"] = _content(config.trajectory)
     document["environments"] = [
         _content(name) if Path(name).suffix.lower() in _LIGHT_SUFFIXES else name

@@ -51,7 +51,7 @@ class FetchConfig:
     verify: Literal["sha256", "size"] = "sha256"
     """How files of earlier runs are checked: by content, or by size (fast, for large sets)."""
     seed: int = 0
-    """Of the waits between tries."""
+    """Seed of the waits between tries."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= 64:

@@ -120,7 +120,8 @@ def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
         raise Rejected("no_faces", "expected triangles, got none")
     if len(model.faces) > config.max_faces:
         raise Rejected("too_many_faces", f"expected at most {config.max_faces} faces, got {len(model.faces)}")
-    points = model.vertices[_used_vertices(model)].astype(np.float64)
+    used = used_vertices(model)
+    points = model.vertices[used].astype(np.float64)
     sides = np.ptp(points, axis=0)
     largest = float(sides.max())
     if not largest > 1e-30:
@@ -131,12 +132,13 @@ def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
     if middle < config.min_second_side * extent or smallest < config.min_third_side * extent:
         kind = "line" if middle < config.min_second_side * extent else "sheet"
         raise Rejected("too_thin", f"a {kind}: sides 1 : {middle / extent:.4f} : {smallest / extent:.5f}")
-    _check_colours(model, config)
+    _check_colours(model, used, config)
     if not config.allow_scenes:
         _check_scene(model, largest, config)
 
 
-def _used_vertices(model: Model) -> Bool[np.ndarray, " v"]:
+def used_vertices(model: Model) -> Bool[np.ndarray, " v"]:
+    """Which vertices belong to a face."""
     used = np.zeros(len(model.vertices), bool)
     used[model.faces.reshape(-1)] = True
     return used
@@ -150,10 +152,10 @@ def principal_sides(points: Float[np.ndarray, "n 3"]) -> tuple[float, float, flo
     return float(sides[0]), float(sides[1]), float(sides[2])
 
 
-def _check_colours(model: Model, config: GateConfig) -> None:
+def _check_colours(model: Model, used_vertex: Bool[np.ndarray, " v"], config: GateConfig) -> None:
     if config.textures == "any":
         return
-    if model.colors is not None and np.ptp(model.colors[_used_vertices(model), :3], axis=0).max() > 0.02:
+    if model.colors is not None and np.ptp(model.colors[used_vertex, :3], axis=0).max() > 0.02:
         return
     used = [model.materials[k] for k in np.flatnonzero(np.bincount(np.asarray(model.face_material)))]
     if any(_has_contrast(texture) for material in used for texture in _colour_textures(material)):

@@ -11,10 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mv3d.core.errors import InputError, shown
@@ -22,9 +22,10 @@ from mv3d.core.files import sha256
 from mv3d.core.version import __version__
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig
+from mv3d.orbits.decontamination import EvaluationList, read_evaluation_list
 from mv3d.orbits.duplicates import fingerprint
-from mv3d.orbits.gate import check_file, check_frames, check_model
-from mv3d.orbits.guard import EvaluationGuard, read_guard
+from mv3d.orbits.gate import check_file, check_frames, check_model, used_vertices
+from mv3d.orbits.geometry import PICTURES, geometry_members
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment
 from mv3d.render.cameras import Cameras, Orbit
@@ -38,7 +39,7 @@ from mv3d.render.environment import (
 )
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
-from mv3d.render.renderer import RenderSettings, get_renderer
+from mv3d.render.renderer import FrameByFrame, Rendered, RenderSettings, get_renderer
 from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
@@ -61,31 +62,35 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     digest = sha256(item.path)
     if item.sha256 is not None and digest != item.sha256:
         raise InputError(f"{item.path.name}: expected sha256 {item.sha256}, got {digest}; fetch it again")
-    guards = [_guard(path) for path in config.evaluation]
-    for guard in guards:
-        guard.check_file(digest)
+    held_out = [_evaluation_list(path) for path in config.evaluation]
+    for entries in held_out:
+        entries.check_file(digest)
     check_file(item.path, config.gate)
     model = load_model(item.path)
     check_model(model, config.gate)
     found = fingerprint(model)
-    for guard in guards:
-        guard.check_model(found)
+    for entries in held_out:
+        entries.check_model(found)
     model, normalization = normalize_model(model)
     rng = object_rng(config.seed, item.uid)
     light = config.environments[int(rng.integers(len(config.environments)))]
     turn_deg = float(rng.uniform(0, 360))
     orbit = named_orbit(config.trajectory, config.views, rng, elevation_range_deg=config.elevation_deg)
-    used = np.zeros(len(model.vertices), bool)
-    used[model.faces.reshape(-1)] = True
-    orbit = fitted(orbit, model.vertices[used], fov_deg=config.fov_deg, margin=config.margin)
+    orbit = fitted(orbit, model.vertices[used_vertices(model)], fov_deg=config.fov_deg, margin=config.margin)
     cameras = orbit.cameras(config.size, config.size)
-    settings = RenderSettings(samples=config.samples)
+    further = [name for name in PICTURES if getattr(config, name)]
+    settings = RenderSettings(samples=config.samples, outputs=("rgba", *further))
     frames: list[np.ndarray] = []
     packed: list[Future[bytes]] = []
+    pictures: list[tuple[str, Future[bytes]]] = []
     with ThreadPoolExecutor(max_workers=1) as packer:  # compressing leaves the interpreter to the next frame
-        for frame in _frames(model, cameras, _light(light).turned(turn_deg), settings, config.backend):
-            frames.append(frame)
-            packed.append(packer.submit(encode_frame, frame))
+        for shot in _views(model, cameras, _light(light).turned(turn_deg), settings, config.backend):
+            pictures += [
+                (f"{len(frames):03d}.{name}.png", packer.submit(PICTURES[name], getattr(shot, name)))
+                for name in further
+            ]
+            frames.append(_bytes(shot.rgba))
+            packed.append(packer.submit(encode_frame, frames[-1]))
     check_frames(frames, config.gate)
     document = {
         "schema": SAMPLE_SCHEMA,
@@ -105,8 +110,14 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
         "renderer": {"backend": config.backend, **asdict(settings)},
         "mv3d": __version__,
     }
-    members = [("json", json.dumps(document).encode())]
-    members += [(f"{index:03d}.webp", content.result()) for index, content in enumerate(packed)]
+    members = [(f"{index:03d}.webp", content.result()) for index, content in enumerate(packed)]
+    members += [(name, content.result()) for name, content in pictures]
+    if config.geometry:
+        size = config.depth_size or config.size
+        facts, files = geometry_members(model, cameras.resized(size, size), cells=config.solid_cells)
+        document |= facts
+        members += files
+    members.insert(0, ("json", json.dumps(document).encode()))
     summary = {"uid": item.uid, "licence": item.licence, "author": item.author, "source": item.source}
     summary |= {"title": item.title, "faces": len(model.faces)}
     summary |= {"geometry": found.geometry, "texture": found.texture}
@@ -147,32 +158,31 @@ def decode_frame(content: bytes | memoryview) -> UInt8[np.ndarray, "h w 4"]:
         raise InputError(f"frame: cannot be decoded ({shown(error)})") from error
 
 
-@runtime_checkable
-class _FrameByFrame(Protocol):
-    """A renderer that need not hold all its pictures at once."""
-
-    def frames(
-        self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
-    ) -> Iterator[Any]: ...
-
-
-def _frames(
+def _views(
     model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings, backend: str
-) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
+) -> Iterator[Any]:
+    """One view after the other: arrays as in `Rendered`, without the first axis."""
     renderer = get_renderer(backend)
-    if isinstance(renderer, _FrameByFrame):
-        pictures = (frame.rgba for frame in renderer.frames(model, cameras, environment, settings))
-    else:
-        pictures = iter(renderer.render(model, cameras, environment, settings).rgba)
-    for picture in pictures:
-        frame = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-        frame[frame[..., 3] == 0] = 0  # what nobody sees costs no bytes
-        yield frame
+    if isinstance(renderer, FrameByFrame):
+        yield from renderer.frames(model, cameras, environment, settings)
+        return
+    whole = renderer.render(model, cameras, environment, settings)
+    for view in range(len(cameras)):
+        further = (
+            None if part is None else part[view] for part in (whole.depth, whole.normals, whole.albedo)
+        )
+        yield Rendered(whole.rgba[view], *further)
+
+
+def _bytes(picture: Float[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
+    frame = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+    frame[frame[..., 3] == 0] = 0  # what nobody sees costs no bytes
+    return frame
 
 
 @lru_cache(maxsize=4)
-def _guard(path: str) -> EvaluationGuard:
-    return read_guard(path)
+def _evaluation_list(path: str) -> EvaluationList:
+    return read_evaluation_list(path)
 
 
 @lru_cache(maxsize=4)

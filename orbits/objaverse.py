@@ -37,7 +37,7 @@ _MAX_UNPACKED = 2 << 30  # bytes of one metadata file; the largest real one has 
 
 
 def default_endpoint() -> str:
-    """Of the hub: HF_ENDPOINT (a mirror), or huggingface.co."""
+    """Address of the hub: HF_ENDPOINT (a mirror), or huggingface.co."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT_ENDPOINT
 
 

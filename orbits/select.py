@@ -55,7 +55,7 @@ class SelectConfig:
     limit: int | None = None
     """At most so many, drawn by the seed; a larger limit keeps those that a smaller one drew."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the draw."""
 
     def __post_init__(self) -> None:
         for name in self.licences:

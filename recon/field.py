@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 
+from mv3d.recon.arrays import Volume
 from mv3d.recon.hull import Hull
 from mv3d.views.grid import Grid
 from mv3d.views.silhouettes import march_lowest, silhouette_distance
@@ -32,16 +33,11 @@ class FieldConfig:
 
     levels: tuple[tuple[int, int], ...] = ((48, 60), (96, 100))
     """(samples along the longest side, steps) from coarse to fine."""
-    rays: int = 6144
-    """Rays per step."""
-    edge_every: int = 3
-    """One of so many rays runs near the edge of a silhouette, the others inside."""
-    samples: int = 20
-    """Samples around the surface per ray."""
-    march_samples: int = 64
-    """Samples per ray of the search for that surface."""
-    half_width: float = 4.0
-    """Samples lie at most this far from it."""
+    rays: int = 6144  # rays per step
+    edge_every: int = 3  # one of so many rays runs near the edge of a silhouette, the others inside
+    samples: int = 20  # samples around the surface per ray
+    march_samples: int = 64  # samples per ray of the search for that surface
+    half_width: float = 4.0  # samples lie at most this far from it
     photometric: float = 4.0
     silhouette: float = 0.5
     smooth: float = 0.05
@@ -51,39 +47,27 @@ class FieldConfig:
     area: float = 0.25
     """Weight of the pull toward less area. What flat colours leave open is then carved a little, without
     crumples; four times as much eats thin and dark parts that the colours do not hold."""
-    eikonal: float = 0.1
-    """Weight of (|∇f| − 1)², as in NeuS (eq. 16)."""
+    eikonal: float = 0.1  # weight of (|∇f| − 1)², as in NeuS (eq. 16)
     huber: float = 0.1
     """Colour residual (sRGB, 0 to 1) where the loss turns from quadratic to linear (Huber 1964)."""
-    learning_rate: float = 0.12
-    """Spacings per step of the distance."""
+    learning_rate: float = 0.12  # spacings per step of the distance
     color_rate: float = 0.03
     gain_rate: float = 0.004
     shift_rate: float = 0.02
-    last_rate: float = 0.1
-    """Share of every rate that is left at the end; it falls exponentially."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Of Adam (arXiv 1412.6980)."""
+    last_rate: float = 0.1  # share of every rate that is left at the end; it falls exponentially
+    betas: tuple[float, float] = (0.9, 0.99)  # Adam's (arXiv 1412.6980)
     sharpness: tuple[float, float] = (1.5, 4.0)
     """Slope of the logistic Φ per spacing at the first and the last step; NeuS learns it."""
-    truncation: float = 6.0
-    """The distance is clamped to ± this."""
-    slack: float = 0.5
-    """How far the surface may leave the hull."""
-    band: float = 2.5
-    """The regulariser acts on samples this near to the surface."""
-    band_every: int = 10
-    """Steps between two searches for that band."""
+    truncation: float = 6.0  # the distance is clamped to ± this
+    slack: float = 0.5  # how far the surface may leave the hull
+    band: float = 2.5  # the regulariser acts on samples this near to the surface
+    band_every: int = 10  # steps between two searches for that band
     pixels_per_sample: float = 2.5
     """Width of the views that rays are drawn from, at most the views' own, per sample of the grid."""
-    outside_px: float = 5.0
-    """Rays farther outside of a silhouette are left out."""
-    edge_px: float = 3.0
-    """Rays nearer to a silhouette's edge are edge rays."""
-    color_px: float = 1.5
-    """The colours of pixels deeper inside are trusted."""
-    align: bool = True
-    """Fit one colour gain and one 2D shift per view; the input view is fixed."""
+    outside_px: float = 5.0  # rays farther outside of a silhouette are left out
+    edge_px: float = 3.0  # rays nearer to a silhouette's edge are edge rays
+    color_px: float = 1.5  # the colours of pixels deeper inside are trusted
+    align: bool = True  # fit one colour gain and one 2D shift per view; the input view is fixed
     seed: int = 0
 
 
@@ -93,7 +77,7 @@ class Field:
     about gain · field, moved by shift. sharpness: slope of NeuS's logistic per spacing."""
 
     grid: Grid
-    sdf: Float[torch.Tensor, "x y z"]
+    sdf: Volume
     rgb: Float[torch.Tensor, "3 x y z"]
     gains: Float[torch.Tensor, "n 3"]
     shifts: Float[torch.Tensor, "n 2"]
@@ -135,7 +119,7 @@ class _Level:
     """The problem of one level. bound: the hull's distance in spacings, the lower bound of the field's."""
 
     grid: Grid
-    bound: Float[torch.Tensor, "x y z"]
+    bound: Volume
     rays: _Rays
     steps: int
 
@@ -144,7 +128,7 @@ class _Level:
 class _State:
     """The variables of the fit. sdf: spacings. log_gains, shifts (pixels of the rays) count where free is 1."""
 
-    sdf: Float[torch.Tensor, "x y z"]
+    sdf: Volume
     rgb: Float[torch.Tensor, "3 x y z"]
     log_gains: Float[torch.Tensor, "n 3"]
     shifts: Float[torch.Tensor, "n 2"]
@@ -259,7 +243,7 @@ def _draw(pool: torch.Tensor, count: int, generator: torch.Generator) -> torch.T
     return pool[torch.randint(len(pool), (count,), generator=generator).to(pool.device)]
 
 
-def _band(sdf: Float[torch.Tensor, "x y z"], width: float) -> Int[torch.Tensor, " b"]:
+def _band(sdf: Volume, width: float) -> Int[torch.Tensor, " b"]:
     """Flat indices of inner samples within `width` spacings of the surface."""
     near = sdf.abs() < width
     inner = torch.zeros_like(near)
@@ -268,10 +252,7 @@ def _band(sdf: Float[torch.Tensor, "x y z"], width: float) -> Int[torch.Tensor, 
 
 
 def _surface_loss(
-    sdf: Float[torch.Tensor, "x y z"],
-    bound: Float[torch.Tensor, "x y z"],
-    at: Int[torch.Tensor, " b"],
-    config: FieldConfig,
+    sdf: Volume, bound: Volume, at: Int[torch.Tensor, " b"], config: FieldConfig
 ) -> Float[torch.Tensor, ""]:
     """The regulariser over the samples `at`; distances in spacings."""
     _, ny, nz = sdf.shape

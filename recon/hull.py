@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 
 from mv3d.core.errors import EmptyHullError, InputError
+from mv3d.recon.arrays import Rays, Volume
 from mv3d.render.cameras import Cameras
 from mv3d.views.grid import Grid
 from mv3d.views.silhouettes import (
@@ -26,27 +27,21 @@ from mv3d.views.silhouettes import (
     view_distances,
 )
 
-Rays = tuple[Float[torch.Tensor, "r 3"], Float[torch.Tensor, "r 3"]]
-"""Origins and unit directions in the world."""
-
 
 @dataclass(frozen=True)
 class HullConfig:
     """Numbers of the hull, tuned on the orbits and objects of benchmarks/recon.py."""
 
-    resolution: int = 128
-    """Samples along the longest side."""
+    resolution: int = 128  # samples along the longest side
     max_outliers: int = 2
     """Most views that are left out at a place which `quorum` others want filled; 0 is Laurentini's hull."""
     quorum: int = 3
     outlier_volume: float = 0.02
     """A view that alone removes more than this share of the volume is left out everywhere."""
-    margin: float = 0.06
-    """Of the grid around the hull, in longest sides."""
+    margin: float = 0.06  # Space between the hull and the border of its grid, in longest sides
     dilation: float = 1.2
     """The hull grows by this times the mean distance by which rays just inside the silhouettes miss it."""
-    most_dilation: float = 0.3
-    """Grid spacings."""
+    most_dilation: float = 0.3  # grid spacings
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Hull:
     dilation: world units by which the intersection was made larger, as its views disagree."""
 
     grid: Grid
-    sdf: Float[torch.Tensor, "x y z"]
+    sdf: Volume
     outlier_share: float
     dilation: float = 0.0
 
@@ -87,7 +82,7 @@ def visual_hull(silhouettes: Silhouettes, config: HullConfig | None = None, *, d
     return Hull(grid, sdf - dilation, outlier_share, dilation)
 
 
-def _dilation(sdf: Float[torch.Tensor, "x y z"], grid: Grid, rays: Rays, config: HullConfig) -> float:
+def _dilation(sdf: Volume, grid: Grid, rays: Rays, config: HullConfig) -> float:
     """By how much silhouettes that vary from view to view make their intersection too small, world units.
 
     It is measured on the rays just inside the silhouettes: in views that agree hardly any misses the hull (mean
@@ -99,7 +94,7 @@ def _dilation(sdf: Float[torch.Tensor, "x y z"], grid: Grid, rays: Rays, config:
 
 def _soft_hull(
     distances: Float[torch.Tensor, "n h w"], cameras: Cameras, grid: Grid, config: HullConfig
-) -> tuple[Float[torch.Tensor, "x y z"], float]:
+) -> tuple[Volume, float]:
     points = grid.points(distances.device)
     keep = min(config.max_outliers + 1, len(cameras))
     parts = [
@@ -131,10 +126,7 @@ def _soft_hull(
 
 
 def _uncovering_views(
-    sdf: Float[torch.Tensor, "x y z"],
-    grid: Grid,
-    distances: Float[torch.Tensor, "n h w"],
-    cameras: Cameras,
+    sdf: Volume, grid: Grid, distances: Float[torch.Tensor, "n h w"], cameras: Cameras
 ) -> Int[torch.Tensor, " p"]:
     """Per grid sample: the number of views in which it projects onto foreground that the hull leaves uncovered."""
     points = grid.points(distances.device)

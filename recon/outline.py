@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
+from mv3d.recon.arrays import Faces, PerVertex, Vertices
 from mv3d.render.mesh import face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, sample_bilinear
 from mv3d.render.topology import vertex_links
@@ -28,10 +29,8 @@ class OutlineConfig:
     rounds: int = 3
     farthest: float = 0.014
     """A silhouette farther away than this belongs to something else, or is wrong: it is not followed."""
-    own: float = 0.006
-    """A vertex this near to the border of the mesh's own mask is on the outline."""
-    stiffness: float = 1.0
-    """Weight of smoothness along an edge of the mesh, against one view's target offset."""
+    own: float = 0.006  # A vertex this near to the border of the mesh's own mask is on the outline
+    stiffness: float = 1.0  # weight of smoothness along an edge of the mesh, against one view's target offset
     inward: float = 3.0
     """How much more a view counts that asks for a smaller outline: matter over background shows more than
     background over matter."""
@@ -39,11 +38,8 @@ class OutlineConfig:
 
 
 def fit_outlines(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Int[np.ndarray, "f 3"],
-    silhouettes: Silhouettes,
-    config: OutlineConfig | None = None,
-) -> Float[np.ndarray, "v 3"]:
+    vertices: Vertices, faces: Faces, silhouettes: Silhouettes, config: OutlineConfig | None = None
+) -> Vertices:
     """Vertices moved along their normals so that the mesh's outlines lie amid the views' silhouettes.
 
     Faces and topology stay; a vertex whose faces would turn over stays where it was.
@@ -59,11 +55,8 @@ def fit_outlines(
 
 
 def _target_offsets(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Int[np.ndarray, "f 3"],
-    silhouettes: Silhouettes,
-    config: OutlineConfig,
-) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]]:
+    vertices: Vertices, faces: Faces, silhouettes: Silhouettes, config: OutlineConfig
+) -> tuple[PerVertex, PerVertex]:
     """Per vertex the weighted sum over the views of its distance to the silhouette (world units, outward positive),
     and the sum of the weights; 0 where it is on no outline."""
     cameras = silhouettes.cameras
@@ -92,10 +85,7 @@ def _target_offsets(
 
 
 def _on_rim(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Int[np.ndarray, "f 3"],
-    normals: Float[np.ndarray, "f 3"],
-    center: Float[np.ndarray, " 3"],
+    vertices: Vertices, faces: Faces, normals: Float[np.ndarray, "f 3"], center: Float[np.ndarray, " 3"]
 ) -> Bool[np.ndarray, " v"]:
     """Vertices with a face toward the camera and a face away from it."""
     toward = ((center - vertices[faces[:, 0]]) * normals).sum(1) > 0
@@ -105,12 +95,7 @@ def _on_rim(
     return front & back
 
 
-def _spread(
-    target: Float[np.ndarray, " v"],
-    weight: Float[np.ndarray, " v"],
-    links: sparse.csr_matrix,
-    stiffness: float,
-) -> Float[np.ndarray, " v"]:
+def _spread(target: PerVertex, weight: PerVertex, links: sparse.csr_matrix, stiffness: float) -> PerVertex:
     """The offset o of least Σ weight·(o − target/weight)² + stiffness·Σ_edges (o_i − o_j)²."""
     degree = np.asarray(links.sum(1)).ravel()
     # The tiny last term keeps a shell without any outline vertex solvable: it stays.
@@ -118,9 +103,7 @@ def _spread(
     return cg(system, target, rtol=1e-4, maxiter=500)[0]
 
 
-def _moved(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], offset: Float[np.ndarray, " v"]
-) -> Float[np.ndarray, "v 3"]:
+def _moved(vertices: Vertices, faces: Faces, offset: PerVertex) -> Vertices:
     before = face_normals(vertices, faces)
     normals = vertex_normals(vertices, faces)
     still = np.zeros(len(vertices), bool)

@@ -85,14 +85,14 @@ def run(
             return earlier
     names = planned_outputs(config, reconstructor.makes_mesh)
     output = Output(out_dir, RECORD, names, (Path(source),) if source else (), overwrite)
-    with output.opened() as aside:
+    with output.opened() as staged:
         views = _loaded(views, clock)
         representation = reconstructor.fit(views, clock)
         mesh = representation.to_mesh()
         if mesh is None:
-            measured = _write_novel(config, views, representation, aside, clock)
+            measured = _write_novel(config, views, representation, staged, clock)
         else:
-            measured = _write_mesh(config, views, mesh, aside, clock)
+            measured = _write_mesh(config, views, mesh, staged, clock)
         orbit = views.orbit
         details = {
             "views": len(views),
@@ -106,13 +106,13 @@ def run(
             input=source,
             input_sha256=input_sha256,
             details=details,
-            settings=settings(config),
+            settings=asdict(config),
             device=str(device),
             device_name=device_name(device),
             seconds=clock.with_total(),
             peak_memory_bytes=peak_memory_bytes(),
         )
-        record = output.publish(aside, record)
+        record = output.publish(staged, record)
     files = {name: out_dir / name for name in sorted((*record.outputs, RECORD))}
     return ReconResult(files, record.document(), made=mesh)
 
@@ -122,11 +122,6 @@ def _loaded(views: Views | Callable[[], Views], clock: Clock) -> Views:
         return views
     with clock.stage("load"):
         return views()
-
-
-def settings(config: ReconConfig) -> dict[str, Any]:
-    """The settings as they stand in the record."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
 def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
@@ -139,7 +134,7 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:
     """The result of the very same request (resolved settings), where it is there and unchanged."""
-    status = run_status(out_dir / RECORD, settings=settings(config), input_sha256=input_sha256)
+    status = run_status(out_dir / RECORD, settings=asdict(config), input_sha256=input_sha256)
     record = read_record(out_dir / RECORD)
     if status is not RunStatus.DONE or record is None:
         return None
@@ -157,34 +152,34 @@ def views_sha256(views: Views) -> str:
 
 
 def _write_novel(
-    config: ReconConfig, views: Views, shown: Representation, aside: Path, clock: Clock
+    config: ReconConfig, views: Views, shown: Representation, staged: Path, clock: Clock
 ) -> dict[str, Any]:
     with clock.stage("novel views"):
         orbit = novel_orbit(config.trajectory, views, seed=config.seed)
         novel = novel_views(shown, orbit, views.cameras.width, views.cameras.height)
-        (aside / NOVEL).mkdir()
-        write_views(novel, aside / NOVEL)
+        (staged / NOVEL).mkdir()
+        write_views(novel, staged / NOVEL)
     with clock.stage("turntable"):
         frames, size = PRESETS[config.quality].turntable
         turn = novel_views(shown, novel_orbit("static", views, count=frames), size, size)
-        encode_mp4(to_uint8(composite(turn.images)), aside / "turntable.mp4")
+        encode_mp4(to_uint8(composite(turn.images)), staged / "turntable.mp4")
     with clock.stage("measure"):
         again = shown.render(views.cameras)
     return rerender_report(views, again)
 
 
-def _write_mesh(config: ReconConfig, views: Views, mesh: Mesh, aside: Path, clock: Clock) -> dict[str, Any]:
+def _write_mesh(config: ReconConfig, views: Views, mesh: Mesh, staged: Path, clock: Clock) -> dict[str, Any]:
     preset = PRESETS[config.quality]
     with clock.stage("export"):
         for name in config.formats:
-            _export(config, mesh, aside / f"mesh.{name}")
+            _export(config, mesh, staged / f"mesh.{name}")
     with clock.stage("turntable"):
         # What is shown and measured is the file that people get, read back.
-        shown = load_mesh(aside / f"mesh.{config.formats[0]}")
+        shown = load_mesh(staged / f"mesh.{config.formats[0]}")
         if config.formats[0] == "stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
         frames, size = preset.turntable
-        encode_mp4(turntable(shown, frames=frames, size=size), aside / "turntable.mp4")
+        encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
     with clock.stage("measure"):
         again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)

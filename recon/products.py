@@ -23,13 +23,16 @@ def default_out_dir(source: Path) -> Path:
 
 
 def input_sha256(source: Path) -> str:
-    """Of the input alone: what earlier runs wrote into the same folder does not count."""
+    """Hash of the input alone, without what earlier runs wrote into the same folder."""
     if source.suffix.lower() == ".json":
         source = source.parent
     if source.is_file():
         return sha256(source)
     parts = [p for p in sorted(source.iterdir()) if not p.name.startswith((*_OURS, RECORD, "."))]
-    return sha256_of_parts(parts)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.name}\0{sha256(part)}".encode())
+    return digest.hexdigest()
 
 
 def recon_products(folder: Path) -> list[str]:
@@ -42,15 +45,7 @@ def recon_products(folder: Path) -> list[str]:
         return []
     source = Path(record.input or "").resolve()
     here = source in (folder.resolve(), folder.resolve() / "transforms.json")
-    # Moved since, or called from elsewhere: then the content tells.
+    # Moved since, or called from elsewhere: then the content decides.
     if not here and str(record.input_sha256).partition(":")[0] != input_sha256(folder):
         return []
     return [RECORD, *unchanged(folder, record)]
-
-
-def sha256_of_parts(parts: list[Path]) -> str:
-    """One hash of several files and folders, names included."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{part.name}\0{sha256(part)}".encode())
-    return digest.hexdigest()

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage, sparse
 
 from mv3d.core.errors import InputError
+from mv3d.recon.arrays import Faces, Vertices, Volume
 from mv3d.render.mesh import face_normals
 from mv3d.render.topology import is_closed, vertex_links
 from mv3d.views.grid import Grid
@@ -36,9 +37,7 @@ def clean_field(sdf: Float[np.ndarray, "x y z"], *, smallest: float = 0.02) -> F
     return np.where(void, -np.abs(padded) - 1e-6, padded).astype(np.float32)
 
 
-def extract_mesh(
-    sdf: Float[torch.Tensor, "x y z"], grid: Grid, *, smallest: float = 0.02
-) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+def extract_mesh(sdf: Volume, grid: Grid, *, smallest: float = 0.02) -> tuple[Vertices, Faces]:
     """Marching cubes of the cleaned field (`clean_field`); outward winding, world units."""
     from skimage.measure import marching_cubes  # noqa: PLC0415 - slow to import
 
@@ -51,9 +50,7 @@ def extract_mesh(
     return vertices.astype(np.float32), faces.astype(np.int32)
 
 
-def smooth(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], *, rounds: int = 20
-) -> Float[np.ndarray, "v 3"]:
+def smooth(vertices: Vertices, faces: Faces, *, rounds: int = 20) -> Vertices:
     """Take out the crumples that are finer than what views can tell, without shrinking: Taubin's low-pass filter
     (SIGGRAPH 1995), alternately a step toward the neighbours' mean and a slightly larger one away from it."""
     links = vertex_links(len(vertices), faces)
@@ -65,7 +62,7 @@ def smooth(
 
 
 def decimate(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], target: int
+    vertices: Vertices, faces: Faces, target: int
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
     """At most about `target` faces, still closed.
 
@@ -85,9 +82,7 @@ def decimate(
     return _manifold_decimate(vertices, faces, target)
 
 
-def mesh_within(
-    sdf: Float[torch.Tensor, "x y z"], grid: Grid, target: int, *, smallest: float = 0.02
-) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+def mesh_within(sdf: Volume, grid: Grid, target: int, *, smallest: float = 0.02) -> tuple[Vertices, Faces]:
     """The field as a smoothed, closed mesh of about `target` faces.
 
     Views that contradict each other carve a sponge. Its handles need their faces, so that no simplification that stays
@@ -104,9 +99,7 @@ def mesh_within(
     return vertices, faces
 
 
-def _used(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
-) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
+def _used(vertices: Vertices, faces: Faces) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
     proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     faces = faces[proper]
     used, inverse = np.unique(faces, return_inverse=True)
@@ -114,7 +107,7 @@ def _used(
 
 
 def _manifold_decimate(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], target: int
+    vertices: Vertices, faces: Faces, target: int
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
     import manifold3d  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from mv3d.core.errors import InputError
+from mv3d.recon.arrays import Faces, Vertices
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import RayScene, render_view, sample_bilinear
 from mv3d.render.topology import vertex_links
@@ -30,45 +31,30 @@ class BakeConfig:
     """Numbers of the bake, tuned on the orbits and objects of benchmarks/recon.py. Colours are sRGB, 0 to 1."""
 
     texture_size: int = 1024
-    blur_px: float = 4.0
-    """Border between low and high frequencies, in pixels of a view 576 wide."""
-    edge_px: float = 1.0
-    """Pixels nearer than this to the silhouette or to a depth edge are not used."""
-    edge_ramp_px: float = 3.0
-    """Trust grows from 0 to 1 over so many pixels beyond that."""
+    blur_px: float = 4.0  # border between low and high frequencies, in pixels of a view 576 wide
+    edge_px: float = 1.0  # pixels nearer than this to the silhouette or to a depth edge are not used
+    edge_ramp_px: float = 3.0  # trust grows from 0 to 1 over so many pixels beyond that
     depth_edge: float = 0.03
     """A jump in depth by more than this share of the camera's distance from the origin is a depth edge."""
-    input_preference: float = 1.5
-    """How much more the photo counts than a generated view."""
+    input_preference: float = 1.5  # how much more the photo counts than a generated view
     disagreement: float = 0.6
     """A view this far from the mean colour has half its weight (Cauchy's robust weight)."""
-    robust_rounds: int = 3
-    """Reweightings of the mean (iteratively reweighted least squares)."""
-    gain_rounds: int = 4
-    """Alternations between the mean colours and the views' gains."""
-    most_gain: float = 0.1
-    """A gain lies within 1 ± this."""
-    sharpness: float = 2.0
-    """High frequencies: weight relative to the best view, to this power."""
-    least_share: float = 0.01
-    """Views with less than this of the best view's weight add no high frequencies."""
-    min_cosine: float = 0.12
-    """Views at a more grazing angle give no colour."""
-    cosine_ramp: float = 0.2
-    """Their weight grows in over this much above it."""
+    robust_rounds: int = 3  # reweightings of the mean (iteratively reweighted least squares)
+    gain_rounds: int = 4  # alternations between the mean colours and the views' gains
+    most_gain: float = 0.1  # a gain lies within 1 ± this
+    sharpness: float = 2.0  # high frequencies: weight relative to the best view, to this power
+    least_share: float = 0.01  # views with less than this of the best view's weight add no high frequencies
+    min_cosine: float = 0.12  # views at a more grazing angle give no colour
+    cosine_ramp: float = 0.2  # their weight grows in over this much above it
     ray_epsilon: float = 2e-3
     """Rays of the visibility test start this far off the surface, in diagonals of the points' box."""
-    seen: float = 0.02
-    """A point counts as seen from this total weight on."""
-    certain: float = 0.15
-    """Total weight from which on a texel takes its own colour alone, not the vertices'."""
+    seen: float = 0.02  # a point counts as seen from this total weight on
+    certain: float = 0.15  # total weight from which on a texel takes its own colour alone, not the vertices'
     refine_rounds: int = 1
     """Passes that render the texture into the views and add the residual (Landweber 1951); one takes out what
     resampling lost, more would only chase the views' contradictions."""
-    refine_every: int = 1
-    """Use every n-th view for refinement; 1 uses all views."""
-    refine_min_cosine: float = 0.05
-    """Views at a more grazing angle do not take part in it."""
+    refine_every: int = 1  # use every n-th view for refinement; 1 uses all views
+    refine_min_cosine: float = 0.05  # views at a more grazing angle do not take part in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +121,8 @@ class _Observations:
 
 
 def unwrap(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], texture_size: int
-) -> tuple[Int[np.ndarray, " w"], Int[np.ndarray, "f 3"], Float[np.ndarray, "w 2"]]:
+    vertices: Vertices, faces: Faces, texture_size: int
+) -> tuple[Int[np.ndarray, " w"], Faces, Float[np.ndarray, "w 2"]]:
     """UV charts by xatlas on one square page: (old vertex of each new vertex, faces, uv in [0, 1])."""
     import xatlas  # noqa: PLC0415
 
@@ -163,7 +149,7 @@ def unwrap(
 
 
 def texel_map(
-    uv: Float[np.ndarray, "v 2"], faces: Int[np.ndarray, "f 3"], size: int
+    uv: Float[np.ndarray, "v 2"], faces: Faces, size: int
 ) -> tuple[Bool[np.ndarray, "s s"], Int[np.ndarray, " t"], Float[np.ndarray, "t 3"]]:
     """Which texel centres lie on a face: (mask, face, barycentric weights), by casting rays onto the UV plane."""
     flat = np.concatenate([uv * size, np.zeros((len(uv), 1), np.float32)], 1)
@@ -176,11 +162,7 @@ def texel_map(
 
 
 def bake(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Int[np.ndarray, "f 3"],
-    views: Views,
-    distances: Float[np.ndarray, "n h w"],
-    config: BakeConfig,
+    vertices: Vertices, faces: Faces, views: Views, distances: Float[np.ndarray, "n h w"], config: BakeConfig
 ) -> BakedTexture:
     """Unwrap a closed mesh and bake its texture from the views.
 
@@ -362,9 +344,7 @@ def _residual(
     return total / weight
 
 
-def _fill_by_diffusion(
-    color: Float[np.ndarray, "v 3"], known: Bool[np.ndarray, " v"], faces: Int[np.ndarray, "f 3"]
-) -> Float[np.ndarray, "v 3"]:
+def _fill_by_diffusion(color: Vertices, known: Bool[np.ndarray, " v"], faces: Faces) -> Vertices:
     """Harmonic fill over the mesh's edges: every unknown vertex becomes the mean of its neighbours."""
     if known.all():
         return color

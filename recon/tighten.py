@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 
-from mv3d.recon.hull import Hull, Rays, contour_rays
+from mv3d.recon.arrays import Rays, Volume
+from mv3d.recon.hull import Hull, contour_rays
 from mv3d.render.cameras import Cameras
 from mv3d.views.grid import Grid
 from mv3d.views.morphology import distance_to_false
@@ -29,13 +29,12 @@ class TightenConfig:
 
     levels: tuple[tuple[int, int], ...] = ((32, 200), (64, 60))
     """(samples along the longest side, steps) from coarse to fine."""
-    rate: float = 0.5
-    """Share of the neighbours' mean per step; below 1 for stability."""
+    rate: float = 0.5  # share of the neighbours' mean per step; below 1 for stability
     grazing_cosines: tuple[float, float] = (0.3, 0.5)
     """The flow acts fully where the best camera sees the surface below the first cosine, not at all above
     the second."""
     half_kept: float = 0.012
-    """Of the part of the carve depth below this (share of the longest side), half is taken back: between the
+    """Half of the carve depth below this (share of the longest side) is taken back: between the
     contours of two neighbouring views the hull is too large by about as much as the least area is too small."""
 
 
@@ -77,14 +76,7 @@ def tighten(
     return replace(hull, sdf=hull.sdf + previous.resample(depth[None], hull.grid)[0])
 
 
-def carve(
-    silhouettes: Silhouettes,
-    hull: Hull,
-    carved: Float[torch.Tensor, "x y z"],
-    grid: Grid,
-    *,
-    noise: float = 0.25,
-) -> Hull:
+def carve(silhouettes: Silhouettes, hull: Hull, carved: Volume, grid: Grid, *, noise: float = 0.25) -> Hull:
     """The hull less what a field on `grid` (signed distance `carved`) dug out of it, on the hull's finer grid.
 
     Only the carve depth is taken over, less `noise` spacings of `grid`, and no silhouette may lose by it: these
@@ -99,7 +91,7 @@ def carve(
     return replace(hull, sdf=sdf)
 
 
-def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch.Tensor, "x y z"]:
+def redistance(sdf: Volume, spacing: float) -> Volume:
     """A true signed distance with the same zero set; sub-spacing values next to the surface are kept."""
     values = sdf.detach().cpu().numpy()
     inside = values < 0
@@ -115,9 +107,7 @@ def redistance(sdf: Float[torch.Tensor, "x y z"], spacing: float) -> Float[torch
     return torch.tensor(np.where(near, local, distance), dtype=torch.float32, device=sdf.device)
 
 
-def _grazing(
-    sdf: Float[torch.Tensor, "x y z"], grid: Grid, cameras: Cameras, config: TightenConfig
-) -> torch.Tensor:
+def _grazing(sdf: Volume, grid: Grid, cameras: Cameras, config: TightenConfig) -> torch.Tensor:
     """1 where no camera faces the level set, 0 where one sees it well: silhouettes and colours decide there."""
     gradient = torch.stack(torch.gradient(sdf))
     normal = F.normalize(gradient.reshape(3, -1), dim=0).T
@@ -130,7 +120,7 @@ def _grazing(
     return (1 - ((best - low) / (high - low)).clamp(0, 1)).reshape(sdf.shape)
 
 
-def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x y z"]:
+def _neighbour_mean(sdf: Volume) -> Volume:
     p = F.pad(sdf[None, None], (1, 1, 1, 1, 1, 1), mode="replicate")[0, 0]
     return (
         p[2:, 1:-1, 1:-1] + p[:-2, 1:-1, 1:-1] + p[1:-1, 2:, 1:-1]
@@ -138,12 +128,7 @@ def _neighbour_mean(sdf: Float[torch.Tensor, "x y z"]) -> Float[torch.Tensor, "x
     ) / 6  # fmt: skip
 
 
-def _hold_silhouettes(
-    sdf: Float[torch.Tensor, "x y z"],
-    bound: Float[torch.Tensor, "x y z"],
-    grid: Grid,
-    rays: Rays,
-) -> Float[torch.Tensor, "x y z"]:
+def _hold_silhouettes(sdf: Volume, bound: Volume, grid: Grid, rays: Rays) -> Volume:
     """Where a foreground ray lost the surface, lower the field at the ray's lowest point until it touches."""
     origin, direction = rays
     lowest, where = march_lowest(sdf, grid, origin, direction, samples=int(1.5 * max(grid.shape)))

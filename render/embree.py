@@ -19,7 +19,8 @@ from mv3d.core.colors import encode_srgb
 from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
-from mv3d.render.lightmap import LightMap, bake_lightmap, pieces
+from mv3d.render.lightmap import LightMap
+from mv3d.render.lightmap_baking import bake_lightmap, pieces
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightField
 from mv3d.render.ray_shading import (
@@ -116,6 +117,15 @@ class _SolidCaster:
             distance[active] = onward.distance + beyond
             active = active[face[active] >= 0]
         return Hits(face, u, v, distance, back)
+
+
+def opaque_caster(model: Model) -> RayScene | _SolidCaster:
+    """First hits of rays on a model, through what is more clear than solid: the surface that depth maps show."""
+    rays = RayScene(model.vertices, model.faces)
+    if all(material.alpha_mode == "opaque" for material in model.materials):
+        return rays
+    size = max(float(np.ptp(model.vertices, axis=0).max()), 1e-12)
+    return _SolidCaster(rays, Surface(model), size * 1e-4)
 
 
 def baked_light(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -75,6 +75,15 @@ class Renderer(Protocol):
     def render(
         self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
     ) -> Rendered: ...
+
+
+@runtime_checkable
+class FrameByFrame(Protocol):
+    """A renderer that can also give its views one by one, so that no more than one is in memory."""
+
+    def frames(
+        self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
+    ) -> Iterator[Any]: ...
 
 
 def _embree() -> Renderer:

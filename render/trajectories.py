@@ -20,6 +20,8 @@ from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Orbit, orbit_cameras,
 
 Variant = Literal["paper", "release"]
 NAMED = ("static", "dynamic", "dynamic-release", "sine")
+RANDOM = "random"
+"""No path: views from anywhere, for data sets alone."""
 
 LIMIT_DEG = 89.0
 """Elevations stay below this: straight up, azimuth means nothing."""
@@ -108,7 +110,8 @@ def load_orbit(
 def named_orbit(
     name: str, count: int, rng: np.random.Generator, *, elevation_range_deg: tuple[float, float]
 ) -> Orbit:
-    """static, dynamic, dynamic-release, sine, or a JSON file. One draw of the elevation whatever the name.
+    """static, dynamic, dynamic-release, sine, random, or a JSON file. One draw of the elevation whatever the name;
+    random draws another one for each further view, and all azimuths.
 
     A file has its own number of frames; `count` must agree with it.
     """
@@ -120,6 +123,9 @@ def named_orbit(
         return dynamic_orbit(count, rng, elevation_deg=elevation_deg, variant=variant)
     if name == "sine":
         return sine_orbit(count)
+    if name == RANDOM:
+        elevations = (elevation_deg, *rng.uniform(*elevation_range_deg, count - 1).tolist())
+        return Orbit(elevations, tuple(rng.uniform(0, 360, count).tolist()))
     orbit = load_orbit(name)
     if len(orbit.azimuths_deg) != count:
         raise UsageError(f"--views: expected {len(orbit.azimuths_deg)}, as many as {name} has, got {count}")

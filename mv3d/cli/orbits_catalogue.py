@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import tyro
 
+from mv3d.cli.orbits_flags import SelectFlags
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
@@ -28,44 +29,13 @@ class SelectCommand:
     """objaverse, or a folder of 3D files, or a list (.jsonl, .json, .csv)."""
     out: Path = Path("objects.jsonl")
     """The list to write, .jsonl or .csv."""
-    licences: Annotated[str, tyro.conf.arg(metavar="cc0,by,…")] = ""
-    """Only these, with commas between them. Default: all that allow commercial use."""
-    non_commercial: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Take objects whose licence forbids commercial use, or is not known, too."""
-    share_alike: bool = True
-    """Take licences that ask for the same licence on what is made from the object."""
-    no_derivatives: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Take licences that forbid changed copies, too."""
-    min_faces: int = 0
-    """Fewest faces."""
-    max_faces: int = 500_000
-    """Most faces."""
-    min_textures: int = 0
-    """Fewest textures."""
-    max_animations: int | None = None
-    """Most animations; 0 takes still objects only."""
-    max_megabytes: float = 100.0
-    """Largest file, 10⁶ bytes."""
-    age_restricted: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Take objects that are marked as not for all ages, too."""
-    categories: Annotated[str, tyro.conf.arg(metavar="chair,mug,…")] = ""
-    """Only these LVIS categories, with commas between them."""
-    exclude_categories: Annotated[str, tyro.conf.arg(metavar="gun,…")] = ""
-    """None of these LVIS categories."""
-    lvis: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only objects that have an LVIS category (some 47,000)."""
-    exclude_tags: str = "noai"
-    """No object with one of these tags; authors use NoAI to opt out of training."""
+    config: Annotated[SelectFlags, tyro.conf.arg(name="")] = field(default_factory=SelectFlags)
     uids: Path | None = None
     """Only the uids in this file: one a line, or a list."""
     exclude: Path | None = None
     """None of the uids in this file."""
-    limit: int | None = None
-    """At most so many, drawn by the seed."""
-    seed: int = 0
-    """Of the draw."""
     endpoint: str | None = None
-    """Of the hub. Default: HF_ENDPOINT, or https://huggingface.co."""
+    """Address of the hub. Default: HF_ENDPOINT, or https://huggingface.co."""
     cache: Path | None = None
     """Folder for the metadata of Objaverse. Default: MV3D_CACHE or the user's cache folder."""
     timeout: float = 30.0
@@ -99,7 +69,7 @@ class FetchCommand:
     verify: Literal["sha256", "size"] = "sha256"
     """How files of earlier runs are checked: by content, or by size (fast)."""
     seed: int = 0
-    """Of the waits between tries."""
+    """Seed of the waits between tries."""
     json: bool = False
     """Print one JSON object."""
 
@@ -130,26 +100,9 @@ def select_objects(command: SelectCommand) -> int:
     )
     from mv3d.orbits.select import SelectConfig, select
 
-    config = SelectConfig(
-        licences=_words(command.licences),
-        non_commercial=command.non_commercial,
-        share_alike=command.share_alike,
-        no_derivatives=command.no_derivatives,
-        min_faces=command.min_faces,
-        max_faces=command.max_faces,
-        min_textures=command.min_textures,
-        max_animations=command.max_animations,
-        max_megabytes=command.max_megabytes,
-        age_restricted=command.age_restricted,
-        categories=_words(command.categories),
-        exclude_categories=_words(command.exclude_categories),
-        with_category=command.lvis,
-        exclude_tags=_words(command.exclude_tags),
-        uids=read_uids(command.uids) if command.uids else None,
-        exclude_uids=read_uids(command.exclude) if command.exclude else (),
-        limit=command.limit,
-        seed=command.seed,
-    )
+    uids = read_uids(command.uids) if command.uids else None
+    excluded = read_uids(command.exclude) if command.exclude else ()
+    config = SelectConfig(**vars(command.config) | {"uids": uids, "exclude_uids": excluded})
     _check_out(command.out, (".jsonl", ".csv"), (command.source, command.uids, command.exclude))
     bars = StageBars()
     try:
@@ -164,7 +117,7 @@ def select_objects(command: SelectCommand) -> int:
                     token=os.environ.get("HF_TOKEN"),
                     token_host=urlsplit(endpoint).netloc,
                 ),
-                seed=command.seed,
+                seed=config.seed,
             )
             check_categories(store, (*config.categories, *config.exclude_categories))
             with_lvis = bool(config.categories or config.exclude_categories or config.with_category)
@@ -245,24 +198,20 @@ def fetch_objects(command: FetchCommand) -> int:
 
 def guard_list(command: GuardCommand) -> int:
     """Run `mv3d orbits guard`; the exit code."""
-    from mv3d.orbits.guard import guard_objects, write_guard
+    from mv3d.orbits.decontamination import evaluation_entries, write_evaluation_list
 
     _check_out(command.out, (".json", ".csv"), (command.source,))
     bars = StageBars()
     try:
-        objects = guard_objects(command.source, progress=bars)
+        objects = evaluation_entries(command.source, progress=bars)
     finally:
         bars.close()
-    _publish(command.out, lambda path: write_guard(path, objects), overwrite=command.overwrite)
+    _publish(command.out, lambda path: write_evaluation_list(path, objects), overwrite=command.overwrite)
     note(f"{len(objects)} objects are kept out of training by --evaluation-list {command.out}")
     print_result(
         [str(command.out)], {"list": str(command.out), "objects": len(objects)}, as_json=command.json
     )
     return 0
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _check_out(path: Path, suffixes: tuple[str, ...], inputs: Iterable[str | Path | None]) -> None:

@@ -25,7 +25,7 @@ class ReconCommand:
     config: Annotated[ReconConfig, tyro.conf.arg(name="")] = field(default_factory=ReconConfig)
     reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)
     overwrite: bool = False
-    """Replace an earlier result."""
+    """Replace an earlier result: what its record lists, no other file."""
     json: bool = False
     """Print one JSON object."""
 

@@ -91,7 +91,7 @@ def run(command: TrainCommand) -> int:
 
 
 def _leave_group() -> None:
-    """Of several processes: say goodbye before leaving, as their library asks."""
+    """Leave the group of processes, as torch.distributed asks before the program ends."""
     import torch.distributed as group
 
     if group.is_available() and group.is_initialized():

@@ -9,20 +9,9 @@ from importlib import metadata
 from mv3d.core.version import __version__
 
 _LIBRARIES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "trimesh",
-    "embreex",
-    "xatlas",
-    "scikit-image",
-    "fast-simplification",
-    "manifold3d",
-)
+    "torch diffusers transformers accelerate safetensors numpy scipy trimesh embreex xatlas scikit-image "
+    "fast-simplification manifold3d"
+).split()
 
 
 def library_versions() -> dict[str, str]:

@@ -65,7 +65,7 @@ class Output:
         for name, files in (earlier.contents or {}).items():
             contents[name] = {**files, **contents.get(name, {})}
         outputs = {**earlier.outputs, **record.outputs}
-        begun = RunRecord(command=record.command, outputs=outputs, contents=contents)
+        begun = replace(record, settings=None, outputs=outputs, contents=contents)
         write_record(self.folder / self.record, begun)
         for name in (*stale, *([last] if last else [])):
             remove(self.folder / name)

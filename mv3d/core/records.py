@@ -31,7 +31,7 @@ class RunRecord:
     algorithm: int = 1
     """Entry of ALGORITHMS that made the result; 1 for records from before there were entries."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of mv3d, Python and libraries."""
+    """Versions of mv3d, Python and libraries."""
     input: str | None = None
     input_sha256: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -78,18 +78,9 @@ class RunRecord:
 
 
 _KINDS: dict[str, type] = {
-    "command": str,
-    "algorithm": int,
-    "versions": dict,
-    "input": str,
-    "input_sha256": str,
-    "settings": dict,
-    "device": str,
-    "device_name": str,
-    "seconds": dict,
-    "peak_memory_bytes": int,
-    "outputs": dict,
-    "contents": dict,
+    **dict.fromkeys(("command", "input", "input_sha256", "device", "device_name"), str),
+    **dict.fromkeys(("versions", "settings", "seconds", "outputs", "contents"), dict),
+    **dict.fromkeys(("algorithm", "peak_memory_bytes"), int),
 }
 
 

@@ -12,7 +12,13 @@ from mv3d.evaluation.curve import azimuth_chart, save_azimuth_chart
 from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
 from mv3d.evaluation.image_sets import ImageSet, image_set, read_image_set
 from mv3d.evaluation.mesh_metrics import compare_renders, evaluate_mesh
-from mv3d.evaluation.perceptual import Perceptual, load_clip_s, load_lpips, perceptual_metrics
+from mv3d.evaluation.perceptual import (
+    Perceptual,
+    PerceptualConfig,
+    load_clip_s,
+    load_lpips,
+    perceptual_metrics,
+)
 from mv3d.evaluation.protocols import PROTOCOLS, MeshProtocol, protocol
 from mv3d.evaluation.run.config import EvalRunConfig
 from mv3d.evaluation.run.decontamination import Contamination, find_contamination
@@ -36,6 +42,7 @@ __all__ = [
     "Interval",
     "MeshProtocol",
     "Perceptual",
+    "PerceptualConfig",
     "PublishedRow",
     "Samples",
     "align",

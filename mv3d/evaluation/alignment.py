@@ -1,6 +1,6 @@
-"""Bringing a predicted mesh into the frame of the true one, step by step, with a record of what was done.
+"""Alignment of a predicted mesh with the true one, step by step, with a record of each step.
 
-A mesh moves from a Chamfer distance of .020 to .033 by the choice of alignment alone, so it is never silent.
+The choice of alignment alone can move a Chamfer distance from .020 to .033, so it is always recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import KDTree
 
 from mv3d.core.errors import UsageError
 from mv3d.evaluation.surfaces import moved, normalizing, sample_surface
@@ -66,7 +65,7 @@ def align(pred: Mesh, gt: Mesh, steps: tuple[str, ...], rng: np.random.Generator
 
 
 def rotation_z(angle_deg: float) -> Float[np.ndarray, "4 4"]:
-    """About the vertical, counter-clockwise seen from above."""
+    """A rotation about the vertical, counter-clockwise seen from above."""
     c, s = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
     matrix = np.eye(4)
     matrix[:2, :2] = [[c, -s], [s, c]]
@@ -88,7 +87,7 @@ def cube_rotations() -> list[Float[np.ndarray, "4 4"]]:
 def similarity_between(
     source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], *, with_scale: bool
 ) -> Float[np.ndarray, "4 4"]:
-    """The rotation, translation and, if wanted, scale with the least squared error (Umeyama 1991, equations 38 to 43)."""
+    """The rotation, translation and, with `with_scale`, scale of least squared error (Umeyama 1991, equations 38 to 43)."""
     mean_source, mean_target = source.mean(0), target.mean(0)
     a, b = source - mean_source, target - mean_target
     u, values, vt = np.linalg.svd(b.T @ a / len(a))
@@ -149,6 +148,8 @@ def _chamfer_under(pred: Mesh, gt: Mesh, rng: np.random.Generator) -> Callable[[
     """Chamfer distance of a few samples, as a function of the similarity that moves pred."""
     a = sample_surface(pred, _SEARCH_POINTS, rng).points
     b = sample_surface(gt, _SEARCH_POINTS, rng).points
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
+
     tree_a, tree_b = KDTree(a), KDTree(b)
 
     def distance(matrix: Float[np.ndarray, "4 4"]) -> float:
@@ -165,6 +166,8 @@ def _icp(
 ) -> tuple[Float[np.ndarray, "4 4"], dict[str, Any]]:
     source = sample_surface(pred, _ICP_POINTS, rng).points
     target = sample_surface(gt, 2 * _ICP_POINTS, rng).points
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
+
     tree = KDTree(target)
     matrix, best, best_error, first, rounds = np.eye(4), np.eye(4), np.inf, 0.0, 0
     for rounds in range(_ICP_ROUNDS):

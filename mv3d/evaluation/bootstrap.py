@@ -1,4 +1,4 @@
-"""How sure a mean over objects is: percentile bootstrap intervals."""
+"""Percentile bootstrap intervals of a mean over objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK = 2**22  # numbers drawn at a time
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the ends of its interval; of one value alone the interval has no width and says nothing."""
+    """A mean and the ends of its interval. The interval of a single value has no width and means nothing."""
 
     mean: float
     low: float

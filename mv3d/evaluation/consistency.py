@@ -1,9 +1,9 @@
-"""`mv3d eval consistency`: how well views agree with each other, where there is no ground truth."""
+"""`mv3d eval consistency`: agreement of views with each other, without ground truth."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from mv3d.core.progress import Clock
 from mv3d.evaluation.image_sets import image_set
 from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import compare_image_sets
+from mv3d.recon.config import Quality, ReconConfig
 from mv3d.views.metrics import CONVENTION
 from mv3d.views.views import Views
 
@@ -21,23 +22,23 @@ _FEWEST = 6
 
 
 def evaluate_consistency(
-    views: Views | str | Path,
+    views: Views | str | os.PathLike[str],
     *,
     halves: Halves = "both",
-    quality: Literal["draft", "standard", "high"] = "draft",
+    quality: Quality = "draft",
     device: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Judge posed views by themselves; a document that JSON can hold.
+    """Judge posed views by themselves. Returns a JSON-compatible document.
 
-    `silhouette_recall`: the share of each silhouette that the hull of all silhouettes covers, seen by the known
-    cameras; `silhouette_recall_mean`. Rendered views reach 1, SV3D's 0.99 (measured on three of its orbits).
-    `reprojection`: the even views (0, 2, …) are reconstructed (`mv3d recon` of that quality) and rendered where the odd
-    ones are, compared with them as in `evaluate_views`; then the other way round (halves "both"). `mean` over all
-    those views. A view whose neighbours tell another story is far off here, however good it looks.
+    `silhouette_recall`: per view, the share of its silhouette that the visual hull of all silhouettes covers (0 to 1);
+    `silhouette_recall_mean`. Rendered views reach 1, SV3D's 0.99 (measured on three of its orbits).
+    `reprojection`: `mv3d recon` of this quality reconstructs the even views (0, 2, …), renders the result with the
+    cameras of the odd ones and compares as `evaluate_views` does; halves "both" repeats this the other way round. Its
+    `mean` is over all those views. A view that contradicts its neighbours scores low here, however good it looks.
 
-    views: Views, or what `load_views` reads. Raises InputError for views that cannot be used or of which no
-    reconstruction can be made.
+    views: Views, or any input of `load_views`. Raises InputError for views that cannot be used or reconstructed,
+    UsageError for unknown halves.
     """
     if not isinstance(views, Views):
         from mv3d.views.readers import load_views  # noqa: PLC0415 - loads torch
@@ -75,13 +76,12 @@ def evaluate_consistency(
 
 
 def _reproject(
-    views: Views, known: list[int], held: list[int], quality: str, device: str, seed: int
+    views: Views, known: list[int], held: list[int], quality: Quality, device: str, seed: int
 ) -> list[dict[str, Any]]:
-    from mv3d.recon.config import ReconConfig  # noqa: PLC0415
     from mv3d.recon.stages import MeshReconstructor  # noqa: PLC0415 - loads torch
     from mv3d.render.raycast import render_views  # noqa: PLC0415
 
-    config = ReconConfig(quality=quality, device=device, seed=seed)  # type: ignore[arg-type]
+    config = ReconConfig(quality=quality, device=device, seed=seed)
     given, left = views.subset(known), views.subset(held)
     mesh = MeshReconstructor(config).fit(given, Clock()).mesh
     again = render_views(mesh, left.cameras, supersample=2)

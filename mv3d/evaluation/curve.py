@@ -1,4 +1,4 @@
-"""A chart of measures against the azimuth."""
+"""A chart of metrics against the azimuth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LABELS = {
 def azimuth_chart(
     curve: list[dict[str, Any]], keys: tuple[str, ...] = ("psnr", "ssim", "mask_iou")
 ) -> Image.Image:
-    """One panel below the other for each of `keys` that the curve has; the abscissa is the azimuth from the input view.
+    """One panel for each of `keys` that the curve has, over the azimuth from the input view.
 
     curve: rows with azimuth_deg in [0, 360), as `evaluate_views` gives under by_azimuth. The first point is drawn
     again at 360. Raises InputError for a curve without rows.
@@ -54,7 +54,7 @@ def azimuth_chart(
 
 
 def save_azimuth_chart(curve: list[dict[str, Any]], path: Path) -> Path:
-    """Write the chart as PNG, aside first. Raises OutputError where it cannot be written."""
+    """Write the chart as PNG, by an atomic rename. Raises OutputError if it cannot be written."""
     import numpy as np  # noqa: PLC0415
 
     write_files({path: image_bytes(np.asarray(azimuth_chart(curve)))})

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import KDTree
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.evaluation.surfaces import Samples, occupancy
@@ -18,7 +17,7 @@ from mv3d.views.metrics import overlap
 def surface_distances(
     pred: Samples, gt: Samples, thresholds: Sequence[float] = (0.01, 0.02, 0.05)
 ) -> dict[str, Any]:
-    """How far apart two sampled surfaces are, by exact nearest neighbours, in the samples' unit.
+    """Distances between two sampled surfaces, by exact nearest neighbours, in the samples' unit.
 
     accuracy: mean distance from pred to gt. completeness: from gt to pred.
     chamfer: the mean of the two. chamfer_squared: the mean of the two mean squared distances.
@@ -35,6 +34,8 @@ def surface_distances(
         raise UsageError(
             f"thresholds: expected lengths above 0, got {', '.join(f'{t:g}' for t in thresholds)}"
         )
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
+
     there, near_gt = KDTree(gt.points).query(pred.points)
     back, near_pred = KDTree(pred.points).query(gt.points)
     precision = {f"{t:g}": float((there <= t).mean()) for t in thresholds}
@@ -54,7 +55,7 @@ def surface_distances(
 
 
 def harmonic(a: float, b: float) -> float:
-    """Harmonic mean; 0 where both are."""
+    """Harmonic mean; 0 if both are 0."""
     return 2 * a * b / (a + b) if a + b > 0 else 0.0
 
 
@@ -75,8 +76,9 @@ def thinned(samples: Samples, voxel: float) -> Samples:
 def volume_iou(pred: Mesh, gt: Mesh, *, resolution: int = 128) -> float:
     """Intersection over union of the solids, on one grid with `resolution` samples along the longest side of both.
 
-    Inside is where rays cross the surface an odd number of times; it means something for closed meshes only
-    (`surfaces.nearly_closed`).
+    A point is inside if a ray to it crosses the surface an odd number of times, which is defined for closed meshes only
+    (`surfaces.nearly_closed`). 0 to 1; 1 if no sample lies inside either. Raises UsageError for a resolution out of
+    range.
     """
     if not 8 <= resolution <= 512:
         raise UsageError(f"--iou-resolution: expected 8 to 512, got {resolution}")

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read_rgba, stack_frames
-from mv3d.views.masks import foreground_alpha
 from mv3d.views.views import Views
 
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
@@ -216,6 +215,8 @@ def _posed(camera_file: Path) -> ImageSet:
 def _masks(images: Float[np.ndarray, "n h w 4"]) -> tuple[Float[np.ndarray, "n h w"] | None, str]:
     if (images[..., 3] < 0.5).any():
         return images[..., 3], "alpha"
+    from mv3d.views.masks import foreground_alpha  # noqa: PLC0415 - slow to import
+
     try:
         return foreground_alpha(images[..., :3])[..., 3], "background"
     except InputError as error:

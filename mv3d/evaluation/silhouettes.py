@@ -1,7 +1,7 @@
-"""Whether silhouettes agree with each other and their cameras: no ground truth is needed for that.
+"""Consistency of silhouettes with each other and with their cameras, without ground truth.
 
 The hull of all silhouettes (the intersection of their cones, Laurentini 1994), seen again by each camera, lies inside
-each silhouette. The share of a silhouette that it covers is 1 where one solid object can have cast them all.
+each silhouette. The share of a silhouette that it covers is 1 if one solid object can have cast them all.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ def silhouette_recall(
 ) -> Float[np.ndarray, " n"]:
     """Per view: the share of its silhouette that the hull of all silhouettes covers, 0 to 1.
 
-    A pixel is covered where some point of its ray projects into the silhouette of every camera. There is no grid: at
+    A pixel is covered if some point of its ray projects into the silhouette of every camera. There is no grid: at
     most `rays` pixels of each silhouette, evenly spread, are tried at `samples` depths of the part of the ray that
     can see the object. `tolerance_px`: how far outside of a silhouette a point may project, in pixels; it takes up
-    the rounding of silhouettes to pixels. Beyond a border that its silhouette touches (a cropped object) a view says
-    nothing.
+    the rounding of silhouettes to pixels. A view excludes nothing beyond a border that its silhouette touches (a cropped
+    object).
 
-    Raises InputError for an empty mask, fewer than two views or cameras without a common sight.
+    Raises InputError for an empty mask, fewer than two views or wrong sizes, EmptyHullError for silhouettes without a
+    common object.
     """
     if len(alphas) != len(cameras) or len(alphas) < 2:
         raise InputError(
@@ -62,7 +63,7 @@ def silhouette_recall(
         depths = near[:, None] + steps * (middle + radius - near)[:, None]
         points = (origins[:, None] + depths[..., None] * directions[:, None]).reshape(-1, 3)
         ray = np.repeat(np.arange(len(chosen)), samples)
-        # Views from across tell most: with them first, few points are left for the others.
+        # Views from across exclude most points, so with them first few are left for the others.
         for other in _farthest_first(cameras, view):
             inside = _inside(points, cameras, other, distances[other], tolerance_px, cropped[other])
             points, ray = points[inside], ray[inside]

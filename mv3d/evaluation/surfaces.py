@@ -1,4 +1,4 @@
-"""What two meshes are compared by: samples of their surfaces, the insides of both on one grid, and cameras around them."""
+"""Surface samples, occupancy on a grid, and cameras around a mesh, for comparing meshes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _MOST_CROSSINGS = 200
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Of a surface. points: (n, 3) float64, world. normals: (n, 3) float64, unit, as the faces are wound."""
+    """Samples of a surface.
+
+    points: (n, 3) float64, world. normals: (n, 3) float64, unit, oriented by the winding of the faces.
+    """
 
     points: Float[np.ndarray, "n 3"]
     normals: Float[np.ndarray, "n 3"]
@@ -28,7 +31,7 @@ class Samples:
         return len(self.points)
 
     def moved(self, matrix: Float[np.ndarray, "4 4"]) -> Samples:
-        """Under a similarity (rotation, one scale, translation)."""
+        """The samples moved by a similarity (rotation, one scale, translation)."""
         linear = matrix[:3, :3]
         turned = self.normals @ linear.T
         turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-30)
@@ -45,7 +48,7 @@ def checked_mesh(mesh: Mesh, name: str) -> Mesh:
 
 
 def largest_side(mesh: Mesh) -> float:
-    """Of the bounding box of what faces use."""
+    """The largest side of the bounding box of the vertices that faces use."""
     used = mesh.vertices[np.unique(mesh.faces)]
     return float(np.ptp(used, axis=0).max())
 
@@ -63,21 +66,21 @@ def normalizing(mesh: Mesh, side: float = 1.0) -> Float[np.ndarray, "4 4"]:
 
 
 def moved(mesh: Mesh, matrix: Float[np.ndarray, "4 4"]) -> Mesh:
-    """Under a similarity; normals of the file are dropped, they follow from the faces."""
+    """The mesh moved by a similarity. Stored normals are dropped: they follow from the faces."""
     vertices = mesh.vertices.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
     return replace(mesh, vertices=vertices, normals=None)
 
 
 def normalized(mesh: Mesh, side: float = 1.0) -> Mesh:
-    """Centred, its largest side `side`."""
+    """The mesh centred at the origin, with its largest side scaled to `side`."""
     return moved(mesh, normalizing(mesh, side))
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, *, outer: bool = False) -> Samples:
     """`count` points, uniform by area.
 
-    outer: only of the surface that can be seen from outside, from one of 64 directions; inner walls, which no view
-    can tell of, then count for nothing. Raises InputError where nothing of the surface can be seen.
+    outer: sample only the surface that is visible from outside, from one of 64 directions; inner walls, which no view
+    shows, are left out. Raises InputError if hardly any of the surface is visible.
     """
     checked_mesh(mesh, "mesh")
     area = face_normals(mesh.vertices, mesh.faces)
@@ -106,7 +109,7 @@ def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, *, outer: b
 def visible_from_outside(
     scene: RayScene, points: Float[np.ndarray, "n 3"], lift: float
 ) -> Bool[np.ndarray, " n"]:
-    """Whether some of 64 directions leads away freely; `lift`: how far from the surface a ray starts."""
+    """True for points from which a ray in one of 64 directions is free. lift: offset of a ray's start from the surface."""
     seen = np.zeros(len(points), bool)
     for direction in fibonacci_sphere(OUTER_DIRECTIONS):
         left = np.flatnonzero(~seen)
@@ -125,7 +128,7 @@ def fibonacci_sphere(count: int) -> Float[np.ndarray, "n 3"]:
 
 
 def nearly_closed(mesh: Mesh) -> bool:
-    """Whether at least 99.9 % of the edges have two faces: the mesh then has an inside that rays can tell."""
+    """True if at least 99.9 % of the edges have two faces, so that ray parity defines an inside."""
     _, faces = weld(mesh.vertices, mesh.faces)
     edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     _, uses = np.unique(edges, axis=0, return_counts=True)
@@ -135,7 +138,7 @@ def nearly_closed(mesh: Mesh) -> bool:
 def occupancy(
     mesh: Mesh, low: Float[np.ndarray, " 3"], spacing: float, shape: tuple[int, int, int]
 ) -> Bool[np.ndarray, "x y z"]:
-    """Which samples low + spacing·(i + ½) lie inside: an odd number of crossings on the way to them.
+    """True for samples low + spacing·(i + ½) inside the mesh: an odd number of crossings on the way to them.
 
     Along each axis one ray serves a whole row of samples; the majority of the three axes decides, so that a ray that
     runs along an edge does no harm.
@@ -188,8 +191,11 @@ def fitting_cameras(
     *,
     margin: float = 0.03,
 ) -> tuple[Cameras, float]:
-    """Cameras at the least distance (in twentieths of the mesh's largest side, from 1.5 on) from which nothing is nearer
-    than `margin` of the frame to its border, and that distance. The mesh should be centred."""
+    """Cameras at the least distance that keeps `margin` of the frame free at its border, and that distance.
+
+    The distance grows from 1.5 of the mesh's largest side in steps of a twentieth. The mesh should be centred. Raises
+    InputError for a mesh that fits at no distance up to 6 sides.
+    """
     side = largest_side(mesh)
     orbit = Orbit(tuple(elevations_deg.tolist()), tuple(azimuths_deg.tolist()))
     least = fit_radius(mesh.vertices[np.unique(mesh.faces)], orbit, margin=2 * margin)

@@ -1,7 +1,8 @@
-"""`mv3d eval views`: pictures against ground truth, view by view, and how the error grows towards the back."""
+"""`mv3d eval views`: images against ground truth, view by view and by azimuth."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,26 @@ _SAME_POSE_DEG = 1.0
 
 
 def evaluate_views(
-    pred: Views | ImageSet | str | Path,
-    gt: Views | ImageSet | str | Path,
+    pred: Views | ImageSet | str | os.PathLike[str],
+    gt: Views | ImageSet | str | os.PathLike[str],
     *,
     size: int | None = None,
     gt_side: float | None = None,
     extra: dict[str, PairMetric] | None = None,
     missing: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Compare views with ground truth; a document that JSON can hold.
+    """Compare views with ground truth. Returns a JSON-compatible document.
 
-    pred, gt: Views, or paths of views folders or of folders of equally named pictures; gt also a path of a mesh, seen
-    by the cameras of pred (`gt_side`: its largest side, centred; None leaves it as the file has it).
-    size: bring both to size x size pixels first. extra: more metrics by name (`mv3d.evaluation.perceptual`); missing:
-    names of metrics that could not be had, and how to get them; passed on.
+    pred, gt: Views, or paths of views folders or of folders of equally named images; gt also a path of a mesh, which is
+    rendered with the cameras of pred (`gt_side`: its largest side, centred; None keeps the file's coordinates).
+    size: resize both to size x size pixels first. extra: more metrics by name (`mv3d.evaluation.perceptual`).
+    missing: metrics that cannot be computed, each with the reason; they go into the document.
 
     The document: `convention`, `count`, `size`, `mean` (keys psnr in dB, ssim, mse, mask_iou, …),
-    `mean_without_input` where the input view is known, `views` (name, azimuth_deg, elevation_deg, input, and the
+    `mean_without_input` if the input view is known, `views` (name, azimuth_deg, elevation_deg, input, and the
     metrics), `by_azimuth` (the same by the angle from the input view, 0 to 360), `worst`, `masks`, `notes`, `missing`.
 
-    Raises InputError for what is missing, damaged or does not fit together.
+    Raises InputError for inputs that are missing, damaged or do not fit together.
     """
     left = _image_set(pred)
     if not isinstance(gt, (Views, ImageSet)) and Path(gt).suffix.lower() in MODEL_SUFFIXES:
@@ -146,11 +147,11 @@ def _notes(pred: ImageSet, gt: ImageSet) -> list[str]:
     return notes
 
 
-def _image_set(source: Views | ImageSet | str | Path) -> ImageSet:
+def _image_set(source: Views | ImageSet | str | os.PathLike[str]) -> ImageSet:
     if isinstance(source, ImageSet):
         return source
     return image_set(source) if isinstance(source, Views) else read_image_set(source)
 
 
-def _label(source: Views | ImageSet | str | Path, fallback: str) -> str:
+def _label(source: Views | ImageSet | str | os.PathLike[str], fallback: str) -> str:
     return fallback if isinstance(source, (Views, ImageSet)) else str(source)

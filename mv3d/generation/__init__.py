@@ -18,7 +18,7 @@ _HOMES = {
     "load_model": "mv3d.generation.views",
     "generate_to": "mv3d.generation.batch",
 }
-__all__ = ["LoadedModel", "generate_to", "generate_views", "load_model"]
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

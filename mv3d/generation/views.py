@@ -53,11 +53,8 @@ def load_model(config: GenerateConfig | str | os.PathLike[str]) -> LoadedModel:
     config: settings, or a model by name, hub id or folder with all settings at their defaults.
     Raises UsageError for a device that is not there, InputError for a model or an adapter that cannot be used.
     """
-    return load_planned(
-        plan_generation(
-            config if isinstance(config, GenerateConfig) else GenerateConfig(model=os.fspath(config))
-        )
-    )
+    config = config if isinstance(config, GenerateConfig) else GenerateConfig(model=os.fspath(config))
+    return load_planned(plan_generation(config))
 
 
 def load_planned(plan: GenerationPlan) -> LoadedModel:

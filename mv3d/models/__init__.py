@@ -68,36 +68,7 @@ _HOMES = {
     "triangular_guidance": "sampling",
     "with_micro_conditioning": "adapt",
 }
-__all__ = [
-    "SV3D_P",
-    "SV3D_U",
-    "SVD",
-    "SVD_MV",
-    "MicroConditioning",
-    "ModelComponents",
-    "ModelInfo",
-    "MultiViewUNet",
-    "NetworkConfig",
-    "OrbitConditioning",
-    "decode_frames",
-    "denoise",
-    "embed_image",
-    "encode_condition",
-    "encode_frames",
-    "karras_sigmas",
-    "linear_guidance",
-    "load_model_folder",
-    "load_sgm_unet",
-    "load_unet",
-    "loss_weight",
-    "merge_loras",
-    "read_lora",
-    "resolve",
-    "sample",
-    "scalings",
-    "triangular_guidance",
-    "with_micro_conditioning",
-]
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

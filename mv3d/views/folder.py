@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,24 @@ VIEW_FILES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.pn
 _CONTACT_SIDE = 192
 
 
-def save_views(views: Views, out_dir: Path, *, overwrite: bool = False, folder: str = "images") -> Path:
+def save_views(
+    views: Views, out_dir: str | os.PathLike[str], *, overwrite: bool = False, folder: str = "images"
+) -> Path:
     """Write transforms.json, images/, contact.png, orbit.mp4, run.json and, where the photo is known, input.png.
 
-    Everything is written aside and renamed at the end. Raises OutputError where another result is in the way, or with
-    `overwrite` a file that run.json does not list.
+    Files appear whole or not at all. Raises OutputError where another result is in the way, or with `overwrite` a file
+    that run.json does not list.
     """
-    output = Output(out_dir, "run.json", (folder, *VIEW_FILES), overwrite=overwrite)
-    with output.opened() as aside:
-        write_views(views, aside, folder=folder)
-        output.publish(aside, RunRecord.of("Views.save"))
-    return out_dir
+    output = Output(Path(out_dir), "run.json", (folder, *VIEW_FILES), overwrite=overwrite)
+    with output.opened() as staged:
+        write_views(views, staged, folder=folder)
+        output.publish(staged, RunRecord.of("Views.save"))
+    return output.folder
 
 
-def write_views(views: Views, out_dir: Path, *, folder: str = "images") -> None:
-    """The files themselves, straight into `out_dir`."""
+def write_views(views: Views, out_dir: str | os.PathLike[str], *, folder: str = "images") -> None:
+    """Write the files themselves, straight into `out_dir`, an existing folder."""
+    out_dir = Path(out_dir)
     (out_dir / folder).mkdir()
     names = [f"{folder}/{index:03d}.png" for index in range(len(views))]
     for name, image in zip(names, views.images, strict=True):
@@ -46,6 +50,7 @@ def write_views(views: Views, out_dir: Path, *, folder: str = "images") -> None:
 
 
 def to_uint8(values: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+    """Values from 0 to 1 as 0 to 255, rounded."""
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

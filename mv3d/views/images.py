@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import warnings
@@ -18,10 +19,10 @@ from mv3d.core.errors import InputError, shown
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4", ".webm", ".mov", ".mkv", ".avi", ".apng", ".png")
 MAX_PIXELS = 64_000_000
-"""Of one image: 8000 x 8000. A decompression bomb stops here, before it is decoded."""
+"""Largest image: 8000 x 8000. A decompression bomb stops here, before it is decoded."""
 MAX_FRAMES = 512
 MAX_TOTAL_PIXELS = 300_000_000
-"""Of all views together; 4.8 GB as float RGBA."""
+"""Largest sum over all views; 4.8 GB as float RGBA."""
 
 # What Pillow's decoders raise for damaged files; a file that ends within a field is an IndexError or a struct.error.
 _BROKEN = (
@@ -35,11 +36,12 @@ _BROKEN = (
 )
 
 
-def read_rgba(path: Path) -> Float[np.ndarray, "h w 4"]:
+def read_rgba(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 4"]:
     """One image, straight alpha (1 where the file has none), upright by its EXIF tag.
 
     Palette, grey, CMYK, 16-bit integer and float files are converted. Raises InputError for what cannot be read.
     """
+    path = Path(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
         try:
@@ -60,7 +62,7 @@ def read_rgba(path: Path) -> Float[np.ndarray, "h w 4"]:
             ) from error
 
 
-def check_size(path: Path, width: int, height: int) -> None:
+def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
     """Refuse an image without pixels, and one that would need gigabytes once decoded."""
     if width < 1 or height < 1:
         raise InputError(f"{path}: expected at least one pixel, got {width}x{height}; the file is damaged")
@@ -75,9 +77,7 @@ def rgba_from_pil(image: Image.Image) -> Float[np.ndarray, "h w 4"]:
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nanmax(values)))
         grey = np.clip(np.nan_to_num(values) / top, 0, 1).astype(np.float32)
         return np.stack([grey, grey, grey, np.ones_like(grey)], -1)
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    elif image.mode in ("LA", "La"):
+    if image.mode in ("P", "PA", "LA", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode not in ("RGB", "RGBA"):
         image = image.convert("RGB")
@@ -87,8 +87,9 @@ def rgba_from_pil(image: Image.Image) -> Float[np.ndarray, "h w 4"]:
     return values
 
 
-def read_animation(path: Path) -> Float[np.ndarray, "n h w 4"]:
+def read_animation(path: str | os.PathLike[str]) -> Float[np.ndarray, "n h w 4"]:
     """All frames of a gif, webp, png (animated) or video file, in order."""
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: expected a video or an animation, found no such file")
     frames: list[np.ndarray] = []
@@ -120,10 +121,12 @@ def stack_frames(frames: list[np.ndarray], what: str) -> Float[np.ndarray, "n h 
     return np.stack(frames)
 
 
-def numbered_images(folder: Path) -> list[Path]:
+def numbered_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files of a folder in the order of the numbers in their names."""
     files = [
-        p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
+        p
+        for p in Path(folder).iterdir()
+        if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
     ]
     numbered = [p for p in files if re.search(r"\d", p.stem)]
     return sorted(numbered, key=_number_key)

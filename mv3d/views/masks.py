@@ -29,13 +29,13 @@ class MaskConfig:
     uniform: float = 0.06
     """Border pixels nearer than this to their median count as the same background."""
     least_uniform_share: float = 0.6
-    """Of the border: below it the background is not uniform."""
+    """Share of the border; below it the background is not uniform."""
     hole_exactness: float = 0.02
     """An enclosed region whose median is this near to the background is a hole; a pale part is less exact."""
     least_hole: float = 6e-4
-    """Of the frame's pixels: smaller enclosed regions are highlights, not holes."""
+    """Share of the frame; smaller enclosed regions are highlights, not holes."""
     least_object: float = 2e-3
-    """Of the frame's pixels: below it nothing is there."""
+    """Share of the frame; below it nothing is there."""
 
 
 def foreground_alpha(
@@ -68,14 +68,8 @@ def _background(
 ) -> tuple[Float[np.ndarray, " 3"], float]:
     """Colour of the border, and its noise."""
     ring = max(2, round(0.02 * min(frame.shape[:2])))
-    border = np.concatenate(
-        [
-            frame[:ring].reshape(-1, 3),
-            frame[-ring:].reshape(-1, 3),
-            frame[:, :ring].reshape(-1, 3),
-            frame[:, -ring:].reshape(-1, 3),
-        ]
-    )
+    sides = (frame[:ring], frame[-ring:], frame[:, :ring], frame[:, -ring:])
+    border = np.concatenate([side.reshape(-1, 3) for side in sides])
     color = np.median(border, axis=0)
     near = np.abs(border - color).max(1) < config.uniform
     if near.mean() < config.least_uniform_share:

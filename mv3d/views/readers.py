@@ -49,7 +49,7 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
     if path.is_dir():
         for name in ("transforms.json", "transforms_train.json"):
             if (path / name).is_file():
-                return _checked(_from_transforms(path / name), path)
+                return _from_transforms(path / name)
         files = numbered_images(path)
         if not files:
             raise InputError(
@@ -59,7 +59,7 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
             raise InputError(f"{path}: expected at most {MAX_FRAMES} frames, got {len(files)}; thin them out")
         frames = stack_frames([read_rgba(file) for file in files], str(path))
     elif path.suffix.lower() == ".json":
-        return _checked(_from_transforms(path), path)
+        return _from_transforms(path)
     elif path.suffix.lower() in ANIMATION_SUFFIXES:
         frames = read_animation(path)
     else:
@@ -144,7 +144,9 @@ def _from_transforms(path: Path) -> Views:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     orbit = _orbit(document.get("orbit"), len(frames), path)
-    return Views(with_alpha(stacked), cameras, orbit, orbit.input_view if orbit else None)
+    images = with_alpha(stacked)
+    _require_foreground(images, path)
+    return Views(images, cameras, orbit, orbit.input_view if orbit else None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -254,11 +256,6 @@ def _orbit(block: Any, count: int, path: Path) -> Orbit | None:
             f"{path}: orbit: expected {count} angles, got {len(orbit.azimuths_deg)}; remove the block if unsure"
         )
     return orbit
-
-
-def _checked(views: Views, path: Path) -> Views:
-    _require_foreground(views.images, path)
-    return views
 
 
 def _require_foreground(images: Float[np.ndarray, "n h w 4"], path: Path) -> None:

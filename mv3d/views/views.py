@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Views:
         return len(self.images)
 
     def subset(self, keep: list[int]) -> Views:
-        """Only these views, in this order; the orbit's angles go along."""
+        """Only these views, in this order, with their angles."""
         orbit = None
         position = keep.index(self.input_view) if self.input_view in keep else None
         if self.orbit is not None:
@@ -55,18 +56,18 @@ class Views:
             )
         return Views(self.images[keep], self.cameras[keep], orbit, position)
 
-    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a views folder (transforms.json, images/, contact.png, orbit.mp4)."""
         from mv3d.views.folder import save_views  # noqa: PLC0415
 
-        return save_views(self, Path(out), overwrite=overwrite)  # pyright: ignore[reportArgumentType]
+        return save_views(self, out, overwrite=overwrite)  # pyright: ignore[reportArgumentType]
 
     @staticmethod
-    def load(path: str | Path) -> Views:
+    def load(path: str | os.PathLike[str]) -> Views:
         """Read a views folder, a transforms.json folder, or an orbit video (see `readers.load_views`)."""
         from mv3d.views.readers import load_views  # noqa: PLC0415
 
-        return load_views(Path(path))  # pyright: ignore[reportReturnType]
+        return load_views(path)  # pyright: ignore[reportReturnType]
 
 
 def composite(images: Float[np.ndarray, "*b 4"], background: float = 1.0) -> Float[np.ndarray, "*b 3"]:

@@ -35,9 +35,9 @@ class Limits:
     """What one object may cost."""
 
     timeout_s: float = 300.0
-    """Seconds by the clock."""
+    """Longest time for one object, seconds."""
     memory_mb: int = 4096
-    """Of a child's private memory."""
+    """Most memory for one object, MB: a child's private memory."""
     recycle_after: int = 64
     """Objects after which a child is replaced."""
 

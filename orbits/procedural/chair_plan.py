@@ -25,7 +25,7 @@ class Plan:
     back: float
     """Height of the back above the seat."""
     tilt_deg: float
-    """Of the back, backwards."""
+    """Lean of the back, backwards."""
     bar: float
     """Half the width of a leg."""
     round_bars: bool

@@ -21,8 +21,8 @@ from mv3d.cli.orbits_catalogue import (
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import sha256
 from mv3d.orbits.catalogue import read_list
+from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import Rejected
-from mv3d.orbits.guard import read_guard
 
 QUICK = ["--timeout", "0.2", "--retries", "0"]
 
@@ -161,6 +161,6 @@ def test_an_evaluation_list_of_a_folder(store, tmp_path, capsys):
     assert guard_list(command) == guard_list(command) == 0
     assert capsys.readouterr().out == "eval.json\neval.json\n"
     with pytest.raises(Rejected, match="pill"):
-        read_guard("eval.json").check_file(sha256(folder / "pill.glb"))
+        read_evaluation_list("eval.json").check_file(sha256(folder / "pill.glb"))
     with pytest.raises(UsageError, match="--out"):
         guard_list(GuardCommand(folder, Path("eval.txt")))

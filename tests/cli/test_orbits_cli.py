@@ -144,7 +144,7 @@ def test_encode_through_the_command_line(shards, tmp_path, capsys):
     assert main(["orbits", "info", str(tmp_path / "latents")]) == 0
     assert "orbit latents" in capsys.readouterr().out
     assert main([*command, "--out", str(tmp_path / "latents"), "--seed", "1"]) == 1
-    assert "another data set" in capsys.readouterr().err
+    assert "holds another data set (seed: there 0, asked for 1)" in capsys.readouterr().err
 
 
 def test_reasons_have_different_names():

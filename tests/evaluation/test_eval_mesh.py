@@ -250,6 +250,26 @@ def test_lengths_are_in_the_unit_that_is_told():
     assert raw["metrics"]["chamfer"] == pytest.approx(0.25, abs=5e-3)
 
 
+def test_meshes_of_different_frames_are_warned_of(tmp_path, capsys):
+    quick = replace(QUICK, render_azimuths=0)
+    assert evaluate_mesh(ball(0.45), ball(0.5), quick)["warnings"] == []
+    assert (
+        "centres are 0.8 of"
+        in evaluate_mesh(shifted(ball(0.5), (0.8, 0, 0)), ball(0.5), quick)["warnings"][0]
+    )
+    cube().export(tmp_path / "pred.ply")
+    moved(cube(), np.diag([0.23, 0.23, 0.23, 1])).export(tmp_path / "gt.ply")
+    command = ["eval", "mesh", str(tmp_path / "pred.ply"), str(tmp_path / "gt.ply"), "--samples", "1000"]
+    command += ["--iou-resolution", "16", "--no-renders", "--json"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    (warning,) = json.loads(captured.out)["warnings"]
+    assert warning.startswith("pred's largest side is 4.35 times that of gt") and "--align scale" in warning
+    assert captured.err == f"warning: {warning}\n"
+    assert main([*command, "--align", "scale"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+
+
 def test_renders_show_the_colours():
     red, blue = sphere(0.4, (255, 0, 0)), sphere(0.4, (0, 0, 255))
     same = evaluate_mesh(red, red, QUICK)["renders"]
@@ -296,6 +316,7 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
     [
         (["none.glb", "gt.glb"], "none.glb: expected a file, got nothing"),
         (["bad.glb", "gt.glb"], "bad.glb"),
+        (["zero.glb", "gt.glb"], "zero.glb: expected data, got an empty file"),
         (["flat.ply", "gt.glb"], "without area"),
         (["empty.ply", "gt.glb"], "empty.ply"),
         (["nan.ply", "gt.glb"], "nan.ply: vertices: expected finite numbers"),
@@ -310,6 +331,7 @@ def test_mesh_command_prints_its_figures(tmp_path, capsys):
 def test_one_line_for_every_mistake(extra, words, tmp_path, capsys):
     cube().export(tmp_path / "gt.glb")
     (tmp_path / "bad.glb").write_bytes(b"glTF" + bytes(40))
+    (tmp_path / "zero.glb").touch()
     (tmp_path / "folder").mkdir()
     header = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
     header += "element face {}\nproperty list uchar int vertex_indices\nend_header\n"

@@ -27,6 +27,7 @@ from mv3d.core.records import ALGORITHMS, read_record
 from mv3d.evaluation import (
     SV3D_ROWS,
     EvalRunConfig,
+    PerceptualConfig,
     bootstrap_interval,
     compare,
     evaluate_model,
@@ -83,8 +84,8 @@ def objects(tmp_path_factory) -> Path:
 
 
 def config_of(models: Path, name: str = "camera", **settings: Any) -> EvalRunConfig:
-    settings = {"device": "cpu", "clip_s": "no", "environment": "uniform", "samples": 1} | settings
-    return EvalRunConfig(model=str(models / name), **settings)
+    settings = {"device": "cpu", "environment": "uniform", "samples": 1} | settings
+    return EvalRunConfig(model=str(models / name), perceptual=PerceptualConfig(clip_s="no"), **settings)
 
 
 @pytest.fixture(scope="module")

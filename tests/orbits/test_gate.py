@@ -17,6 +17,13 @@ from helpers.shapes import sphere, textured_quad
 from mv3d.core.errors import InputError, UsageError
 from mv3d.core.files import sha256
 from mv3d.orbits.catalogue import read_list
+from mv3d.orbits.decontamination import (
+    EvaluationEntry,
+    EvaluationList,
+    evaluation_entries,
+    read_evaluation_list,
+    write_evaluation_list,
+)
 from mv3d.orbits.duplicates import DuplicateIndex, fingerprint, same_shape, shape_signature
 from mv3d.orbits.gate import (
     REASONS,
@@ -26,13 +33,6 @@ from mv3d.orbits.gate import (
     check_frames,
     check_model,
     count_reasons,
-)
-from mv3d.orbits.guard import (
-    EvaluationGuard,
-    GuardedObject,
-    guard_objects,
-    read_guard,
-    write_guard,
 )
 from mv3d.orbits.parts import face_parts, part_boxes, touching_groups
 from mv3d.orbits.pictures import missing_pictures
@@ -484,8 +484,8 @@ def kept(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", ["eval.json", "eval.csv"])
 def test_the_guard_finds_the_file_and_every_copy(kept, tmp_path, name):
-    write_guard(tmp_path / name, guard_objects(kept))
-    guard = read_guard(tmp_path / name)
+    write_evaluation_list(tmp_path / name, evaluation_entries(kept))
+    guard = read_evaluation_list(tmp_path / name)
     with pytest.raises(Rejected, match="evaluation: the file of statue"):
         guard.check_file(sha256(kept / "statue.glb"))
     original = load_model(kept / "statue.glb")
@@ -503,7 +503,7 @@ def test_the_guard_finds_the_file_and_every_copy(kept, tmp_path, name):
 
 def test_a_list_of_file_hashes_alone(tmp_path):
     (tmp_path / "l.csv").write_text(f"name,sha256,geometry\nmug,{'AB' * 32},\n")
-    guard = read_guard(tmp_path / "l.csv")
+    guard = read_evaluation_list(tmp_path / "l.csv")
     with pytest.raises(Rejected, match="mug"):
         guard.check_file("ab" * 32)
     guard.check_model(fingerprint(statue()))
@@ -530,18 +530,18 @@ def test_a_list_of_file_hashes_alone(tmp_path):
 def test_a_guard_that_guards_nothing_is_an_error(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
-        read_guard(tmp_path / name)
+        read_evaluation_list(tmp_path / name)
 
 
 def test_bad_places(tmp_path, kept):
     with pytest.raises(InputError, match="check the path"):
-        read_guard(tmp_path / "absent.json")
+        read_evaluation_list(tmp_path / "absent.json")
     with pytest.raises(UsageError):
-        write_guard(tmp_path / "l.txt", [GuardedObject("a", "0" * 64)])
+        write_evaluation_list(tmp_path / "l.txt", [EvaluationEntry("a", "0" * 64)])
     (kept / "broken.glb").write_bytes(b"glTF")
     with pytest.raises(InputError, match=r"broken\.glb"):
-        guard_objects(kept)
+        evaluation_entries(kept)
     (tmp_path / "l.jsonl").write_text('{"uid": "a", "url": "https://example.org/a.glb"}\n')
     with pytest.raises(InputError, match="fetch it first"):
-        guard_objects(tmp_path / "l.jsonl")
-    EvaluationGuard([]).check_model(fingerprint(statue()))
+        evaluation_entries(tmp_path / "l.jsonl")
+    EvaluationList([]).check_model(fingerprint(statue()))

@@ -16,8 +16,8 @@ from mv3d.core.files import sha256
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig
+from mv3d.orbits.decontamination import evaluation_entries, write_evaluation_list
 from mv3d.orbits.gate import Rejected
-from mv3d.orbits.guard import guard_objects, write_guard
 from mv3d.orbits.jobs import decode_frame, encode_frame, object_rng, render_object
 from mv3d.orbits.shards import Shard
 from mv3d.render.cameras import Cameras
@@ -103,7 +103,7 @@ def test_frames_are_lossless(size):
 def test_an_evaluation_object_is_rejected_under_any_name(folder, tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "secret.glb").write_bytes((folder / "torus.glb").read_bytes())
-    write_guard(tmp_path / "guard.json", guard_objects(tmp_path / "kept"))
+    write_evaluation_list(tmp_path / "guard.json", evaluation_entries(tmp_path / "kept"))
     config = replace(CONFIG, evaluation=(str(tmp_path / "guard.json"),))
     with pytest.raises(Rejected, match="secret"):
         render_object(CatalogueItem("ring", folder / "torus.glb"), config)

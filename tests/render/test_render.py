@@ -11,7 +11,7 @@ from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
 from mv3d.render.embree import EmbreeRenderer
 from mv3d.render.environment import Environment, texel_directions, uniform_environment
-from mv3d.render.lightmap import join_points
+from mv3d.render.lightmap_baking import join_points
 from mv3d.render.model import Material, Model, normalize_model
 from mv3d.render.ray_shading import face_cosines
 from mv3d.render.renderer import BACKENDS, RenderSettings, get_renderer

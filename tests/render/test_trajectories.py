@@ -202,3 +202,12 @@ def test_a_bad_orbit_file_costs_one_line(tmp_path, text):
 def test_an_unknown_trajectory_names_the_known_ones():
     with pytest.raises(InputError, match="static, dynamic, dynamic-release, sine"):
         named_orbit("spiral", 21, np.random.default_rng(0), elevation_range_deg=(0, 0))
+
+
+def test_random_views_are_drawn_one_by_one():
+    orbit = named_orbit("random", 40, np.random.default_rng(0), elevation_range_deg=(-10.0, 60.0))
+    assert orbit.input_view is None and len(set(orbit.elevations_deg)) == 40
+    assert -10 <= min(orbit.elevations_deg) < 0 and 50 < max(orbit.elevations_deg) <= 60
+    assert min(orbit.azimuths_deg) < 30 and max(orbit.azimuths_deg) > 330
+    first = np.random.default_rng(0).uniform(-10.0, 60.0)
+    assert orbit.elevations_deg[0] == first  # the draw of every other name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Literal
+
+import tyro
 
 from mv3d.core.errors import UsageError
 from mv3d.evaluation.bootstrap import RESAMPLES
+from mv3d.evaluation.perceptual import PerceptualConfig
 from mv3d.generation.config import GenerateConfig
 from mv3d.render.trajectories import LIMIT_DEG
 from mv3d.views.metrics import SSIM_WINDOW
@@ -15,56 +17,53 @@ from mv3d.views.metrics import SSIM_WINDOW
 
 @dataclass(frozen=True)
 class EvalRunConfig:
-    """One model on one set of objects: what it is asked for, and what its views are compared with."""
+    """One model on one set of objects: the orbit, the truth, the sampler and the metrics."""
 
     model: str = "default"
-    """default, sv3d_u, sv3d_p, a hub id, or a model folder."""
+    """default, sv3d_u, sv3d_p, a hub id (owner/name), or a model folder."""
     revision: str | None = None
-    """Of a hub id."""
-    lora: tuple[str, ...] = ()
-    """Adapters: FILE or FILE:WEIGHT each."""
+    """Commit, tag or branch of a hub id."""
+    lora: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE[:WEIGHT]"), tyro.conf.UseAppendAction] = ()
+    """An adapter, with its weight (default 1). Give the flag several times to mix several."""
     orbit: Literal["static", "dynamic"] = "static"
     """static: one elevation, equal steps. dynamic: SV3D's random smooth path, another for each object."""
-    elevation: float = 10.0
-    """Degrees up; of a dynamic orbit the mean."""
+    elevation: Annotated[float, tyro.conf.arg(metavar="DEG")] = 10.0
+    """Degrees up; the mean of a dynamic orbit."""
     views: int | None = None
-    """Default: as many as the model was trained for."""
-    environment: str = "studio_softbox"
-    """The light: uniform, the name of a built-in one, or a .hdr or .exr file. It is turned about the vertical for
-    each object, by seed and uid."""
+    """Number of views. Default: as many as the model was trained for."""
+    environment: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "studio_softbox"
+    """The light: uniform, a built-in one, or a .hdr or .exr file; turned about the vertical for each object, by seed
+    and uid."""
     samples: int = 4
     """Camera samples a pixel of the truth."""
-    size: int | None = None
-    """Compare at this side, pixels; default: the model's resolution, at which the truth is rendered."""
+    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Side at which views are compared. Default: the model's resolution, at which the truth is rendered."""
     baseline: bool = True
-    """Beside the model, the input view repeated."""
+    """Evaluate the repeated input view, too: a figure means little without it."""
     steps: int | None = None
-    """As in GenerateConfig, from here on."""
+    """Noise levels of the sampler. Default: the model's."""
     sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None
-    guidance: float | None = None
+    """Default: the model's."""
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX")] = None
+    """Largest guidance scale. Default: the model's."""
     seed: int = 0
-    """Of paths, lights, the model's noise and the bootstrap."""
+    """Seed of paths, lights, the model's noise and the bootstrap."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """Number format of the network. auto: fp16 on CUDA, fp32 on the CPU."""
     offload: Literal["none", "model"] = "none"
+    """model: only the part at work is on the GPU; less memory, a little slower."""
     decode_chunk: int = 7
-    lpips: Literal["auto", "yes", "no"] = "auto"
-    """As in `mv3d.evaluation.perceptual_metrics`, and the next three."""
-    lpips_weights: Path | None = None
-    clip_s: Literal["auto", "yes", "no"] = "auto"
-    clip_model: str | None = None
+    """Views decoded at a time: fewer need less memory."""
+    perceptual: Annotated[PerceptualConfig, tyro.conf.arg(name="")] = field(default_factory=PerceptualConfig)
     resamples: int = RESAMPLES
-    """Of the bootstrap over objects."""
+    """Resamples of the bootstrap over objects."""
 
     def __post_init__(self) -> None:
         self.generation()  # checks what the two have in common
-        for name, value, known in (
-            ("orbit", self.orbit, ("static", "dynamic")),
-            ("lpips", self.lpips, ("auto", "yes", "no")),
-            ("clip-s", self.clip_s, ("auto", "yes", "no")),
-        ):
-            if value not in known:
-                raise UsageError(f"--{name}: expected one of {', '.join(known)}, got {value}")
+        if self.orbit not in ("static", "dynamic"):
+            raise UsageError(f"--orbit: expected one of static, dynamic, got {self.orbit}")
         if not abs(self.elevation) < LIMIT_DEG:
             raise UsageError(
                 f"--elevation: expected less than {LIMIT_DEG:g} degrees up or down, got {self.elevation}"
@@ -79,19 +78,6 @@ class EvalRunConfig:
                 raise UsageError(f"--{name}: expected {low} to {high}, got {number}")
 
     def generation(self) -> GenerateConfig:
-        """What every object is generated with; a dynamic path is another one for each of them."""
-        return GenerateConfig(
-            model=self.model,
-            revision=self.revision,
-            lora=self.lora,
-            views=self.views,
-            elevation=self.elevation,
-            steps=self.steps,
-            sampler=self.sampler,
-            guidance=self.guidance,
-            seed=self.seed,
-            device=self.device,
-            dtype=self.dtype,
-            offload=self.offload,
-            decode_chunk=self.decode_chunk,
-        )
+        """The settings of every object's generation, without a dynamic path, which each object has of its own."""
+        shared = {f.name for f in fields(self)} & {f.name for f in fields(GenerateConfig)}
+        return GenerateConfig(**{name: getattr(self, name) for name in shared})

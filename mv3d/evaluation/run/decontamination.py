@@ -1,9 +1,8 @@
-"""Whether a model says of itself that it was trained on what it is evaluated on.
+"""Evidence that a model was trained on the objects it is evaluated on, from its own documents.
 
-Three things are looked at: `attribution.csv` beside the weights (the objects that were shown in training, with the
-sha256 of each file, as `mv3d train` and `mv3d models convert` pass it on), the words of the model's card and of its
-mv3d.json, and the metadata of adapters. A model that says nothing can hide anything: `Contamination.looked_at` says what
-there was to look at.
+Three sources are read: `attribution.csv` beside the weights (the training objects with the sha256 of each file, as
+`mv3d train` and `mv3d models convert` hand it on), the text of the model's card and of its mv3d.json, and the metadata
+of adapters. A model without documents can hide anything, so `Contamination.looked_at` lists the sources found.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _SAYS_NOTHING = frozenset(
     "assets data dataset datasets default eval evaluation files glb input mesh meshes model models object objects out "
     "set test tests".split()
 )
-"""Names of folders that any card may hold as plain words."""
+"""Folder names that any card may hold as plain words."""
 _SHOWN = 5
 _TRAINING = re.compile(r"\b(pre|re)?(train|fine-?tun|finetun|learn)(s|ed|ing)?\b|\bdata(sets?)?\b", re.I)
 _JUDGING = re.compile(r"\b(evaluat\w*|benchmark\w*|test(s|ed|ing)?|measured|compared|scores?)\b", re.I)
@@ -40,7 +39,7 @@ _DENIAL = re.compile(
 
 @dataclass(frozen=True)
 class Contamination:
-    """warnings: whole sentences. looked_at: names of what the model has to say of its training."""
+    """Evidence of training on the evaluated objects. warnings: whole sentences. looked_at: names of the sources read."""
 
     warnings: tuple[str, ...] = ()
     looked_at: tuple[str, ...] = ()
@@ -54,12 +53,12 @@ def find_contamination(
     set_name: str = "",
     adapters: Mapping[str, str] | None = None,
 ) -> Contamination:
-    """What speaks for it that the model in this folder was trained on these objects.
+    """Search the documents of the model in this folder for these objects.
 
-    digests: uid → sha256 of the object's file. set_name: how the set is called. adapters: name → the text of its
-    metadata. Warned of: a file of the set by its sha256 in attribution.csv; a uid, title or file name of the set there
-    (letter case does not matter); a sentence of the card, of mv3d.json or of an adapter that names the set, or the
-    collection that its objects come from (Google Scanned Objects), unless it denies it or speaks of evaluation alone.
+    digests: uid → sha256 of the object's file. set_name: the name of the set. adapters: name → the text of its
+    metadata. Warnings come from: the sha256 of an object in attribution.csv; a uid, title or file name of the set there
+    (letter case does not matter); a sentence of the card, of mv3d.json or of an adapter that names the set or the
+    collection of its objects (Google Scanned Objects), unless it denies training or speaks of evaluation alone.
     """
     warnings: list[str] = []
     looked_at: list[str] = []
@@ -114,7 +113,7 @@ def _in_text(where: str, text: str, names: Mapping[str, Iterable[str]]) -> list[
 
 
 def _names(items: Sequence[CatalogueItem], set_name: str) -> dict[str, tuple[str, ...]]:
-    """What the set is called → its spellings."""
+    """Names of the set and of its collections → their spellings."""
     names: dict[str, tuple[str, ...]] = {}
     folded = _folded(set_name)
     if len(folded) > 2 and folded not in _SAYS_NOTHING:
@@ -137,7 +136,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _admits(sentence: str) -> bool:
-    """Whether a sentence that names objects may mean that they were trained on."""
+    """True if a sentence that names objects may say that the model was trained on them."""
     if _DENIAL.search(sentence):
         return False
     return bool(_TRAINING.search(sentence)) or not _JUDGING.search(sentence)

@@ -1,9 +1,8 @@
-"""`mv3d eval run`: one model on one set of objects, from the meshes to the table, in a way that can be killed anywhere.
+"""The stages of `mv3d eval run`, from the meshes to the table; a run can be killed and resumed at any point.
 
-Three stages an object, each with a record of what decided its bytes: the truth is rendered, the model is given its
-last view, the two are compared. Whatever is there already and was made of the same things is kept, so the same call
-goes on where the last one ended and gives the same table; an object that cannot be rendered, generated or compared
-costs one line, and is counted.
+Each object passes three stages, each with a record of its settings and inputs: the truth is rendered, the model
+generates views from the truth's last view, the two are compared. A stage whose record matches is kept, so the same call
+resumes an interrupted one and gives the same table. An object that fails a stage becomes a row of `rejects`.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ TRUTH, GENERATED, OBJECTS = "truth", "generated", "objects"
 
 @dataclass(frozen=True)
 class EvalRunResult:
-    """table: the content of table.json. already_done: nothing was computed."""
+    """The folder and its table. table: the content of table.json. already_done: nothing was computed."""
 
     out_dir: Path
     table: dict[str, Any] = field(repr=False)
@@ -68,8 +67,8 @@ class EvalRunResult:
 
 
 def evaluate_model(
-    source: str | Path,
-    out_dir: str | Path | None = None,
+    source: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str] | None = None,
     config: EvalRunConfig | None = None,
     *,
     workers: int = 1,
@@ -78,16 +77,16 @@ def evaluate_model(
     progress: Progress | None = None,
     work: Work = render_object,
 ) -> EvalRunResult:
-    """Evaluate a model on a folder or a list of objects (`mv3d.orbits.catalogue`); the table is in `out_dir`.
+    """Evaluate a model on a folder or a list of objects (`mv3d.orbits.catalogue`), and write a table to `out_dir`.
 
     out_dir: by default SET-MODEL-ORBIT. It holds table.md, table.json, table.csv (a line for each object),
     protocol.json, and below truth/ and generated/ a views folder for each object. workers: objects rendered at a time,
-    each in a process of its own within `limits`. overwrite: replace a table of other settings, and try again what was
-    left out; renderings and views that the new settings leave as they are stay.
+    each in a process of its own within `limits`. overwrite: replace a table of other settings, and retry the objects
+    that were left out; renders and views that the new settings do not change are kept.
 
-    Raises InputError for a list or a model that cannot be used, UsageError for what the model cannot make, OutputError
-    where the folder holds something else or another run is at work there, MissingPartError for a measure that is
-    asked for and cannot be had. What a single object is guilty of is a line of the table's `rejects`.
+    Raises InputError for a list or a model that cannot be used, UsageError for an orbit that the model cannot make,
+    OutputError if the folder holds something else or another run is at work there, MissingPartError for a metric that
+    is asked for and cannot be had. The failure of a single object is a row of the table's `rejects`.
     """
     config = config or EvalRunConfig()
     if workers < 1:
@@ -114,7 +113,7 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        """The tables are there, of this request, and warn of what the model says of itself now."""
+        """True if the tables of this request are complete and carry the warnings that the model's documents give now."""
         plan, path = self._plan, self._out / PROTOCOL
         status = run_status(path, settings=plan.settings, input_sha256=plan.objects_sha256)
         if status is not RunStatus.DONE:
@@ -122,7 +121,7 @@ class _Run:
         return self.table()["warnings"] == list(plan.contamination.warnings)
 
     def claim(self) -> None:
-        """Refuse what is not of this request, and tidy up after a killed run."""
+        """Refuse a folder of another request, and clean up after a killed run."""
         out, plan, overwrite = self._out, self._plan, self._overwrite
         record = read_record(out / PROTOCOL)
         there = [name for name in (PROTOCOL, *TABLES, TRUTH, GENERATED, OBJECTS) if (out / name).exists()]
@@ -146,12 +145,12 @@ class _Run:
             self._forget_others()
 
     def begin(self) -> None:
-        """Say whose the folder is, and that it is not finished."""
+        """Record the request as unfinished."""
         write_record(self._out / PROTOCOL, self._record(finished=False))
         (self._out / OBJECTS).mkdir(exist_ok=True)
 
     def render(self, workers: int, limits: Limits, work: Work, progress: Progress | None) -> None:
-        """The truth of every object that has none yet."""
+        """Render the truth of every object that has none yet."""
         todo = [item for item in self._kept() if not self._has_truth(item)]
         with LocalPool(work, self._plan.orbit, workers=workers, limits=limits) as pool:
             begun = done = 0
@@ -174,16 +173,16 @@ class _Run:
                         input_sha256=self._plan.digests[item.uid],
                         **facts,
                     )
-                    _tell(progress, "render", done, len(todo))
+                    _report(progress, "render", done, len(todo))
 
     def generate(self, progress: Progress | None) -> None:
-        """The model's views of every truth that has none yet. The model is loaded for the first of them."""
+        """Generate views of every truth that has none yet. The model is loaded for the first of them."""
         from mv3d.generation.views import load_model  # noqa: PLC0415 - loads diffusers
 
         model: LoadedModel | None = None
         todo = [item for item in self._kept() if not self._has_views(item)]
         for number, item in enumerate(todo):
-            _tell(progress, "generate", number, len(todo))
+            _report(progress, "generate", number, len(todo))
             model = model or load_model(self._plan.generate)
             try:
                 self._generate_one(item, model)
@@ -193,14 +192,14 @@ class _Run:
                 if error.__cause__ is not None and is_out_of_memory(error.__cause__):
                     raise  # no fault of this object: the next one would end the same way
                 self._reject(item, "generate", type(error).__name__, str(error))
-        _tell(progress, "generate", len(todo), len(todo))
+        _report(progress, "generate", len(todo), len(todo))
 
     def compare(self, progress: Progress | None) -> None:
-        """The measures of every object that has none yet."""
+        """Score every object that has no scores yet."""
         plan = self._plan
         todo = [item for item in self._kept() if self._scores(item) is None]
         for number, item in enumerate(todo):
-            _tell(progress, "compare", number, len(todo))
+            _report(progress, "compare", number, len(todo))
             try:
                 scores = score_object(
                     read_pictures(self._generated(item)),
@@ -213,10 +212,10 @@ class _Run:
                 self._reject(item, "compare", type(error).__name__, str(error))
                 continue
             self._note(item, {"of": self._scored_of(item), "scores": scores})
-        _tell(progress, "compare", len(todo), len(todo))
+        _report(progress, "compare", len(todo), len(todo))
 
     def finish(self) -> dict[str, Any]:
-        """The tables, then the record that says that they are whole."""
+        """Write the tables, then the record that marks them as complete."""
         out, plan = self._out, self._plan
         found = {item.uid: scores for item in plan.items if (scores := self._scores(item)) is not None}
         rejects = [reject for item in plan.items if (reject := self._rejected(item)) is not None]
@@ -269,7 +268,7 @@ class _Run:
         return is_current(self._generated(item), settings=self._plan.generation, input_sha256=digest)
 
     def _scores(self, item: CatalogueItem) -> dict[str, Any] | None:
-        """What was found for the views that are there now."""
+        """The scores of the present views; None if there are none."""
         document = read_document(self._object(item)) or {}
         return document.get("scores") if document.get("of") == self._scored_of(item) else None
 
@@ -335,13 +334,13 @@ class _Run:
 _ABOUT = ("uid", "title", "category", "licence", "author", "source")
 
 
-def _tell(progress: Progress | None, stage: str, done: int, total: int) -> None:
+def _report(progress: Progress | None, stage: str, done: int, total: int) -> None:
     if progress is not None:
         progress(stage, done / total if total else 1.0)
 
 
 def _difference(record: RunRecord, plan: Plan) -> str:
-    """The first setting that is another one."""
+    """The first setting that differs."""
     mine, there = json.loads(json.dumps(plan.settings)), record.settings or {}
     for key, value in mine.items():
         other = there.get(key)

@@ -1,7 +1,7 @@
-"""The folders of an evaluation: per object the truth and the generated views, each whole or not there at all.
+"""The folders of an evaluation: per object the truth and the generated views, each complete or absent.
 
-OUT/truth/UID, OUT/generated/UID: views folders, with a record of what decided their bytes (object.json). Both hold the
-truth's cameras: they are what the model was asked for, up to a scale that it cannot know.
+OUT/truth/UID, OUT/generated/UID: views folders with a record of the settings behind them (object.json). Both hold the
+truth's cameras, which the model was asked for up to a scale that it cannot know.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RECORD = "object.json"
 
 
 def read_sample(sample: Sample) -> tuple[Views, dict[str, Any]]:
-    """The views of a rendered orbit, and what it says of the object, its light and its cameras."""
+    """The views of a rendered orbit, and the facts about its object, light and cameras."""
     members: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(sample.fragment + END_OF_TAR)) as tar:
         for member in tar:
@@ -72,27 +72,29 @@ def write_object(
 
 
 def is_current(folder: Path, *, settings: Mapping[str, Any], input_sha256: str) -> bool:
-    """Whether a folder holds all of what these settings and this input give."""
+    """True if the folder is the complete result of these settings and this input."""
     status = run_status(folder / RECORD, settings=settings, input_sha256=input_sha256)
     return status is RunStatus.DONE
 
 
 def facts_of(folder: Path) -> Mapping[str, Any]:
-    """The details of the record; empty where there is none."""
+    """The details of the record; empty if there is none."""
     record = read_record(folder / RECORD)
     return {} if record is None else record.details
 
 
 def views_digest(folder: Path) -> str:
-    """Of a folder's pictures and cameras, by its record; "" where there is none."""
+    """The hash of a folder's images and cameras, from its record; "" if there is none."""
     record = read_record(folder / RECORD)
     outputs = {} if record is None else record.outputs
     return sha256_of_json([outputs["images"], outputs["transforms.json"]]) if outputs else ""
 
 
 def read_pictures(folder: Path) -> ImageSet:
-    """What `write_object` wrote. Unlike `read_image_set` it takes an empty view, too: of generated views that is a bad
-    result, not one to leave out. Raises InputError for what is damaged."""
+    """Read a folder of `write_object`. Raises InputError if it is damaged.
+
+    Unlike `read_image_set` this accepts empty views: a model that generates one scores badly, it is not left out.
+    """
     orbit = load_orbit(folder / "transforms.json")
     files = [folder / "images" / f"{index:03d}.png" for index in range(len(orbit.azimuths_deg))]
     images = stack_frames([read_rgba(file) for file in files], str(folder))

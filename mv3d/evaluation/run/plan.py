@@ -1,8 +1,9 @@
-"""What `mv3d eval run` is about to do, checked before anything is written: objects, orbit, model, measures."""
+"""The plan of `mv3d eval run`, checked before anything is written: objects, orbit, model, metrics."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mv3d.core.errors import UsageError
 from mv3d.core.files import sha256
 from mv3d.core.version import __version__
-from mv3d.evaluation.perceptual import Perceptual, perceptual_metrics
+from mv3d.evaluation.perceptual import LPIPS_MIN_SIDE, Perceptual, PerceptualConfig, perceptual_metrics
 from mv3d.evaluation.run.config import EvalRunConfig
 from mv3d.evaluation.run.decontamination import Contamination, find_contamination
 from mv3d.orbits.catalogue import CatalogueItem, read_list, safe_uid
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from mv3d.generation.plan import GenerationPlan
     from mv3d.models.folder import ModelInfo
 
-LPIPS_LEAST = 63
-"""Pixels; below it AlexNet's last layer has nothing left to see."""
-# Whoever keeps an object for evaluation has chosen it: only what cannot be compared is left out, which is an object
-# that some view does not show, or shows cut off.
+# Objects kept for evaluation were chosen by someone, so the gate rejects only those that cannot be compared: an object
+# that some view does not show, or shows cropped.
 GATE = GateConfig(
     max_faces=2_000_000,
     textures="any",
@@ -42,8 +41,11 @@ GATE = GateConfig(
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """digests: uid → sha256 of the object's file, "" where it is not there. truth, generation, scoring: what decides
-    the bytes of each stage, as JSON values. device: concrete."""
+    """One evaluation, resolved.
+
+    digests: uid → sha256 of the object's file, "" if it is missing. found: the perceptual metrics. device: concrete.
+    truth, generation, scoring: the settings that determine the bytes of each stage, as JSON values.
+    """
 
     name: str
     config: EvalRunConfig
@@ -61,7 +63,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the table."""
+        """The settings that determine the table."""
         return {
             "mv3d": __version__,
             "set": self.name,
@@ -74,7 +76,7 @@ class Plan:
 
     @property
     def objects_sha256(self) -> str:
-        """Of the list: names, rights and contents, not the places of files."""
+        """The hash of the list: names, rights and contents, not the paths of files."""
         rows = [
             [i.uid, i.title, i.category, i.licence, i.author, i.source, i.sha256, self.digests[i.uid]]
             for i in self.items
@@ -86,11 +88,11 @@ class Plan:
         return sha256_of_json([self.settings, self.objects_sha256])
 
 
-def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
-    """Read the list, find the model, check that the one can be asked for the other. Loads no weights of the model.
+def plan_run(source: str | os.PathLike[str], config: EvalRunConfig) -> Plan:
+    """Read the list, find the model, and check that it can make these views. Loads no weights of the model.
 
     Raises InputError for a list or a model that cannot be used, UsageError for an orbit that the model cannot make,
-    MissingPartError for a measure that is asked for and cannot be had.
+    MissingPartError for a metric that is asked for and cannot be had.
     """
     from mv3d.generation.plan import plan_generation, recorded_settings  # noqa: PLC0415 - reads the model's folder
 
@@ -117,7 +119,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
         )
     filled = recorded_settings(request)
     side = config.size or info.resolution
-    found = _measures(config, side, str(device))
+    found = _metrics(config.perceptual, side, str(device))
     name = source.resolve().name if source.is_dir() else source.stem
     digests = {i.uid: sha256(i.path) if i.path is not None and i.path.is_file() else "" for i in items}
     return Plan(
@@ -145,7 +147,7 @@ def plan_run(source: str | Path, config: EvalRunConfig) -> Plan:
 
 
 def check_orbit(config: EvalRunConfig, request: GenerationPlan) -> None:
-    """Raises UsageError, in the words of this command, for what the model cannot make."""
+    """Raise UsageError, in the terms of this command, for an orbit that the model cannot make."""
     info = request.info
     if info.camera == "none":
         raise UsageError(
@@ -165,28 +167,23 @@ def check_orbit(config: EvalRunConfig, request: GenerationPlan) -> None:
         raise UsageError(f"--model {config.model}: expected at least 2 views, got 1")
 
 
-def default_out(source: str | Path, config: EvalRunConfig) -> Path:
-    """SET-MODEL-ORBIT in the present folder."""
+def default_out(source: str | os.PathLike[str], config: EvalRunConfig) -> Path:
+    """SET-MODEL-ORBIT in the working directory."""
     path = Path(source)
     name = path.resolve().name if path.is_dir() else path.stem
     model = Path(config.model).name or config.model
     return Path("-".join(safe_uid(part) for part in (name, model, config.orbit)))
 
 
-def _measures(config: EvalRunConfig, side: int, device: str) -> Perceptual:
-    wanted = config.lpips == "yes" or config.lpips_weights is not None
-    small = side < LPIPS_LEAST
-    if small and wanted:
-        raise UsageError(f"--lpips: expected pictures of at least {LPIPS_LEAST} pixels a side, got {side}")
-    found = perceptual_metrics(
-        lpips="no" if small else config.lpips,
-        clip_s=config.clip_s,
-        lpips_weights=None if small else config.lpips_weights,
-        clip_model=config.clip_model,
-        device=device,
-    )
-    if small and config.lpips == "auto":
-        reason = f"lpips: it needs pictures of at least {LPIPS_LEAST} pixels a side, these have {side}"
+def _metrics(config: PerceptualConfig, side: int, device: str) -> Perceptual:
+    """The perceptual metrics at this side, pixels. LPIPS is left out of small images, and refused if it is asked for."""
+    if side >= LPIPS_MIN_SIDE:
+        return perceptual_metrics(config, device=device)
+    if config.lpips == "yes" or config.lpips_weights is not None:
+        raise UsageError(f"--lpips: expected pictures of at least {LPIPS_MIN_SIDE} pixels a side, got {side}")
+    found = perceptual_metrics(replace(config, lpips="no"), device=device)
+    if config.lpips == "auto":
+        reason = f"lpips: it needs pictures of at least {LPIPS_MIN_SIDE} pixels a side, these have {side}"
         found = replace(found, missing={"lpips": reason, **found.missing})
     return found
 
@@ -198,7 +195,7 @@ def _adapter_texts(adapters: Iterable[Path]) -> dict[str, str]:
 
 
 def protocol(plan: Plan) -> dict[str, Any]:
-    """What was done, for people: whoever has this and the objects can do it again."""
+    """The protocol in words, complete enough to repeat the evaluation with the same objects."""
     config, orbit = plan.config, plan.orbit
     if config.orbit == "static":
         path = "elevation constant, frame i of n at azimuth 360 (i + 1)/n degrees"

@@ -1,8 +1,8 @@
-"""Figures that others have published, to stand beside one's own, and marked as theirs.
+"""Published figures to compare with, marked as such.
 
 SV3D (Voleti et al. 2024, arXiv 2403.12008), tables 1 and 2: 300 objects of Google Scanned Objects, filtered by its
 authors, rendered by them; the last frame of each orbit is the condition. Neither the list of objects nor the renders
-were published, so a figure of one's own over other objects is not above or below these: they say where the field is.
+were published, so figures over other objects are not comparable with these; they show where the field stands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PublishedRow:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """By the names that mv3d's own figures have."""
+        """Values by the names of mv3d's own metrics."""
         return {
             "psnr": self.psnr,
             "ssim": self.ssim,
@@ -52,5 +52,5 @@ SV3D_ROWS = (
 
 
 def published_rows(orbit: OrbitKind) -> tuple[PublishedRow, ...]:
-    """Those of one kind of orbit."""
+    """The rows for one kind of orbit."""
     return tuple(row for row in SV3D_ROWS if row.orbit == orbit)

@@ -1,4 +1,4 @@
-"""The measures of one object's views, and what they come to over all objects."""
+"""Metrics of one object's views, and their means over all objects."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.view_metrics import evaluate_views
 
 METRICS = ("psnr", "ssim", "ssim_padded", "mse", "lpips", "clip_s", "mask_iou", "silhouette_recall")
-Way = Literal["model", "baseline"]
-WAYS: tuple[Way, ...] = ("model", "baseline")
+Method = Literal["model", "baseline"]
+METHODS: tuple[Method, ...] = ("model", "baseline")
 Part = Literal["mean_without_input", "mean"]
 
 
 def score_object(
     generated: ImageSet, truth: ImageSet, *, size: int, found: Perceptual, baseline: bool
-) -> dict[Way, dict[str, Any]]:
-    """For the model and the baseline: `mean`, `mean_without_input` and `views`, as `evaluate_views`, with
-    silhouette_recall besides. Raises InputError for pictures that do not belong together."""
-    ways: dict[Way, ImageSet] = {"model": generated}
+) -> dict[Method, dict[str, Any]]:
+    """For the model and the baseline: `mean`, `mean_without_input` and `views` of `evaluate_views`, with
+    silhouette_recall. Raises InputError for image sets that do not fit together."""
+    methods: dict[Method, ImageSet] = {"model": generated}
     if baseline:
-        ways["baseline"] = input_repeated(truth)
-    return {way: _score(pictures, truth, size, found) for way, pictures in ways.items()}
+        methods["baseline"] = input_repeated(truth)
+    return {method: _score(pictures, truth, size, found) for method, pictures in methods.items()}
 
 
 def input_repeated(truth: ImageSet) -> ImageSet:
-    """The given view in place of every other: what needs no model."""
+    """The input view in place of every other: a baseline that needs no model."""
     if truth.input_view is None:
         raise InputError("truth: expected an orbit that says which view is given, got none")
     images = np.repeat(truth.images[[truth.input_view]], len(truth), axis=0)
@@ -57,8 +57,10 @@ def _score(pictures: ImageSet, truth: ImageSet, size: int, found: Perceptual) ->
 
 
 def recalls_of(pictures: ImageSet, truth: ImageSet) -> Float[np.ndarray, " n"]:
-    """`silhouette_recall` with the truth's cameras, at the pictures' own size. 0 for all where a silhouette is empty,
-    or where they have no place in common: the hull is empty then, and covers nothing."""
+    """`silhouette_recall` with the truth's cameras, at the images' own size.
+
+    0 for all views if a silhouette is empty or the silhouettes have no object in common: an empty hull covers nothing.
+    """
     assert pictures.masks is not None and truth.cameras is not None
     if not (pictures.masks > 0.5).any((1, 2)).all():
         return np.zeros(len(pictures))
@@ -70,16 +72,16 @@ def recalls_of(pictures: ImageSet, truth: ImageSet) -> Float[np.ndarray, " n"]:
 
 
 def summarize(
-    scores: Sequence[Mapping[str, Any]], way: Way, part: Part, *, resamples: int, seed: int
+    scores: Sequence[Mapping[str, Any]], method: Method, part: Part, *, resamples: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Measure → mean, low and high over the objects; {} for no objects."""
-    return _intervals([score[way][part] for score in scores], resamples=resamples, seed=seed)
+    """Metric → mean, low and high over the objects; {} for no objects."""
+    return _intervals([score[method][part] for score in scores], resamples=resamples, seed=seed)
 
 
 def differences(
     scores: Sequence[Mapping[str, Any]], part: Part, *, resamples: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """The same of the model's value less the baseline's, object by object."""
+    """Metric → mean, low and high of the model's value minus the baseline's, object by object."""
     rows = [
         {key: value - score["baseline"][part][key] for key, value in score["model"][part].items()}
         for score in scores
@@ -87,13 +89,13 @@ def differences(
     return _intervals(rows, resamples=resamples, seed=seed)
 
 
-def by_view(scores: Sequence[Mapping[str, Any]], way: Way) -> list[dict[str, Any]]:
-    """Frame by frame, the mean over the objects: how the error grows towards the back."""
+def by_view(scores: Sequence[Mapping[str, Any]], method: Method) -> list[dict[str, Any]]:
+    """Frame by frame, the mean over the objects."""
     if not scores:
         return []
     table = []
-    for index, first in enumerate(scores[0][way]["views"]):
-        rows = [score[way]["views"][index] for score in scores]
+    for index, first in enumerate(scores[0][method]["views"]):
+        rows = [score[method]["views"][index] for score in scores]
         keys = [key for key in METRICS if key in first]
         angle = float(np.mean([row["azimuth_deg"] for row in rows]))
         means = {key: float(np.mean([row[key] for row in rows])) for key in keys}

@@ -10,7 +10,7 @@ from typing import Any
 from mv3d.core.records import SCHEMA
 from mv3d.evaluation.run.plan import Plan
 from mv3d.evaluation.run.published import REMARK, published_rows
-from mv3d.evaluation.run.scores import METRICS, WAYS, Part, Way, by_view, differences, summarize
+from mv3d.evaluation.run.scores import METHODS, METRICS, Method, Part, by_view, differences, summarize
 from mv3d.views.metrics import CONVENTION
 
 _TITLES = {
@@ -31,14 +31,16 @@ BASELINE = "input repeated"
 def table_document(
     plan: Plan, scores: Mapping[str, Mapping[str, Any]], rejects: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """table.json. scores: uid → what `score_object` gave. rejects: uid, stage, reason, detail of those left out."""
+    """The document of table.json. scores: uid → result of `score_object`. rejects: uid, stage, reason, detail each."""
     ordered = [scores[item.uid] for item in plan.items if item.uid in scores]
     count, settings = len(ordered), {"resamples": plan.config.resamples, "seed": plan.config.seed}
     parts: tuple[Part, ...] = ("mean_without_input", "mean")
     rows: list[dict[str, Any]] = []
-    for way, name in _names(plan).items():
-        means = {part: summarize(ordered, way, part, **settings) for part in parts}
-        rows.append({"name": name, "kind": way, "objects": count, **means, "by_view": by_view(ordered, way)})
+    for method, name in _names(plan).items():
+        means = {part: summarize(ordered, method, part, **settings) for part in parts}
+        rows.append(
+            {"name": name, "kind": method, "objects": count, **means, "by_view": by_view(ordered, method)}
+        )
     if plan.config.baseline:
         means = {part: differences(ordered, part, **settings) for part in parts}
         rows.append({"name": "difference, object by object", "kind": "difference", "objects": count, **means})
@@ -73,8 +75,10 @@ def table_document(
 
 
 def csv_text(document: Mapping[str, Any]) -> str:
-    """One line for each object and way, in the order of the list; means without the input view, then with it. An
-    object that was left out has one line that says why."""
+    """One line for each object and method, in the order of the list: means without the input view, then with it.
+
+    An object that was left out has one line with the reason.
+    """
     keys = _present(document)
     header = ["uid", "title", "licence", "author", "sha256", "way", "status", "stage", "reason", "detail"]
     header += [*keys, *(f"{key}_with_input" for key in keys)]
@@ -87,18 +91,18 @@ def csv_text(document: Mapping[str, Any]) -> str:
         if row["uid"] in rejects:
             why = {key: rejects[row["uid"]][key] for key in ("stage", "reason", "detail")}
             writer.writerow(about | {"status": "left out"} | why)
-        for way in WAYS:
-            if way not in row:
+        for method in METHODS:
+            if method not in row:
                 continue
-            means = dict(row[way]["mean_without_input"])
-            means |= {f"{key}_with_input": value for key, value in row[way]["mean"].items()}
-            name = "model" if way == "model" else BASELINE
+            means = dict(row[method]["mean_without_input"])
+            means |= {f"{key}_with_input": value for key, value in row[method]["mean"].items()}
+            name = "model" if method == "model" else BASELINE
             writer.writerow(about | {"way": name, "status": "compared"} | means)
     return buffer.getvalue()
 
 
 def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    """The same for people."""
+    """The table as Markdown."""
     keys = _shown(document)
     count, left_out = document["compared"], document["left_out"]
     lines = [f"# {_cell(document['model'])} on {_cell(document['set'])}, {document['orbit']} orbit", ""]
@@ -131,7 +135,7 @@ def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
 
 
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
-    """The means, for a terminal."""
+    """The means as aligned text for a terminal."""
     keys = _shown(document)
     rows = [
         ["", "objects", *(_TITLES[key] for key in keys)],
@@ -141,8 +145,8 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _names(plan: Plan) -> dict[Way, str]:
-    names: dict[Way, str] = {"model": plan.config.model}
+def _names(plan: Plan) -> dict[Method, str]:
+    names: dict[Method, str] = {"model": plan.config.model}
     if plan.config.baseline:
         names["baseline"] = f"{BASELINE} (no model)"
     return names
@@ -157,8 +161,8 @@ def _object_row(plan: Plan, index: int, scores: Mapping[str, Mapping[str, Any]])
         "author": item.author,
         "sha256": plan.digests[item.uid],
     }
-    for way, score in scores.get(item.uid, {}).items():
-        row[way] = {part: score[part] for part in ("mean_without_input", "mean")}
+    for method, score in scores.get(item.uid, {}).items():
+        row[method] = {part: score[part] for part in ("mean_without_input", "mean")}
     return row
 
 
@@ -168,7 +172,7 @@ def _present(document: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(document: Mapping[str, Any]) -> list[str]:
-    """Those, and what the published rows have besides."""
+    """The metrics present, and those of the published rows."""
     published = [row["metrics"] for row in document["rows"] if row["kind"] == "published"]
     present = _present(document)
     return [key for key in METRICS if key in present or any(key in metrics for metrics in published)]
@@ -196,14 +200,19 @@ def _sources(document: Mapping[str, Any]) -> list[str]:
 
 def _object_table(document: Mapping[str, Any]) -> list[str]:
     keys = [key for key in _present(document) if key in _BRIEF]
-    ways = [way for way in WAYS if any(way in row for row in document["per_object"])]
+    methods = [method for method in METHODS if any(method in row for row in document["per_object"])]
     label = {"model": "", "baseline": f", {BASELINE}"}
-    head = ["object", "licence", "author", *(_TITLES[key][:-2] + label[way] for way in ways for key in keys)]
+    head = [
+        "object",
+        "licence",
+        "author",
+        *(_TITLES[key][:-2] + label[method] for method in methods for key in keys),
+    ]
     rows = []
     for row in document["per_object"]:
         cells = [
-            _digits(key, row[way]["mean_without_input"][key]) if way in row else "left out"
-            for way in ways
+            _digits(key, row[method]["mean_without_input"][key]) if method in row else "left out"
+            for method in methods
             for key in keys
         ]
         rows.append([f"`{row['uid']}`", row["licence"], row["author"], *cells])
@@ -245,7 +254,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """One line that ends no cell: titles and names are written by strangers."""
+    """One line that ends no cell: titles and names come from strangers."""
     return " ".join(str(text).split()).replace("|", "\\|")
 
 

@@ -1,4 +1,4 @@
-"""Objects that are kept for evaluation must never be trained on, under whatever name they come.
+"""Decontamination: objects that are kept for evaluation must never be trained on, under whatever name they come.
 
 An evaluation list holds, for each object, the sha256 of its file, the hash of its geometry and its shape
 signature, so that the same file, a copy saved anew and a turned or scaled copy are all found. The list can be
@@ -36,7 +36,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class GuardedObject:
+class EvaluationEntry:
     """One object of an evaluation list. Empty fields are not known."""
 
     name: str
@@ -60,10 +60,10 @@ class GuardedObject:
             raise InputError(f"signature of {shown(self.name)!r}: expected {SIGNATURE_LENGTH} finite numbers")
 
 
-class EvaluationGuard:
+class EvaluationList:
     """Refuses the objects of evaluation lists. Holds no more than look-up tables; checks change nothing."""
 
-    def __init__(self, objects: Iterable[GuardedObject]) -> None:
+    def __init__(self, objects: Iterable[EvaluationEntry]) -> None:
         objects = tuple(objects)
         self._files = {entry.sha256: entry.name for entry in objects if entry.sha256}
         self._geometries = {entry.geometry: entry.name for entry in objects if entry.geometry}
@@ -90,9 +90,9 @@ class EvaluationGuard:
                 )
 
 
-def guard_objects(
+def evaluation_entries(
     source: Path | str, progress: Callable[[str, float], None] | None = None
-) -> tuple[GuardedObject, ...]:
+) -> tuple[EvaluationEntry, ...]:
     """The entries for a folder or a list of objects. Every one of them has to load: InputError otherwise."""
     items = read_list(source)
     entries = []
@@ -102,13 +102,13 @@ def guard_objects(
                 f"{item.uid}: expected a file on this machine, got an address only; fetch it first"
             )
         found = fingerprint(load_model(item.path))
-        entries.append(GuardedObject(item.uid, sha256(item.path), found.geometry, found.signature))
+        entries.append(EvaluationEntry(item.uid, sha256(item.path), found.geometry, found.signature))
         if progress:
             progress("evaluation list", done / len(items))
     return tuple(entries)
 
 
-def write_guard(path: Path | str, objects: Iterable[GuardedObject]) -> None:
+def write_evaluation_list(path: Path | str, objects: Iterable[EvaluationEntry]) -> None:
     """Write an evaluation list (.json or .csv, by the suffix)."""
     path = Path(path)
     rows = [
@@ -133,9 +133,9 @@ def write_guard(path: Path | str, objects: Iterable[GuardedObject]) -> None:
         raise UsageError(f"{path.name}: expected a list ending in .json or .csv, got {path.suffix or 'none'}")
 
 
-def read_guard(path: Path | str) -> EvaluationGuard:
-    """The guard of an evaluation list. Raises InputError where it is missing, empty or broken: a guard that
-    guards nothing must not look like one."""
+def read_evaluation_list(path: Path | str) -> EvaluationList:
+    """Read an evaluation list. Raises InputError where it is missing, empty or broken: a list that keeps nothing out
+    must not look like one."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: expected an evaluation list (.json or .csv), found none; check the path")
@@ -152,17 +152,17 @@ def read_guard(path: Path | str) -> EvaluationGuard:
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as an evaluation list ({error})") from error
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path}: expected at least one object to guard, got none")
+        raise InputError(f"{path}: expected at least one object, got none")
     try:
-        return EvaluationGuard([_entry(row) for row in rows])
+        return EvaluationList([_entry(row) for row in rows])
     except (InputError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: {shown(error, 300)}") from error
 
 
-def _entry(row: Mapping[str, Any]) -> GuardedObject:
+def _entry(row: Mapping[str, Any]) -> EvaluationEntry:
     signature = row.get("signature") or ()
     numbers = signature.split() if isinstance(signature, str) else signature
-    return GuardedObject(
+    return EvaluationEntry(
         name=str(row.get("name") or "unnamed"),
         sha256=str(row.get("sha256") or "").lower(),
         geometry=str(row.get("geometry") or "").lower(),

@@ -1,0 +1,84 @@
+"""The settings of `mv3d orbits` as flags: how the values of the dataclasses below it are written on a command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from mv3d.core.errors import UsageError
+from mv3d.orbits.config import OrbitConfig
+from mv3d.orbits.infrastructure.isolate import Limits
+from mv3d.orbits.select import SelectConfig
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        values = [float(part) for part in text.split(":")]
+        low, high = values * 2 if len(values) == 1 else values
+    except ValueError as error:
+        raise UsageError(f"--elevation: expected LOW:HIGH or one number of degrees, got {text}") from error
+    return low, high
+
+
+Words = Annotated[
+    tuple[str, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="A,B,…",
+        instance_from_str=lambda given: _words(given[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(value)],
+    ),
+]
+"""Words with commas between them."""
+Range = Annotated[
+    tuple[float, float],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="LOW:HIGH",
+        instance_from_str=lambda given: _range(given[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [f"{value[0]:g}:{value[1]:g}"],
+    ),
+]
+"""Two numbers with a colon between them, or one for both."""
+_Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
+
+
+@dataclass(frozen=True)
+class OrbitFlags(OrbitConfig):
+    """`OrbitConfig` as flags."""
+
+    elevation_deg: Annotated[Range, tyro.conf.arg(name="elevation")] = OrbitConfig.elevation_deg
+    fov_deg: Annotated[float, tyro.conf.arg(name="fov", metavar="DEG")] = OrbitConfig.fov_deg
+    environments: Annotated[Words, tyro.conf.arg(metavar="builtin,FILE,…")] = OrbitConfig.environments
+    evaluation: Annotated[Words, tyro.conf.arg(name="evaluation-list", metavar="FILE,…")] = ()
+
+
+@dataclass(frozen=True)
+class LimitFlags(Limits):
+    """`Limits` as flags."""
+
+    recycle_after: Annotated[int, *_Hidden] = Limits.recycle_after
+
+
+@dataclass(frozen=True)
+class SelectFlags(SelectConfig):
+    """`SelectConfig` as flags; its uids come from files."""
+
+    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…")] = ()
+    non_commercial: tyro.conf.FlagCreatePairsOff[bool] = False
+    no_derivatives: tyro.conf.FlagCreatePairsOff[bool] = False
+    age_restricted: tyro.conf.FlagCreatePairsOff[bool] = False
+    categories: Annotated[Words, tyro.conf.arg(metavar="chair,mug,…")] = ()
+    exclude_categories: Annotated[Words, tyro.conf.arg(metavar="gun,…")] = ()
+    with_category: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="lvis")] = False
+    exclude_tags: Words = SelectConfig.exclude_tags
+    uids: Annotated[tuple[str, ...] | None, *_Hidden] = None
+    exclude_uids: Annotated[tuple[str, ...], *_Hidden] = ()
