@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import Cameras, Orbit
-from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read_rgba, stack_frames
+from mv3d.views.images import MAX_FRAMES, MAX_TOTAL_PIXELS, image_files, read_rgba, stack_frames
 from mv3d.views.views import Views
 
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
@@ -78,14 +78,10 @@ def read_image_set(path: str | os.PathLike[str]) -> ImageSet:
         raise InputError(
             f"{path}: expected a folder of views or of pictures, got a file; a mesh is taken for GT alone"
         )
-    camera_file = (
-        path if path.is_file() else next((path / n for n in _CAMERA_FILES if (path / n).is_file()), None)
-    )
-    if camera_file is not None:
-        return _posed(camera_file)
-    files = sorted(
-        p for p in path.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
-    )
+    for camera_file in [path] if path.is_file() else [path / name for name in _CAMERA_FILES]:
+        if camera_file.is_file():
+            return _posed(camera_file)
+    files = image_files(path)
     files = [p for p in files if p.stem not in _NOT_VIEWS] or files
     if not files:
         raise InputError(f"{path}: expected transforms.json or pictures, found none of them")
@@ -141,20 +137,19 @@ def matched(pred: ImageSet, gt: ImageSet, pred_name: str, gt_name: str) -> Image
             f"views: expected one size, got {pred.width}x{pred.height} in {pred_name} and {gt.width}x{gt.height} in "
             f"{gt_name}; bring both to one with --size"
         )
-    order = [gt.names.index(name) for name in pred.names]
+    order, orbit = [gt.names.index(name) for name in pred.names], gt.orbit
+    if orbit is not None:
+        elevations, azimuths = (
+            tuple(angles[i] for i in order) for angles in (orbit.elevations_deg, orbit.azimuths_deg)
+        )
+        orbit = replace(orbit, elevations_deg=elevations, azimuths_deg=azimuths)
     return replace(
         gt,
         names=pred.names,
         images=gt.images[order],
         masks=None if gt.masks is None else gt.masks[order],
         cameras=None if gt.cameras is None else gt.cameras[order],
-        orbit=None
-        if gt.orbit is None
-        else replace(
-            gt.orbit,
-            elevations_deg=tuple(gt.orbit.elevations_deg[i] for i in order),
-            azimuths_deg=tuple(gt.orbit.azimuths_deg[i] for i in order),
-        ),
+        orbit=orbit,
         input_view=None if gt.input_view is None else order.index(gt.input_view),
     )
 
@@ -172,12 +167,10 @@ def resized(image_set: ImageSet, side: int) -> ImageSet:
         )
     if image_set.width == side:
         return image_set
-    flat = np.concatenate(
-        [image_set.images[..., :3] * image_set.images[..., 3:], image_set.images[..., 3:]], -1
-    )
-    planes = [_resample(flat[..., channel], side) for channel in range(4)]
-    alpha = np.clip(planes[3], 0, 1)
-    color = np.clip(np.stack(planes[:3], -1), 0, 1) / np.maximum(alpha, 1e-6)[..., None]
+    color, alpha = image_set.images[..., :3], image_set.images[..., 3]
+    planes = [_resample(color[..., channel] * alpha, side) for channel in range(3)]
+    alpha = np.clip(_resample(alpha, side), 0, 1)
+    color = np.clip(np.stack(planes, -1), 0, 1) / np.maximum(alpha, 1e-6)[..., None]
     masks = None if image_set.masks is None else np.clip(_resample(image_set.masks, side), 0, 1)
     return replace(
         image_set,

@@ -1,9 +1,9 @@
 """The network: Stable Video Diffusion's UNet with a camera per frame.
 
-`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The numbers that
-conditions it (noise augmentation, elevation, azimuth, ...) may differ from frame to frame and each number has its
-own embedding width (SV3D, arXiv 2403.12008, section 3); and every residual block normalises with the epsilon that the
-weights were trained with. The parameters and their names are those of the parent.
+`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The numbers that condition it (noise
+augmentation, elevation, azimuth, ...) may differ from frame to frame, and each has its own embedding width (SV3D, arXiv
+2403.12008, section 3). Every residual block normalises with the epsilon that the weights were trained with. The
+parameters and their names are those of the parent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mv3d.core.errors import InputError, UsageError
 
 MicroName = Literal["fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth"]
-_MICRO_NAMES = ("fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth")
+_MICRO_NAMES = get_args(MicroName)
 _RESNET_EPS = 1e-5
 _GROUPS = 32
 
@@ -202,7 +202,15 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
                 cross_attention_dim=cross_attention_dim,
                 num_attention_heads=_last(num_attention_heads),
             )
-        _set_resnet_eps(self, _RESNET_EPS)
+        # diffusers normalises with 1e-6 in some residual blocks; the original uses 1e-5 in all.
+        for block in self.modules():
+            if isinstance(block, ResnetBlock2D | TemporalResnetBlock):
+                block.norm1.eps = block.norm2.eps = _RESNET_EPS
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What another network like this is made with; what its config.json holds beside the class."""
+        return {key: value for key, value in self.config.items() if not key.startswith("_")}
 
     def forward(
         self,
@@ -221,15 +229,15 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         self._check(sample, added_time_ids)
         time = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1).expand(batch)
         time_emb = self.time_embedding(self.time_proj(time).to(sample.dtype))
-        values = (
-            added_time_ids if added_time_ids.ndim == 3 else added_time_ids[:, None].expand(-1, frames, -1)
-        )
+        values = added_time_ids
+        if values.ndim == 2:
+            values = values[:, None].expand(-1, frames, -1)
         embedded = embed_micro_conditioning(values.to(sample.device), self.micro.widths).to(sample.dtype)
         emb = time_emb.repeat_interleave(frames, dim=0) + self.add_embedding(embedded.flatten(0, 1))
-        out = self._run_blocks(
-            sample.flatten(0, 1), emb, encoder_hidden_states.repeat_interleave(frames, dim=0), batch, frames
+        context = encoder_hidden_states.repeat_interleave(frames, dim=0)
+        out = self._run_blocks(sample.flatten(0, 1), emb, context, batch, frames).unflatten(
+            0, (batch, frames)
         )
-        out = out.unflatten(0, (batch, frames))
         return UNetSpatioTemporalConditionOutput(sample=out) if return_dict else (out,)
 
     def _run_blocks(self, hidden: Tensor, emb: Tensor, context: Tensor, batch: int, frames: int) -> Tensor:
@@ -294,11 +302,3 @@ def _attends(block: nn.Module) -> bool:
 
 def _last(value: int | Sequence[int]) -> int:
     return value if isinstance(value, int) else value[-1]
-
-
-def _set_resnet_eps(network: nn.Module, eps: float) -> None:
-    """diffusers normalises with 1e-6 in some residual blocks; the original uses 1e-5 in all."""
-    for module in network.modules():
-        if isinstance(module, ResnetBlock2D | TemporalResnetBlock):
-            module.norm1.eps = eps
-            module.norm2.eps = eps
