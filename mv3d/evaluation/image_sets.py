@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,8 @@ def matched(pred: ImageSet, gt: ImageSet, pred_name: str, gt_name: str) -> Image
     lacking = [name for name in pred.names if name not in gt.names]
     surplus = [name for name in gt.names if name not in pred.names]
     if lacking or surplus:
-        parts = [f"{gt_name} has no {_some(lacking)}"] if lacking else []
-        parts += [f"{pred_name} has no {_some(surplus)}"] if surplus else []
+        parts = [f"{gt_name} has no {some(lacking)}"] if lacking else []
+        parts += [f"{pred_name} has no {some(surplus)}"] if surplus else []
         raise InputError(
             f"views: expected the same names on both sides, got {len(pred)} in {pred_name} and {len(gt)} in {gt_name}: "
             + "; ".join(parts)
@@ -241,7 +242,8 @@ def _unique_names(files: list[Path], where: Path) -> tuple[str, ...]:
     return names
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 

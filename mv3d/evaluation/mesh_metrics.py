@@ -79,11 +79,7 @@ def evaluate_mesh(
     in_files = np.linalg.inv(unit) @ found.matrix @ unit
     document: dict[str, Any] = {
         "protocol": asdict(protocol),
-        "alignment": {
-            "steps": list(protocol.align),
-            "found": found.record,
-            "matrix": in_files.tolist(),
-        },
+        "alignment": {"steps": list(protocol.align), "found": found.record, "matrix": in_files.tolist()},
         "unit": {"gt_side_in_file": file_side, "gt_side_here": largest_side(b)},
         "points": {"pred": len(sides[0]), "gt": len(sides[1])},
         "metrics": metrics,
@@ -135,11 +131,8 @@ def _misalignment(pred: Mesh, gt: Mesh) -> list[str]:
         found.append(f"pred's largest side is {ratio:.3g} times that of gt")
     if offset > _CENTRE_OFFSET:
         found.append(f"the centres are {offset:.3g} of gt's largest side apart")
-    return (
-        [f"{' and '.join(found)}: the figures mean little; --align scale brings pred onto gt"]
-        if found
-        else []
-    )
+    advice = "the figures mean little; --align scale brings pred onto gt"
+    return [f"{' and '.join(found)}: {advice}"] if found else []
 
 
 def _mesh(source: Mesh | str | os.PathLike[str]) -> Mesh:
@@ -148,12 +141,10 @@ def _mesh(source: Mesh | str | os.PathLike[str]) -> Mesh:
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
     path = Path(source)
-    if path.is_dir():
-        inside = path / "mesh.glb"
-        if not inside.is_file():
-            raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")
-        path = inside
-    return load_mesh(path)
+    inside = path / "mesh.glb"
+    if path.is_dir() and not inside.is_file():
+        raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")
+    return load_mesh(inside if path.is_dir() else path)
 
 
 def _label(source: Mesh | str | os.PathLike[str], fallback: str) -> str:

@@ -43,17 +43,8 @@ _MOST_LAYERS = 256
 _LARGEST = 2**20  # of any other number in a config.json
 # What torch, diffusers and transformers raise for a configuration that makes no sense.
 _NO_NETWORK = (
-    StrictDataclassError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    NotImplementedError,
-    RuntimeError,
-)
+    StrictDataclassError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError
+)  # fmt: skip
 _NOTES = ("_class_name", "_diffusers_version", "_name_or_path", "_use_default_values")
 
 

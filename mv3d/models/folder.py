@@ -225,12 +225,11 @@ def _check_kinds(values: ModelInfo | SamplerDefaults, path: Path) -> None:
     """Raises InputError for a field of another type than declared, infinite numbers, and counts below one."""
     for entry in dataclasses.fields(values):
         value, kind = getattr(values, entry.name), str(entry.type)
-        wanted = _KINDS.get(kind)
-        good = wanted is None or (isinstance(value, wanted) and isinstance(value, bool) == (kind == "bool"))
-        if good and kind.startswith("int") and value is not None:
-            good = 1 <= value <= _LARGEST
-        if good and kind == "float" and isinstance(value, int | float):
-            good = abs(value) < math.inf
+        if kind not in _KINDS:
+            continue
+        good = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind == "bool")
+        if good and isinstance(value, int | float):
+            good = 1 <= value <= _LARGEST if kind.startswith("int") else abs(value) < math.inf
         if not good:
             raise InputError(f"{path}: {entry.name}: expected {kind}, finite, got {shown(repr(value))}")
 

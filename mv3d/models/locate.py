@@ -17,7 +17,7 @@ from urllib.request import getproxies
 from mv3d.core import caches
 from mv3d.core.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
-from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_hint
+from mv3d.models.names import ALIASES, DEFAULT_FOLDER
 
 _REPO_FILES = ["*.json", "*.safetensors", "*.md"]
 
@@ -48,7 +48,10 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
         )
     if text == "default":
         if not (DEFAULT_FOLDER / INFO_FILE).exists():
-            raise InputError(f"model default: {default_hint()}")
+            raise InputError(
+                "model default: no model comes with this installation; use --model sv3d_p, a hub id or a folder "
+                "(mv3d models list)"
+            )
         return ResolvedModel(DEFAULT_FOLDER, text)
     if text in ALIASES:
         alias = ALIASES[text]

@@ -25,10 +25,3 @@ ALIASES = {
     "svd": Alias(_SVD, None, _BASE),
     "svd_xt": Alias(f"{_SVD}-xt", None, _BASE),
 }
-
-
-def default_hint() -> str:
-    """What to do where no default model is installed."""
-    return (
-        "no model comes with this installation; use --model sv3d_p, a hub id or a folder (mv3d models list)"
-    )

@@ -172,21 +172,9 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         vector_widths: tuple[int, ...] = SVD.widths,
         mid_transformer_layers: int | None = None,
     ) -> None:
-        super().__init__(
-            sample_size=sample_size,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            down_block_types=tuple(down_block_types),
-            up_block_types=tuple(up_block_types),
-            block_out_channels=tuple(block_out_channels),
-            addition_time_embed_dim=addition_time_embed_dim,
-            projection_class_embeddings_input_dim=projection_class_embeddings_input_dim,
-            layers_per_block=layers_per_block,
-            cross_attention_dim=cross_attention_dim,
-            transformer_layers_per_block=transformer_layers_per_block,  # type: ignore[arg-type]
-            num_attention_heads=num_attention_heads,
-            num_frames=num_frames,
-        )
+        # The decorator has kept the arguments in `self.config`; all but the last three are the parent's.
+        own = ("vector_names", "vector_widths", "mid_transformer_layers")
+        super().__init__(**{key: value for key, value in self.arguments.items() if key not in own})
         self.micro = MicroConditioning(tuple(vector_names), tuple(vector_widths))
         if self.micro.total_width != projection_class_embeddings_input_dim:
             raise InputError(

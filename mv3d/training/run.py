@@ -109,14 +109,12 @@ def train(
     data, out = Path(data), Path(out)
     first = None if static_data is None else Path(static_data)
     _check_request(config, data, base, first)
-    result = None
-    for name, stage in stages(config, static=first is not None):
-        folder = first if name and first is not None else data
-        result = _train_stage(stage, folder, base, out / name, overwrite=overwrite, progress=progress)
-        base = str(result.files["model"]) if "model" in result.files else base
-    if result is None:
-        raise UsageError("training: expected at least one stage")
-    return result
+    *static, (_, last) = stages(config, static=first is not None)
+    for name, stage in static:
+        assert first is not None, "the first stage has data of its own"
+        made = _train_stage(stage, first, base, out / name, overwrite=overwrite, progress=progress)
+        base = str(made.files["model"])
+    return _train_stage(last, data, base, out, overwrite=overwrite, progress=progress)
 
 
 def _train_stage(

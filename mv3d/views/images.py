@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mv3d.core.errors import InputError, shown
 
@@ -25,15 +25,7 @@ MAX_TOTAL_PIXELS = 300_000_000
 """Largest sum over all views; 4.8 GB as float RGBA."""
 
 # What Pillow's decoders raise for damaged files; a file that ends within a field is an IndexError or a struct.error.
-_BROKEN = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-)
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
 
 def read_rgba(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 4"]:

@@ -176,15 +176,15 @@ def _inside(root: Path, name: Any, path: Path, index: int) -> Path:
         there = inside and target.is_file()
     except (OSError, ValueError):  # too long for the file system, or no text
         inside, there = True, False
-    if not inside:
-        raise InputError(
-            f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
-        )
-    if not there:
+    if there:
+        return target
+    if inside:
         raise InputError(
             f"{path}: frame {index}: {shown(name)} does not exist; restore it or remove the frame"
         )
-    return target
+    raise InputError(
+        f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
+    )
 
 
 def _pose(frame: dict[str, Any], path: Path, index: int) -> Float[np.ndarray, "4 4"]:

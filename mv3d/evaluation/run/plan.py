@@ -22,7 +22,6 @@ from mv3d.orbits.gate import GateConfig
 if TYPE_CHECKING:
     from mv3d.generation.config import GenerateConfig
     from mv3d.generation.plan import GenerationPlan
-    from mv3d.models.folder import ModelInfo
 
 # Objects kept for evaluation were chosen by someone, so the gate rejects only those that cannot be compared: an object
 # that some view does not show, or shows cropped.
@@ -43,7 +42,7 @@ GATE = GateConfig(
 class Plan:
     """One evaluation, resolved.
 
-    digests: uid → sha256 of the object's file, "" if it is missing. found: the perceptual metrics. device: concrete.
+    digests: uid → sha256 of the object's file, "" if it is missing. found: the perceptual metrics.
     truth, generation, scoring: the settings that determine the bytes of each stage, as JSON values.
     """
 
@@ -53,10 +52,8 @@ class Plan:
     digests: dict[str, str]
     orbit: OrbitConfig
     generate: GenerateConfig
-    info: ModelInfo
     found: Perceptual
     contamination: Contamination
-    device: str
     truth: dict[str, Any]
     generation: dict[str, Any]
     scoring: dict[str, Any]
@@ -130,10 +127,8 @@ def plan_run(source: str | os.PathLike[str], config: EvalRunConfig) -> Plan:
         digests,
         orbit,
         replace(request.config, views=views),
-        info,
         found,
         find_contamination(request.model.folder, items, digests, set_name=name, adapters=adapters),
-        str(device),
         truth=identity(orbit),
         generation={key: filled[key] for key in ("model", "lora", "steps", "sampler", "guidance", "seed")}
         | {"orbit": config.orbit, "device": device.type, "dtype": request.dtype},

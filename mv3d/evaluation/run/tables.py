@@ -10,7 +10,7 @@ from typing import Any
 from mv3d.core.records import SCHEMA
 from mv3d.evaluation.run.plan import Plan
 from mv3d.evaluation.run.published import REMARK, published_rows
-from mv3d.evaluation.run.scores import METHODS, METRICS, Method, Part, by_view, differences, summarize
+from mv3d.evaluation.run.scores import METHODS, METRICS, Method, Part, by_view, differences, intervals
 from mv3d.views.metrics import CONVENTION
 
 _TITLES = {
@@ -37,12 +37,11 @@ def table_document(
     parts: tuple[Part, ...] = ("mean_without_input", "mean")
     rows: list[dict[str, Any]] = []
     for method, name in _names(plan).items():
-        means = {part: summarize(ordered, method, part, **settings) for part in parts}
-        rows.append(
-            {"name": name, "kind": method, "objects": count, **means, "by_view": by_view(ordered, method)}
-        )
+        means = {part: intervals([score[method][part] for score in ordered], **settings) for part in parts}
+        row = {"name": name, "kind": method, "objects": count, **means, "by_view": by_view(ordered, method)}
+        rows.append(row)
     if plan.config.baseline:
-        means = {part: differences(ordered, part, **settings) for part in parts}
+        means = {part: intervals(differences(ordered, part), **settings) for part in parts}
         rows.append({"name": "difference, object by object", "kind": "difference", "objects": count, **means})
     published = [
         {
