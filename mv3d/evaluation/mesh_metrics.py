@@ -55,8 +55,7 @@ def evaluate_mesh(
     Raises InputError for meshes that are missing, damaged or without a surface, UsageError for settings out of range.
     """
     protocol = protocol or MeshProtocol()
-    a = checked_mesh(_mesh(pred), _label(pred, "pred"))
-    b = checked_mesh(_mesh(gt), _label(gt, "gt"))
+    a, b = _mesh(pred, "pred"), _mesh(gt, "gt")
     rng = np.random.default_rng(protocol.seed)
     file_side = largest_side(b)
     # One unit for both: this changes lengths, not how the meshes lie to each other.
@@ -135,17 +134,14 @@ def _misalignment(pred: Mesh, gt: Mesh) -> list[str]:
     return [f"{' and '.join(found)}: {advice}"] if found else []
 
 
-def _mesh(source: Mesh | str | os.PathLike[str]) -> Mesh:
+def _mesh(source: Mesh | str | os.PathLike[str], name: str) -> Mesh:
+    """A mesh with a surface. name: of one in memory, for messages."""
     if isinstance(source, Mesh):
-        return source
+        return checked_mesh(source, name)
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
     path = Path(source)
     inside = path / "mesh.glb"
     if path.is_dir() and not inside.is_file():
         raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")
-    return load_mesh(inside if path.is_dir() else path)
-
-
-def _label(source: Mesh | str | os.PathLike[str], fallback: str) -> str:
-    return fallback if isinstance(source, Mesh) else str(source)
+    return checked_mesh(load_mesh(inside if path.is_dir() else path), str(source))

@@ -223,35 +223,30 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         embedded = embed_micro_conditioning(values.to(sample.device), self.micro.widths).to(sample.dtype)
         emb = time_emb.repeat_interleave(frames, dim=0) + self.add_embedding(embedded.flatten(0, 1))
         context = encoder_hidden_states.repeat_interleave(frames, dim=0)
-        out = self._run_blocks(sample.flatten(0, 1), emb, context, batch, frames).unflatten(
-            0, (batch, frames)
-        )
+        out = self._run_blocks(sample.flatten(0, 1), emb, context, batch, frames)
+        out = out.unflatten(0, (batch, frames))
         return UNetSpatioTemporalConditionOutput(sample=out) if return_dict else (out,)
 
     def _run_blocks(self, hidden: Tensor, emb: Tensor, context: Tensor, batch: int, frames: int) -> Tensor:
         """hidden (batch·frames, channels, h, w), emb and context per frame -> (batch·frames, out_channels, h, w)."""
         # All frames are video: nothing skips the temporal layers.
         video = torch.zeros(batch, frames, dtype=hidden.dtype, device=hidden.device)
+        plain = {"temb": emb, "image_only_indicator": video}
+        attended = plain | {"encoder_hidden_states": context}
+
+        def inputs(block: nn.Module) -> dict[str, Tensor]:
+            return attended if getattr(block, "has_cross_attention", False) else plain
+
         hidden = self.conv_in(hidden)
         skips: tuple[Tensor, ...] = (hidden,)
         for block in self.down_blocks:
-            extra = {"encoder_hidden_states": context} if _attends(block) else {}
-            hidden, new = block(hidden_states=hidden, temb=emb, image_only_indicator=video, **extra)
+            hidden, new = block(hidden, **inputs(block))
             skips += new
-        hidden = self.mid_block(
-            hidden_states=hidden, temb=emb, encoder_hidden_states=context, image_only_indicator=video
-        )
+        hidden = self.mid_block(hidden, **inputs(self.mid_block))
         for block in self.up_blocks:
             count = len(block.resnets)  # type: ignore[arg-type]
             used, skips = skips[-count:], skips[:-count]
-            extra = {"encoder_hidden_states": context} if _attends(block) else {}
-            hidden = block(
-                hidden_states=hidden,
-                temb=emb,
-                res_hidden_states_tuple=used,
-                image_only_indicator=video,
-                **extra,
-            )
+            hidden = block(hidden, res_hidden_states_tuple=used, **inputs(block))
         return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
 
     def _check(self, sample: Tensor, added_time_ids: Tensor) -> None:
@@ -282,10 +277,6 @@ def embed_micro_conditioning(
 ) -> Float[Tensor, "*any total"]:
     """Each number embedded at its own width, concatenated in order."""
     return torch.cat([sinusoidal_embedding(values[..., i], width) for i, width in enumerate(widths)], dim=-1)
-
-
-def _attends(block: nn.Module) -> bool:
-    return bool(getattr(block, "has_cross_attention", False))
 
 
 def _last(value: int | Sequence[int]) -> int:

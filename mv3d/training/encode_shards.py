@@ -123,8 +123,6 @@ class Networks:
 
     vae: Any
     image_encoder: Any
-    device: torch.device
-    dtype: torch.dtype
 
 
 def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Networks:
@@ -153,7 +151,7 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
         first = str(error).strip().splitlines()[0]
         raise InputError(f"{vae}, {image_encoder}: the networks cannot be loaded ({first})") from error
     frozen = (network.to(device).eval().requires_grad_(False) for network in (autoencoder, encoder))
-    return Networks(*frozen, device, dtype)
+    return Networks(*frozen)
 
 
 def encode_sample(members: dict[str, memoryview], networks: Networks, config: EncodeConfig) -> Sample:
@@ -190,14 +188,14 @@ def encode_images(
 
     from mv3d.models.encode import encode_pixels, image_channels  # noqa: PLC0415
 
-    vae, latents, embeddings = networks.vae, [], []
+    vae, encoder, latents, embeddings = networks.vae, networks.image_encoder, [], []
     with torch.inference_mode():
         for begin in range(0, len(images), batch):
             part = torch.from_numpy(images[begin : begin + batch].transpose(0, 3, 1, 2).copy())
-            pixels = part.to(networks.device, torch.float32) / 127.5 - 1
+            pixels = part.to(vae.device, torch.float32) / 127.5 - 1
             latents.append(encode_pixels(vae, pixels[:, : image_channels(vae)], chunk=batch).cpu())
-            prepared = clip_pixels(pixels[:, :3], networks.image_encoder.config.image_size).to(networks.dtype)
-            embeddings.append(networks.image_encoder(prepared).image_embeds.float().cpu())
+            prepared = clip_pixels(pixels[:, :3], encoder.config.image_size).to(encoder.dtype)
+            embeddings.append(encoder(prepared).image_embeds.float().cpu())
     found = torch.cat(latents).numpy(), torch.cat(embeddings).numpy()
     for what, values in zip(("latents", "embeddings"), found, strict=True):
         if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float16).max:
