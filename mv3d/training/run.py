@@ -292,7 +292,8 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     from mv3d.models.folder import read_info  # noqa: PLC0415 - as above
 
     if config.resolution is not None or base is None:
-        return (config.resolution or 64,) * 2
+        side = config.resolution or 64
+        return side, side
     return read_info(base).size
 
 
