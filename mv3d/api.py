@@ -12,6 +12,7 @@ from mv3d.core.errors import UsageError
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import with_settings
 from mv3d.generation.config import GenerateConfig
+from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import ReconResult, run
 from mv3d.recon.products import default_out_dir, input_sha256
@@ -50,12 +51,14 @@ def reconstruct(
     config = with_settings(config or ReconConfig(), settings, "reconstruct").resolved()
     reconstructor = METHODS[config.method](config)
     views = source if isinstance(source, Views) else load_views(source)
-    mesh = reconstructor.fit(views, Clock()).to_mesh() if reconstructor.makes_mesh else None
+    origin = origin_of(views.cameras)
+    near = moved_views(views, -origin)
+    mesh = reconstructor.fit(near, Clock()).to_mesh() if reconstructor.makes_mesh else None
     if mesh is None:
         raise UsageError(
             f"reconstruct: method {config.method} makes no mesh; use reconstruct_to for its files"
         )
-    return mesh
+    return moved_mesh(mesh, origin)
 
 
 def reconstruct_to(

@@ -80,9 +80,19 @@ class ReconConfig:
             raise UsageError(f"--texture-size: expected a power of two from 64 to 8192, got {size}")
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
+        unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
+        unused += [(self.method == "mesh", "--method nerf", ("trajectory",))]
+        unused += [(self.method == "nerf", "--method mesh", ("formats", "profile", "faces", "texture_size"))]
+        for is_unused, needed, names in unused:
+            for name in names:
+                if is_unused and getattr(self, name) != getattr(ReconConfig, name):
+                    flag = "format" if name == "formats" else name.replace("_", "-")
+                    raise UsageError(f"--{flag}: expected only with {needed}")
 
     def resolved(self) -> ReconConfig:
-        """The same settings with every default filled in."""
+        """The same settings with every default filled in; those of meshes not where none is made."""
+        if self.method == "nerf":
+            return self
         faces = {"draft": 10_000, "standard": 20_000, "high": 60_000}[self.quality]
         texture = {"draft": 1024, "standard": 1024, "high": 2048}[self.quality]
         if self.profile == "web":

@@ -37,13 +37,20 @@ def generate(command: GenerateCommand) -> int:
 
     plan = plan_generation(command.config)  # a wrong name fails before torch loads
     from mv3d.generation.batch import GenerateResult, generate_to
+    from mv3d.views.images import IMAGE_SUFFIXES, skipped_images
 
-    bars = StageBars()
+    for folder in filter(Path.is_dir, command.images):
+        if skipped := [path.name for path in skipped_images(folder)]:
+            note(f"warning: {folder}: skipped {', '.join(skipped)}: expected {', '.join(IMAGE_SUFFIXES)}")
+    bars, told = StageBars(), set()
 
     def report(result: GenerateResult) -> None:
         bars.close()
         for warning in result.record.get("warnings", ()) if not result.already_done else ():
-            note(f"warning: {warning}")
+            text = warning.removeprefix(f"{result.image}: ")
+            if text not in told:  # what is true of every photo is said once
+                note(f"warning: {warning}")
+            told.add(text)
         if result.already_done:
             note(
                 f"{result.out_dir}: done already: the same input and settings; use --overwrite to make it again"

@@ -24,6 +24,8 @@ class ReconCommand:
     """Where to write. Default: into the input folder; for a file, NAME_recon."""
     config: Annotated[ReconConfig, tyro.conf.arg(name="")] = field(default_factory=ReconConfig)
     reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)
+    accept: bool = False
+    """End with 0 though the result does not fit its views."""
     overwrite: bool = False
     """Replace an earlier result."""
     json: bool = False
@@ -50,17 +52,25 @@ def recon(command: ReconCommand) -> int:
         note("done already: the same input and settings; use --overwrite to make it again")
     else:
         note(_summary(result.report))
+    for warning in result.report.get("warnings", ()):
+        note(f"warning: {warning}")
     document = {
         "files": {name: str(path) for name, path in result.files.items()},
         "already_done": result.already_done,
         "report": result.report,
     }
     print_result([str(path) for path in result.files.values()], document, as_json=command.json)
-    return 0
+    if result.fits or command.accept:
+        return 0
+    note("mv3d: the result is written, but not to be trusted; --accept takes it")
+    return 1
 
 
 def _summary(report: dict) -> str:
-    parts = [f"silhouette IoU {report['iou_mean']:.3f}", f"PSNR {report['psnr_mean_db']:.1f} dB"]
+    parts = [
+        f"silhouette IoU {report['iou_mean']:.3f} (least {report['iou_least']:.3f}, view {report['iou_least_view']})",
+        f"PSNR {report['psnr_mean_db']:.1f} dB",
+    ]
     if "faces" in report:
         closed = "watertight" if report["watertight"] else "NOT watertight"
         parts += [

@@ -165,13 +165,18 @@ def load_clip_s(
     """
     import torch  # noqa: PLC0415
     import torch.nn.functional as F  # noqa: PLC0415
+    from huggingface_hub import constants  # noqa: PLC0415 - reads its environment when imported
     from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - slow to import
 
     from mv3d.models.encode import clip_normalized  # noqa: PLC0415
+    from mv3d.models.locate import cut_off  # noqa: PLC0415
 
     try:
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            model, local_files_only=not fetch, use_safetensors=True, output_loading_info=True
+            model,
+            local_files_only=not fetch or cut_off(constants.ENDPOINT),
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise MissingPartError(

@@ -19,6 +19,7 @@ from mv3d.core.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
 from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_hint
 
+_NO_FOLDER = "no such folder here; as a hub id:"
 _REPO_FILES = ["*.json", "*.safetensors", "*.md"]
 
 
@@ -72,7 +73,7 @@ def parse_lora_argument(text: str) -> tuple[Path, float]:
 
 def _nothing_there(text: str) -> str:
     known = ["default", *ALIASES]
-    near = difflib.get_close_matches(text, known, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(text.rpartition("/")[2], known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}expected a folder, a hub id (owner/name) or one of {', '.join(known)}, got nothing by that name"
 
@@ -93,7 +94,7 @@ def _from_hub(
     import huggingface_hub  # noqa: PLC0415 - reads its environment when imported
     from huggingface_hub import constants  # noqa: PLC0415
 
-    local = _cut_off(constants.ENDPOINT)
+    local = cut_off(constants.ENDPOINT)
     command = (
         f"hf download {repo}" + (f" {file}" if file else "") + (f" --revision {revision}" if revision else "")
     )
@@ -141,7 +142,7 @@ def _from_hub(
     return ResolvedModel(target, name, commit)
 
 
-def _cut_off(endpoint: str) -> bool:
+def cut_off(endpoint: str) -> bool:
     """Whether the hub's host name cannot be resolved: its own client would retry for half a minute, cached or not."""
     host = urlsplit(endpoint).hostname
     if getproxies() or not host:
@@ -170,11 +171,11 @@ def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(
-            f"model {repo}: {_nothing_there(repo)} on the hub; for a private one run: hf auth login"
+            f"model {repo}: no such folder here; {_nothing_there(repo)} on the hub; for a private one run: hf auth login"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise InputError(
-            f"model {repo}: not in the cache, and the hub cannot be reached; with a connection run: {command}"
+            f"model {repo}: {_NO_FOLDER} not in the cache, and the hub cannot be reached; with a connection run: {command}"
         ) from error
     except errors.EntryNotFoundError as error:
         raise InputError(
@@ -184,7 +185,7 @@ def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:
         raise InputError(f"model {repo}: not a hub id (owner/name): {error}") from error
     except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError) as error:
         raise InputError(
-            f"model {repo}: not in the cache, and the hub cannot be reached ({type(error).__name__}); with a connection "
+            f"model {repo}: {_NO_FOLDER} not in the cache, and the hub cannot be reached ({type(error).__name__}); with a connection "
             f"run: {command}"
         ) from error
     except OSError as error:

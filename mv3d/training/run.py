@@ -26,6 +26,7 @@ from mv3d.core.records import (
     run_status,
     write_record,
 )
+from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
 
@@ -170,16 +171,18 @@ def _train_stage(
         if fresh:
             _remove_traces(out)
         raise
-    state = train_loop(
-        config,
-        context.model.unet,
-        samples,
-        context.batches,
-        out,
-        accelerator=accelerator,
-        validate=context.validate,
-        progress=_of_stage(progress, "train"),
-    )
+    with interrupts_held() as interrupt:
+        state = train_loop(
+            config,
+            context.model.unet,
+            samples,
+            context.batches,
+            out,
+            accelerator=accelerator,
+            validate=context.validate,
+            progress=_of_stage(progress, "train"),
+            interrupt=interrupt,
+        )
     if accelerator.is_main_process:
         score = last_score(out)
         metrics = {"training loss": state.last_loss}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator, DistributedType
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.models.encode import image_channels
 from mv3d.models.locate import ResolvedModel
 from mv3d.orbits.dataset import Samples
@@ -71,6 +72,13 @@ def prepare(
         side * factor for side in (one["images"].shape[1:3] if pixels else one["latents"].shape[-2:])
     )
     check_data_size(model, (width, height))
+    if config.trained == "lora" and (width, height) != model.info.size:
+        warnings.warn(
+            f"the orbits are {width}x{height}, the base was trained for {model.info.size[0]}x{model.info.size[1]}: the adapter "
+            "will fit views of the base worse",
+            Mv3dWarning,
+            stacklevel=2,
+        )
     vae = load_vae(folder).to(accelerator.device) if pixels or config.validate_every else None
     encoder = load_image_encoder(folder).to(accelerator.device) if pixels else None
     if pixels and not samples.format.alpha and vae is not None and image_channels(vae) == 4:

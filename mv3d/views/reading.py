@@ -30,6 +30,11 @@ class OrbitReading:
         if self.elevation_deg is not None and not -89 <= self.elevation_deg <= 89:
             raise UsageError(f"--elevation: expected -89 to 89 degrees, got {self.elevation_deg:g}")
 
+    def changed(self) -> list[str]:
+        """The flags of the fields that are not at their defaults."""
+        flags = {"elevation_deg": "--elevation", "fov_deg": "--fov", "azimuth_sign": "--azimuth-sign"}
+        return [flag for name, flag in flags.items() if getattr(self, name) != getattr(OrbitReading, name)]
+
     def __str__(self) -> str:
         """The part that it has in the hash of an input."""
         return f"{self.elevation_deg}:{self.fov_deg:g}:{self.azimuth_sign}"
