@@ -16,6 +16,7 @@ from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import replace, staging
+from mv3d.core.flags import SAID
 
 OBJAVERSE = "objaverse"
 
@@ -33,9 +34,9 @@ class SelectCommand:
     """Only the uids in this file: one a line, or a list."""
     exclude: Path | None = None
     """None of the uids in this file."""
-    endpoint: str | None = None
+    endpoint: Annotated[str | None, SAID] = None
     """Address of the hub. Default: HF_ENDPOINT, or https://huggingface.co."""
-    cache: Path | None = None
+    cache: Annotated[Path | None, SAID] = None
     """Folder for the metadata of Objaverse. Default: MV3D_CACHE or the user's cache folder."""
     timeout: float = 30.0
     """Longest silence of the hub, seconds."""

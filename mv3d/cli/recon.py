@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.core.flags import SAID
 from mv3d.recon.config import ReconConfig
 from mv3d.views.reading import OrbitReading
 
@@ -20,7 +21,7 @@ class ReconCommand:
     input: tyro.conf.Positional[Path]
     """A views folder, a transforms.json folder (nerfstudio, NeRF-synthetic), an orbit video or animation
     (gif, webp, mp4), or a folder of numbered frames."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Where to write. Default: into the input folder; for a file, NAME_recon."""
     config: Annotated[ReconConfig, tyro.conf.arg(name="")] = field(default_factory=ReconConfig)
     reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)

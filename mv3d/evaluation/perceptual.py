@@ -19,6 +19,7 @@ import tyro
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
+from mv3d.core.flags import SAID
 from mv3d.evaluation.lpips_weights import TRUNK_KEYS, published_lpips_weights
 
 Wish = Literal["auto", "yes", "no"]
@@ -51,7 +52,7 @@ class PerceptualConfig:
     with alex.pth of lpips beside it."""
     clip_s: Wish = "auto"
     """Compute CLIP-S. auto: if the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
-    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
+    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID"), SAID] = None
     """The CLIP model (naming one asks for CLIP-S). Default: openai/clip-vit-large-patch14."""
 
     def __post_init__(self) -> None:

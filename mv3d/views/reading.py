@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.render.cameras import SV3D_FOV_DEG
 
 
@@ -15,7 +16,7 @@ from mv3d.render.cameras import SV3D_FOV_DEG
 class OrbitReading:
     """The cameras of an orbit video or of numbered frames. Raises UsageError for values out of range."""
 
-    elevation_deg: Annotated[float | None, tyro.conf.arg(name="elevation", metavar="DEG")] = None
+    elevation_deg: Annotated[float | None, tyro.conf.arg(name="elevation", metavar="DEG"), SAID] = None
     """Elevation of an orbit without cameras, degrees up. Default: estimated from the silhouettes."""
     fov_deg: Annotated[float, tyro.conf.arg(name="fov", metavar="DEG")] = SV3D_FOV_DEG
     """Horizontal field of view of an orbit without cameras, degrees."""
