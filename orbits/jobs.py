@@ -166,9 +166,12 @@ def _views(
     if isinstance(renderer, FrameByFrame):
         yield from renderer.frames(model, cameras, environment, settings)
         return
-    rendered = vars(renderer.render(model, cameras, environment, settings)).values()
+    whole = renderer.render(model, cameras, environment, settings)
     for view in range(len(cameras)):
-        yield Rendered(*(None if part is None else part[view] for part in rendered))
+        further = (
+            None if part is None else part[view] for part in (whole.depth, whole.normals, whole.albedo)
+        )
+        yield Rendered(whole.rgba[view], *further)
 
 
 def _bytes(picture: Float[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
