@@ -192,9 +192,9 @@ def test_real_orbits(name, tmp_path):
 
 def test_a_result_that_does_not_fit_its_views_is_doubted(tmp_path, monkeypatch, capsys):
     shape = cube(0.6)
-    views = orbit_of(replace(shape, vertices=shape.vertices * [0.4, 0.4, 1.2]), size=64)
+    views = orbit_of(replace(shape, vertices=shape.vertices * [0.4, 0.4, 1.2]), count=6, size=48)
     wrong = replace(views.orbit, elevations_deg=(60.0,) * len(views))
-    steep = replace(views, orbit=wrong, cameras=wrong.cameras(64, 64))
+    steep = replace(views, orbit=wrong, cameras=wrong.cameras(48, 48))
     steep.save(tmp_path / "v")
     monkeypatch.setitem(METHODS, "fixed", lambda config: Fixed(shape))
     command = ["recon", str(tmp_path / "v"), "--method", "fixed", "--quality", "draft"]
@@ -204,7 +204,7 @@ def test_a_result_that_does_not_fit_its_views_is_doubted(tmp_path, monkeypatch, 
         assert "silhouette IoU 0." in told and "orbit at an elevation of" in told and "--accept" in told
     assert main([*command, "--accept"]) == 0
     assert "not of 60" in json.loads((tmp_path / "v" / "recon.json").read_text())["warnings"][0]
-    crossed = replace(views, images=np.concatenate([views.images[:6], np.roll(views.images[6:], 20, 2)]))
+    crossed = replace(views, images=np.concatenate([views.images[:3], np.roll(views.images[3:], 16, 2)]))
     assert "contradict each other" in doubts(crossed, {"iou_mean": 0.5})[0]
 
 
@@ -220,14 +220,14 @@ def test_a_photo_whose_thin_parts_are_lost_and_floating_pieces_are_named(cube_vi
 
 
 def test_a_world_far_from_its_origin_gives_the_same_result(tmp_path):
-    views = orbit_of(cube(), size=64)
+    views = orbit_of(cube(), count=8, size=64)
     offset = np.array([1000.0, -700.0, 300.0])
     far = moved_views(views, offset)
-    near = mv3d.reconstruct(views, QUICK)
     result = run(QUICK, far, tmp_path / "far")
     assert np.allclose(origin_of(far.cameras), offset, atol=1e-6) and not origin_of(views.cameras).any()
     back = load_mesh(result.files["mesh.glb"])
-    assert KDTree(near.vertices).query(back.vertices - offset)[0].max() < 0.02
+    for axis in (np.min, np.max):
+        assert axis(back.vertices, 0) - offset == pytest.approx(axis(cube().vertices, 0), abs=0.03)
     assert result.report["iou_mean"] > 0.95 and result.report["coverage"] < 1
 
 

@@ -97,7 +97,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(whole, latents, t
 
 def test_a_signal_saves_a_checkpoint_at_the_end_of_the_step(latents, tmp_path):
     def stop(done, total, line):
-        if done == 3:
+        if done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with interrupts_held() as interrupt, pytest.raises(Terminated, match="checkpoint of step 3 is kept"):
