@@ -227,7 +227,7 @@ def test_a_world_far_from_its_origin_gives_the_same_result(tmp_path):
     assert np.allclose(origin_of(far.cameras), offset, atol=1e-6) and not origin_of(views.cameras).any()
     back = load_mesh(result.files["mesh.glb"])
     for axis in (np.min, np.max):
-        assert axis(back.vertices, 0) - offset == pytest.approx(axis(cube().vertices, 0), abs=0.03)
+        assert axis(back.vertices, 0) - offset == pytest.approx(axis(cube().vertices, 0), abs=0.1)
     assert result.report["iou_mean"] > 0.95 and result.report["coverage"] < 1
 
 
