@@ -29,17 +29,11 @@ from mv3d.orbits.geometry import PICTURES, geometry_members
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment
 from mv3d.render.cameras import Cameras, Orbit
-from mv3d.render.environment import (
-    BUILTIN,
-    Environment,
-    builtin_environment,
-    exposed,
-    load_environment,
-    uniform_environment,
-)
+from mv3d.render.environment import Environment, exposed, load_environment, uniform_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
 from mv3d.render.renderer import FrameByFrame, Rendered, RenderSettings, get_renderer
+from mv3d.render.skies import BUILTIN, builtin_environment
 from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
