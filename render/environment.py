@@ -109,9 +109,7 @@ def _read_exr(path: Path) -> Float[np.ndarray, "h w 3"]:
         ) from error
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {
-                name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()
-            }
+            channels = {name: np.asarray(part.pixels, np.float32) for name, part in file.channels().items()}
     except Exception as error:  # the library raises several kinds
         raise InputError(
             f"{path.name}: not a readable .exr file ({' '.join(str(error).split())[:80]})"

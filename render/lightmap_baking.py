@@ -1,8 +1,4 @@
-"""Baking of a light map: the share of the environment's light that arrives at points of a model's surface.
-
-It is found with shadow rays towards a fixed cut of the sphere: one direction a light, so there is no noise and the
-rays are coherent.
-"""
+"""Baking of a light map: see `mv3d.render.lightmap`."""
 
 from __future__ import annotations
 

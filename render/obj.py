@@ -130,11 +130,7 @@ def _absolute(corners: list[str], values: dict[str, _Numbers]) -> list[str]:
 
 
 def _join(
-    name: str,
-    limits: LoadLimits,
-    values: dict[str, _Numbers],
-    polygons: _Polygons,
-    materials: list[Material],
+    name: str, limits: LoadLimits, values: dict[str, _Numbers], polygons: _Polygons, materials: list[Material]
 ) -> Model:
     assembly = Assembly(name, limits)
     rows, owner = polygons.triangles()
