@@ -13,6 +13,7 @@ from mv3d.core.version import __version__
 
 if TYPE_CHECKING:
     from mv3d.api import generate as generate
+    from mv3d.api import make as make
     from mv3d.api import reconstruct as reconstruct
     from mv3d.core.errors import Mv3dError as Mv3dError
     from mv3d.generation.config import GenerateConfig as GenerateConfig
@@ -41,6 +42,7 @@ _HOMES = {
     "load_views": "mv3d.views.readers",
     "ReconConfig": "mv3d.recon.config",
     "generate": "mv3d.api",
+    "make": "mv3d.api",
     "reconstruct": "mv3d.api",
     "OrbitConfig": "mv3d.orbits.config",
     "OrbitSet": "mv3d.orbits.dataset",
@@ -65,6 +67,7 @@ __all__ = [
     "encode_shards",
     "generate",
     "load_views",
+    "make",
     "reconstruct",
     "train",
 ]

@@ -67,7 +67,12 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
             f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}"
         )
     if len(frames) < MIN_VIEWS:
-        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}")
+        hint = (
+            f"; one photo becomes a mesh with: mv3d make {path}"
+            if len(frames) == 1 and path.is_file()
+            else ""
+        )
+        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}{hint}")
     images = with_alpha(frames)
     _require_foreground(images, path)
     return _from_orbit(images, path, reading)
