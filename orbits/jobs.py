@@ -39,7 +39,7 @@ from mv3d.render.environment import (
 )
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
-from mv3d.render.renderer import FrameByFrame, Rendered, RenderSettings, get_renderer
+from mv3d.render.renderer import FrameByFrame, Output, Rendered, RenderSettings, get_renderer
 from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
@@ -78,7 +78,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     orbit = named_orbit(config.trajectory, config.views, rng, elevation_range_deg=config.elevation_deg)
     orbit = fitted(orbit, model.vertices[used_vertices(model)], fov_deg=config.fov_deg, margin=config.margin)
     cameras = orbit.cameras(config.size, config.size)
-    further = [name for name in PICTURES if getattr(config, name)]
+    further: list[Output] = [name for name in PICTURES if getattr(config, name)]
     settings = RenderSettings(samples=config.samples, outputs=("rgba", *further))
     frames: list[np.ndarray] = []
     packed: list[Future[bytes]] = []
