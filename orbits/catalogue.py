@@ -25,6 +25,10 @@ from mv3d.orbits.licences import UNKNOWN, parse_licence
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 LIST_SUFFIXES = (".jsonl", ".json", ".csv")
 SOURCES = "SOURCES.csv"
+_SOURCES_COLUMNS = (
+    *("name", "file", "source_repo", "path", "commit"),
+    *("licence", "author", "sha256", "faces", "category"),
+)
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 
 
@@ -164,7 +168,11 @@ def _read_folder(folder: Path) -> list[CatalogueItem]:
         hidden = any(part.startswith(".") for part in name.parts)
         if hidden or file.suffix.lower() not in SUFFIXES or not file.is_file():
             continue
-        item = sources.get(name.as_posix()) or CatalogueItem(safe_uid(name.with_suffix("").as_posix()), file)
+        uid = safe_uid(name.with_suffix("").as_posix())
+        item = (
+            sources.get(name.as_posix()) or sources.get(uid) or CatalogueItem(uid)
+        )  # a row may name no file
+        item = replace(item, path=item.path or file)
         if item.uid in taken:  # chair.glb beside chair.obj
             item = replace(item, uid=safe_uid(name.as_posix()))
         taken.add(item.uid)
@@ -184,6 +192,20 @@ def _from_sources(row: Mapping[str, Any]) -> dict[str, Any]:
         "source": f"{place}@{commit}" if place and commit else place,
         **{key: row.get(key) for key in ("licence", "author", "sha256", "faces", "category")},
     }
+
+
+def sources_table(items: Iterable[CatalogueItem], more: Mapping[str, Sequence[object]] | None = None) -> str:
+    """SOURCES.csv of a folder with the items' files, as `read_list` reads it. more: further columns, a value an item."""
+    more = more or {}
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow((*_SOURCES_COLUMNS, *more))
+    for number, item in enumerate(items):
+        rights = (item.source, "", "", item.licence, item.author)
+        file = item.path.name if item.path else ""
+        further = (values[number] for values in more.values())
+        writer.writerow((item.uid, file, *rights, item.sha256, item.faces, item.category, *further))
+    return buffer.getvalue()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from mv3d.core.errors import InputError, shown
 from mv3d.orbits.solid import DIRECTIONS, SolidGrid, carve_solid, pack_solid, unpack_solid
 from mv3d.render.cameras import Cameras
 from mv3d.render.model import Model
+from mv3d.render.renderer import Output
 
 SOLID = "solid.npz"
 _MOST = np.iinfo(np.uint16).max
@@ -94,7 +95,7 @@ def _colors(picture: Float[np.ndarray, "h w 3"]) -> bytes:
     return _png((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-PICTURES: dict[str, Callable[[Any], bytes]] = {"normals": encode_normals, "albedo": _colors}
+PICTURES: dict[Output, Callable[[Any], bytes]] = {"normals": encode_normals, "albedo": _colors}
 """Further outputs of a renderer, and what makes a file of each."""
 
 

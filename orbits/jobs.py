@@ -32,7 +32,7 @@ from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.environment import Environment, exposed, load_environment, uniform_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
-from mv3d.render.renderer import FrameByFrame, Rendered, RenderSettings, get_renderer
+from mv3d.render.renderer import FrameByFrame, Output, Rendered, RenderSettings, get_renderer
 from mv3d.render.skies import BUILTIN, builtin_environment
 from mv3d.render.trajectories import fitted, named_orbit
 
@@ -72,7 +72,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     orbit = named_orbit(config.trajectory, config.views, rng, elevation_range_deg=config.elevation_deg)
     orbit = fitted(orbit, model.vertices[used_vertices(model)], fov_deg=config.fov_deg, margin=config.margin)
     cameras = orbit.cameras(config.size, config.size)
-    further = [name for name in PICTURES if getattr(config, name)]
+    further: list[Output] = [name for name in PICTURES if getattr(config, name)]
     settings = RenderSettings(samples=config.samples, outputs=("rgba", *further))
     frames: list[np.ndarray] = []
     packed: list[Future[bytes]] = []
@@ -142,9 +142,12 @@ def _views(
     if isinstance(renderer, FrameByFrame):
         yield from renderer.frames(model, cameras, environment, settings)
         return
-    rendered = vars(renderer.render(model, cameras, environment, settings)).values()
+    whole = renderer.render(model, cameras, environment, settings)
     for view in range(len(cameras)):
-        yield Rendered(*(None if part is None else part[view] for part in rendered))
+        further = (
+            None if part is None else part[view] for part in (whole.depth, whole.normals, whole.albedo)
+        )
+        yield Rendered(whole.rgba[view], *further)
 
 
 def _bytes(picture: Float[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:

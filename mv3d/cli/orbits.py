@@ -19,6 +19,7 @@ from mv3d.cli.orbits_catalogue import (
     select_objects,
 )
 from mv3d.cli.orbits_flags import LimitFlags, OrbitFlags
+from mv3d.cli.orbits_paint import PaintCommand, paint
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
 from mv3d.training.encode_shards import EncodeConfig
@@ -191,6 +192,7 @@ COMMANDS: dict[str, Command] = {
     "fetch": (FetchCommand, fetch_objects, "a list -> files, with retries and checksums"),
     "guard": (GuardCommand, guard_list, "objects kept for evaluation -> hashes that keep them out"),
     "procedural": (ProceduralCommand, procedural, "objects made of formulas, without any download"),
+    "paint": (PaintCommand, paint, "shapes without colours -> GLB files with materials"),
     "render": (RenderCommand, render, "a list or a folder -> shards of rendered orbits"),
     "encode": (EncodeCommand, encode, "shards -> latents and embeddings beside them"),
     "join": (JoinCommand, join, "several data sets as one"),

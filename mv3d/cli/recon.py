@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -49,7 +49,7 @@ def recon(command: ReconCommand) -> int:
     if result.already_done:
         note("done already: the same input and settings; use --overwrite to make it again")
     else:
-        note(_summary(result.report))
+        note(summary(result.report))
     document = {
         "files": {name: str(path) for name, path in result.files.items()},
         "already_done": result.already_done,
@@ -59,7 +59,8 @@ def recon(command: ReconCommand) -> int:
     return 0
 
 
-def _summary(report: dict) -> str:
+def summary(report: dict[str, Any]) -> str:
+    """What recon.json says, in one line."""
     parts = [f"silhouette IoU {report['iou_mean']:.3f}", f"PSNR {report['psnr_mean_db']:.1f} dB"]
     if "faces" in report:
         closed = "watertight" if report["watertight"] else "NOT watertight"

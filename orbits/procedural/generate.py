@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 from mv3d.core.errors import OutputError, UsageError
 from mv3d.core.files import publish, staging, write_text
 from mv3d.core.progress import ObjectProgress
-from mv3d.orbits.catalogue import SOURCES, CatalogueItem
+from mv3d.orbits.catalogue import SOURCES, CatalogueItem, sources_table
 from mv3d.orbits.procedural.families import FAMILIES
 from mv3d.orbits.procedural.pieces import Piece, finished, glb_of, model_of
 from mv3d.render.model import Model
@@ -127,7 +125,7 @@ def write_objects(
             )
             if progress:
                 progress(len(items), number, 0)
-        write_text(folder / SOURCES, _sources(items))
+        write_text(folder / SOURCES, sources_table(items))
         publish(folder, out_dir, last=SOURCES)
     return [
         CatalogueItem(**{**item.__dict__, "path": out_dir / item.path.name}) for item in items if item.path
@@ -138,32 +136,6 @@ def family_counts(items: Sequence[CatalogueItem]) -> dict[str, int]:
     """How many there are of each family, the most frequent first."""
     found = Counter(item.category for item in items)
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def _sources(items: Sequence[CatalogueItem]) -> str:
-    """SOURCES.csv as `mv3d.orbits.catalogue` reads it beside the files of a folder."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ("name", "file", "source_repo", "path", "commit", "licence", "author", "sha256", "faces", "category")
-    )
-    for item in items:
-        assert item.path is not None
-        writer.writerow(
-            (
-                item.uid,
-                item.path.name,
-                SOURCE,
-                "",
-                "",
-                item.licence,
-                item.author,
-                item.sha256,
-                item.faces,
-                item.category,
-            )
-        )
-    return buffer.getvalue()
 
 
 def _check_families(names: Sequence[str]) -> None:

@@ -261,6 +261,15 @@ def fur(rng: np.random.Generator) -> Look:
     return of("fur", patterns.stone(rng, _SIZE, shade(tint, 1.1), shade(tint, 0.7)), roughness=1.0, tile=0.15)
 
 
+def stone(rng: np.random.Generator) -> Look:
+    """Rough or polished stone, grey to brown, or concrete."""
+    tint = hsv(between(rng, 0.05, 0.15), between(rng, 0.02, 0.3), between(rng, 0.35, 0.85))
+    picture = pick(rng, (patterns.stone, patterns.marble, patterns.speckle))(
+        rng, _SIZE, tint, shade(tint, between(rng, 0.5, 0.8))
+    )
+    return of("stone", picture, roughness=between(rng, 0.3, 0.95), tile=between(rng, 0.3, 0.8))
+
+
 def rubber(rng: np.random.Generator) -> Look:
     tone = between(rng, 0.07, 0.16)
     light, dark = (tone * 1.3, tone * 1.3, tone * 1.3), (tone, tone, tone)

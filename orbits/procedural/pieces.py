@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,9 +82,11 @@ def model_of(pieces: Sequence[Piece]) -> Model:
     )
 
 
-def glb_of(pieces: Sequence[Piece], name: str) -> bytes:
+def glb_of(
+    pieces: Sequence[Piece], name: str, *, copyright: str = "CC0-1.0", extras: Mapping[str, Any] | None = None
+) -> bytes:
     """A binary glTF 2.0, Y up with the front along +Z: a root node of that name, a named child for each piece,
-    textures embedded as JPEG."""
+    textures embedded as JPEG. extras: of the asset, for whoever reads the file's JSON."""
     buffer = GlbBuffer()
     materials, numbers = _materials(pieces)
     meshes = []
@@ -108,7 +110,10 @@ def glb_of(pieces: Sequence[Piece], name: str) -> bytes:
         images.append({"bufferView": buffer.view(picture), "mimeType": "image/jpeg", "name": material.name})
     children = list(range(1, len(pieces) + 1))
     document = {
-        "asset": {"version": "2.0", "generator": "mv3d", "copyright": "CC0-1.0"},
+        "asset": {
+            **{"version": "2.0", "generator": "mv3d", "copyright": copyright},
+            **({"extras": extras} if extras else {}),
+        },
         "scene": 0,
         "scenes": [{"nodes": [0], "name": name}],
         "nodes": [

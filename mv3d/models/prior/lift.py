@@ -1,0 +1,77 @@
+"""A framed photo through the prior's network: its solid, and that solid seen from an orbit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mv3d.core.errors import InputError
+from mv3d.models.prior.network import PriorNetwork
+from mv3d.models.prior.surface import Solid
+
+FILL = 0.917
+"""Share of the network's frame that the object's larger side fills, as in training."""
+SIDE = 160
+"""Pixels of the network's input, as in training."""
+
+
+def lift_photo(
+    network: PriorNetwork,
+    photo: Float[np.ndarray, "h h 4"],
+    *,
+    elevation_deg: float | None = None,
+    side: int = SIDE,
+) -> Solid:
+    """The solid that the network sees in a photo.
+
+    photo: straight alpha in [0, 1], sRGB, square, of a camera of 33.8 degrees that looks at the object's centre.
+    elevation_deg: of that camera; the network's own estimate where None. Raises InputError for a photo without an
+    object.
+    """
+    device, dtype = next(network.parameters()).device, next(network.parameters()).dtype
+    crop = object_crop(photo[..., 3])
+    framed = cropped(photo, crop, side)
+    on_white = np.concatenate([framed[..., :3] * framed[..., 3:] + 1 - framed[..., 3:], framed[..., 3:]], -1)
+    given = torch.from_numpy(on_white).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        made = network(given.to(device, dtype))
+    layers = made.layers
+    depths = torch.stack([layers.enter, layers.leave, layers.first_leave, layers.second_enter])[:, 0]
+    fine = cropped(photo, crop, max(side, round(photo.shape[0] * crop[2])))
+    return Solid(
+        depths.float().cpu().numpy(),
+        torch.sigmoid(layers.two[0]).cpu().numpy(),
+        made.colors[0].permute(0, 2, 3, 1).cpu().numpy(),
+        made.gates[0].cpu().numpy(),
+        fine,
+        crop,
+        float(made.elevation_deg[0]) if elevation_deg is None else elevation_deg,
+    )
+
+
+def object_crop(alpha: Float[np.ndarray, "h w"]) -> tuple[float, float, float]:
+    """Centre x and y and half side of a square around the object, in an image that reaches from -1 to 1."""
+    rows, columns = np.flatnonzero((alpha > 0.5).any(1)), np.flatnonzero((alpha > 0.5).any(0))
+    if not len(rows):
+        raise InputError("photo: expected an object, found nothing opaque; give a photo with an object in it")
+    height, width = alpha.shape
+    side = max(rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]) / FILL
+    x, y = (columns[0] + columns[-1] + 1) / width - 1, (rows[0] + rows[-1] + 1) / height - 1
+    return float(x), float(y), float(side / height)
+
+
+def cropped(
+    photo: Float[np.ndarray, "h w 4"], crop: tuple[float, float, float], side: int
+) -> Float[np.ndarray, "s s 4"]:
+    """The part of a photo in a crop, resampled with its alpha; transparent beyond the border."""
+    x, y, half = crop
+    planes = torch.from_numpy(np.concatenate([photo[..., :3] * photo[..., 3:], photo[..., 3:]], -1))
+    planes = planes.permute(2, 0, 1)[None].float()
+    # Where it gets smaller, several samples a pixel are averaged.
+    finer = max(1, int(np.ceil(half * photo.shape[0] / side - 0.01)))
+    at = ((torch.arange(side * finer) + 0.5) / (side * finer) * 2 - 1) * half
+    grid = torch.stack(torch.meshgrid(at + x, at + y, indexing="xy"), -1)[None]
+    found = torch.nn.functional.grid_sample(planes, grid, align_corners=False)
+    found = torch.nn.functional.avg_pool2d(found, finer)[0].permute(1, 2, 0).numpy()
+    return np.concatenate([found[..., :3] / np.maximum(found[..., 3:], 1e-4), found[..., 3:]], -1).clip(0, 1)

@@ -1,0 +1,241 @@
+"""The 3D prior: folded weights against the unfolded network, layers against closed forms, a sphere from its depths."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mv3d.core.errors import InputError
+from mv3d.models.prior.encoder import CHANNELS, Encoder, folded_weights
+from mv3d.models.prior.layers import RANGE, Layers, layers_of, occupancy, signed_depth, stacked
+from mv3d.models.prior.lift import cropped, lift_photo, object_crop
+from mv3d.models.prior.network import PriorNetwork
+from mv3d.models.prior.surface import ENTER, LEAVE, Solid, SurfaceConfig, placed, solid_mesh
+from mv3d.render.cameras import SV3D_FOV_DEG, orbit_cameras
+from mv3d.render.topology import inspect_mesh
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
+
+
+# -- encoder
+
+
+def published() -> dict[str, torch.Tensor]:
+    """Random weights under the names of the published network, with batch norms that do something."""
+    generator = torch.Generator().manual_seed(0)
+    weights: dict[str, torch.Tensor] = {}
+
+    def conv(name: str, norm: str, outputs: int, inputs: int, kernel: int) -> None:
+        scale = (inputs * kernel**2) ** -0.5
+        weights[f"{name}.weight"] = torch.randn(outputs, inputs, kernel, kernel, generator=generator) * scale
+        for part, low, high in (("weight", 0.5, 1.5), ("bias", -0.2, 0.2), ("running_mean", -0.2, 0.2)):
+            weights[f"{norm}.{part}"] = low + (high - low) * torch.rand(outputs, generator=generator)
+        weights[f"{norm}.running_var"] = 0.5 + torch.rand(outputs, generator=generator)
+
+    conv("_conv_stem", "_bn0", 32, 3, 3)
+    for index, block in enumerate(Encoder().blocks):
+        name, middle = f"_blocks.{index}", block.depthwise.weight.shape[0]
+        if block.expand is not None:
+            conv(f"{name}._expand_conv", f"{name}._bn0", middle, block.expand.weight.shape[1], 1)
+        conv(f"{name}._depthwise_conv", f"{name}._bn1", middle, 1, block.depthwise.weight.shape[2])
+        conv(f"{name}._project_conv", f"{name}._bn2", block.project.weight.shape[0], middle, 1)
+    return weights
+
+
+def unfolded(weights: dict[str, torch.Tensor], rgb: torch.Tensor) -> list[torch.Tensor]:
+    """The published network as it is written down: convolution, batch norm, ReLU6."""
+
+    def step(x: torch.Tensor, conv: str, norm: str, stride: int, groups: int = 1) -> torch.Tensor:
+        weight = weights[f"{conv}.weight"]
+        kernel = weight.shape[-1]
+        total = max((math.ceil(x.shape[-1] / stride) - 1) * stride + kernel - x.shape[-1], 0)
+        x = F.pad(x, (total // 2, total - total // 2) * 2)
+        x = F.conv2d(x, weight, stride=stride, groups=groups)
+        stats = (weights[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        return F.batch_norm(x, *stats, eps=1e-3)
+
+    x = F.relu6(step((rgb * 255 - 127) / 128, "_conv_stem", "_bn0", 2))
+    found = []
+    strides = {1: 2, 3: 2, 5: 2, 11: 2}
+    for index in range(16):
+        name, given = f"_blocks.{index}", x
+        if index:
+            x = F.relu6(step(x, f"{name}._expand_conv", f"{name}._bn0", 1))
+        x = F.relu6(step(x, f"{name}._depthwise_conv", f"{name}._bn1", strides.get(index, 1), x.shape[1]))
+        x = step(x, f"{name}._project_conv", f"{name}._bn2", 1)
+        if index not in strides and x.shape == given.shape:
+            x = x + given
+        if index in (0, 2, 4, 10, 15):
+            found.append(x)
+    return found
+
+
+def test_folded_weights_are_the_published_network():
+    weights = published()
+    encoder = Encoder().eval()
+    encoder.load_state_dict(folded_weights(weights))
+    rgba = torch.rand(2, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for made, expected in zip(encoder(rgba), unfolded(weights, rgba[:, :3]), strict=True):
+            torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_features_have_the_documented_channels_and_strides():
+    features = Encoder()(torch.rand(1, 4, 64, 96))
+    assert [f.shape[1:] for f in features] == [
+        (c, 64 // s, 96 // s) for c, s in zip(CHANNELS, (2, 4, 8, 16, 32), strict=True)
+    ]
+
+
+def test_a_missing_weight_is_named():
+    weights = published()
+    del weights["_blocks.3._bn1.bias"]
+    with pytest.raises(InputError, match=r"_blocks\.3\._bn1\.bias"):
+        folded_weights(weights)
+
+
+# -- layers
+
+
+def test_layers_are_ordered_whatever_the_numbers():
+    layers = layers_of(10 * torch.randn(2, 5, 7, 7, generator=torch.Generator().manual_seed(0)))
+    for near, far in (
+        (layers.enter, layers.first_leave),
+        (layers.first_leave, layers.second_enter),
+        (layers.second_enter, layers.leave),
+    ):
+        assert bool((near <= far + 1e-5).all())
+
+
+def test_occupancy_of_one_and_of_two_layers():
+    one = Layers(*(torch.full((1, 1, 1), v) for v in (-0.5, 0.5, -0.2, 0.2, -20.0)))
+    two = Layers(*(torch.full((1, 1, 1), v) for v in (-0.5, 0.5, -0.2, 0.2, 20.0)))
+    depth = torch.tensor([[-0.6, -0.5, -0.3, 0.0, 0.3, 0.5, 0.6]])
+    columns = [stacked(layers).reshape(1, 5, 1).expand(1, 5, 7) for layers in (one, two)]
+    torch.testing.assert_close(
+        signed_depth(columns[0], depth)[0], torch.tensor([-0.1, 0, 0.2, 0.5, 0.2, 0, -0.1])
+    )
+    torch.testing.assert_close(
+        signed_depth(columns[1], depth)[0], torch.tensor([-0.1, 0, 0.1, -0.2, 0.1, 0, -0.1])
+    )
+    assert occupancy(columns[1], depth)[0].gt(0.5).tolist() == [False, False, True, False, True, False, False]
+
+
+# -- surface
+
+
+def ball(side: int, radius: float, center: tuple[float, float] = (0.0, 0.0), *, pixels: int = 128) -> Solid:
+    """A ball at distance 1, its front red and its back blue, seen through a camera whose image is not cropped."""
+
+    def rays(n: int) -> tuple[np.ndarray, ...]:
+        at = ((np.arange(n) + 0.5) / n * 2 - 1) * SLOPE
+        x, y = np.meshgrid(at, at)
+        middle = np.array([center[0] * SLOPE, center[1] * SLOPE, 1.0])
+        # |t d - m|² = r² with d = (x, y, 1)
+        a, b = x**2 + y**2 + 1, x * middle[0] + y * middle[1] + 1
+        root = b**2 - a * (middle @ middle - radius**2)
+        return root > 0, (b - np.sqrt(np.maximum(root, 0))) / a, (b + np.sqrt(np.maximum(root, 0))) / a
+
+    hit, near, far = rays(side)
+    enter, leave = (np.where(hit, (z - 1) / RANGE, 0).astype(np.float32) for z in (near, far))
+    fine = rays(8 * pixels)[0].reshape(pixels, 8, pixels, 8).mean((1, 3)).astype(np.float32)
+    photo = np.concatenate([np.tile(np.float32([1, 0, 0]), (pixels, pixels, 1)), fine[..., None]], -1)
+    colors = np.zeros((3, side, side, 3), np.float32)
+    colors[..., 2] = 1
+    nothing = np.zeros((side, side), np.float32)
+    return Solid(
+        np.stack([enter, leave, nothing, nothing]),
+        nothing,
+        colors,
+        np.zeros((3, side, side), np.float32),
+        photo,
+    )
+
+
+def test_a_ball_comes_back_from_its_depths():
+    mesh = solid_mesh(ball(64, 0.2), SurfaceConfig(columns=128, samples=96, faces=20_000, texture_size=64))
+    report = inspect_mesh(mesh)
+    assert report.shells == 1
+    # The depths are those of 64 x 64 pixels: near the outline they are known to a pixel of 1 / 64 of the image only.
+    assert report.volume == pytest.approx(4 / 3 * math.pi * 0.2**3, rel=0.06)
+    off = np.linalg.norm(mesh.vertices - [0, 0, -1], axis=1) - 0.2
+    assert np.abs(off).mean() < 0.006
+
+
+def test_what_the_photo_shows_is_red_and_what_it_hides_is_blue():
+    from mv3d.render.raycast import render_views
+
+    mesh = placed(solid_mesh(ball(64, 0.2)), orbit_cameras([10.0], [0.0], width=64, height=64), 2.0)
+    front, back = render_views(mesh, orbit_cameras([10.0, -10.0], [0.0, 180.0], width=64, height=64))
+    assert front[32, 32].tolist() == [1, 0, 0, 1] and back[32, 32].tolist() == [0, 0, 1, 1]
+
+
+def test_a_gap_makes_two_shells():
+    solid = ball(64, 0.2)
+    depths = solid.depths.copy()
+    depths[2], depths[3] = -0.15, 0.15
+    halves = Solid(depths, np.ones_like(solid.two), solid.colors, solid.gates, solid.photo)
+    mesh = solid_mesh(halves)
+    assert inspect_mesh(mesh).shells == 2
+    assert not (np.abs(-mesh.vertices[:, 2] - 1) < 0.1 * RANGE).any()
+
+
+def test_no_object_is_refused():
+    solid = ball(32, 0.2)
+    empty = Solid(solid.depths, solid.two, solid.colors, solid.gates, np.zeros_like(solid.photo))
+    with pytest.raises(InputError, match="too thin"):
+        solid_mesh(empty)
+
+
+# -- a photo
+
+
+def test_the_crop_holds_the_object_and_scales_its_depths():
+    whole = ball(96, 0.1, (0.4, -0.3), pixels=192)
+    x, y, half = object_crop(whole.photo[..., 3])
+    assert (x, y) == pytest.approx((0.4, -0.3), abs=0.02)
+    # The same ball as its crop shows it: the depths in units of the crop's half side.
+    at = ((np.arange(96) + 0.5) / 96 * 2 - 1) * half
+    columns, rows = ((at + shift + 1) / 2 * 96 for shift in (x, y))
+    pick = np.ix_(np.clip(rows.astype(int), 0, 95), np.clip(columns.astype(int), 0, 95))
+    depths = np.stack([layer[pick] for layer in whole.depths[[ENTER, LEAVE, ENTER, LEAVE]]]) / half
+    part = Solid(
+        depths, whole.two, whole.colors, whole.gates, cropped(whole.photo, (x, y, half), 128), (x, y, half)
+    )
+    vertices = solid_mesh(part).vertices
+    middle = (vertices.min(0) + vertices.max(0)) / 2
+    assert middle == pytest.approx([0.4 * SLOPE, 0.3 * SLOPE, -1], abs=0.01)
+    assert np.ptp(vertices, axis=0) == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_crop_of_everything_changes_nothing():
+    photo = np.random.default_rng(0).random((32, 32, 4)).astype(np.float32)
+    np.testing.assert_allclose(cropped(photo, (0.0, 0.0, 1.0), 32), photo, atol=1e-5)
+
+
+def test_a_photo_becomes_a_solid():
+    torch.manual_seed(0)
+    network = PriorNetwork(width=24).eval()
+    photo = ball(32, 0.2).photo
+    solid = lift_photo(network, photo, side=64)
+    assert solid.depths.shape == (4, 32, 32) and solid.colors.shape == (3, 32, 32, 3)
+    assert solid.elevation_deg == 20.0  # before any training
+    again = lift_photo(network, photo, side=64, elevation_deg=5.0)
+    np.testing.assert_array_equal(again.depths, solid.depths)
+    assert again.elevation_deg == 5.0
+    assert inspect_mesh(solid_mesh(solid)).shells == 1
+
+
+def test_every_weight_of_the_network_learns():
+    network = PriorNetwork(width=24)
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    torch.nn.init.normal_(network.camera.weight, std=0.1)
+    made = network(torch.rand(1, 4, 64, 64))
+    total = stacked(made.layers).square().sum() + made.colors.square().sum() + made.gates.square().sum()
+    (total + made.elevation_deg.sum() + made.elevation_log_std.sum()).backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in network.parameters())
