@@ -14,7 +14,7 @@ from mv3d.core.flags import SAID
 from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import GateConfig
 from mv3d.render.cameras import SV3D_FOV_DEG
-from mv3d.render.environment import BUILTIN
+from mv3d.render.skies import BUILTIN
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, RANDOM, load_orbit
 
 BUILTIN_LIGHTS = "builtin"

@@ -114,7 +114,7 @@ class OrbitSet:
     last one.
 
     A broken shard is left out from the start, a broken sample is replaced by another one drawn by the same seed, so
-    that epochs keep their length and resuming its meaning; each is warned of once and counted in `skipped`.
+    that epochs keep their length and resuming its meaning; each is warned of.
     """
 
     def __init__(self, folder: Path | str, config: OrbitSetConfig | None = None, *, start: int = 0) -> None:
@@ -122,8 +122,6 @@ class OrbitSet:
         self.config = config or OrbitSetConfig()
         self.store = OrbitStore(folder)
         self._start = start
-        # Shared by the workers of a loader, which are processes of their own.
-        self._skipped = multiprocessing.get_context("spawn").Value("q", 0)
         for line in self.store.broken:
             warnings.warn(f"{folder}: left out: {line}", stacklevel=2)
         views = self.store.index.get("config", {}).get("views")
@@ -146,22 +144,11 @@ class OrbitSet:
 
     @property
     def format(self) -> SampleFormat:
-        """What a sample holds."""
         return LATENT_ORBITS if self.store.latents else PIXEL_ORBITS
 
     @property
     def licences(self) -> dict[str, int]:
-        """Objects of each licence."""
         return dict(self.store.index["licences"])
-
-    @property
-    def skipped(self) -> int:
-        """Broken samples that were replaced so far, by all workers."""
-        return self._skipped.value
-
-    @property
-    def broken_shards(self) -> tuple[str, ...]:
-        return tuple(self.store.broken)
 
     def state_dict(self, consumed: int) -> dict[str, Any]:
         """What to save after this rank consumed `consumed` samples of this object's stream."""
@@ -210,8 +197,6 @@ class OrbitSet:
                     read = mirrored(read)
                 return _tensors(read, index)
             except InputError as error:
-                with self._skipped.get_lock():
-                    self._skipped.value += 1
                 warnings.warn(f"sample {place.number} of shard {place.shard} skipped: {error}", stacklevel=2)
                 ticket = int(order[int(rng.integers(len(order)))])
         raise InputError(

@@ -74,6 +74,7 @@ def run(
     out_dir: Path,
     *,
     overwrite: bool = False,
+    keep_finished: bool = False,
     progress: Progress | None = None,
     source: str = "",
     input_sha256: str | None = None,
@@ -82,7 +83,7 @@ def run(
 
     All files are written to a staging folder and renamed at the end, the record last.
 
-    views: or their loader, called only where there is work to do. source: what the record calls the input.
+    views: or their loader, called only where there is work to do. keep_finished: also with `overwrite`. source: what the record calls the input.
     input_sha256: by default that of the pixels and cameras. Raises InputError for views without a common object,
     OutputError where the folder cannot be written or holds another result and `overwrite` is not set.
     """
@@ -93,10 +94,11 @@ def run(
         views = _loaded(views, clock)
         input_sha256 = views_sha256(views)
     reconstructor = METHODS[config.method](config)
-    if not overwrite:
+    if keep_finished or not overwrite:
         earlier = finished(config, out_dir, input_sha256)
         if earlier is not None:
             return earlier
+    if not overwrite:
         refuse_other_results(out_dir / RECORD, planned_outputs(config, reconstructor.makes_mesh))
     views = _loaded(views, clock)
     with staging(out_dir) as staged:

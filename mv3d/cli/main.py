@@ -13,12 +13,14 @@ from typing import Any
 
 from mv3d.cli.generate import GenerateCommand, generate
 from mv3d.cli.groups import parsed, unknown_command
+from mv3d.cli.make import MakeCommand, make
 from mv3d.cli.output import note, show
 from mv3d.cli.recon import ReconCommand, recon
 from mv3d.core.errors import Mv3dError, Mv3dWarning, UsageError, shown
 from mv3d.core.signals import Terminated, terminated_as_interrupt
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+    "make": (MakeCommand, make, "one photo of an object -> a textured mesh: generate, then recon"),
     "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -12,6 +12,9 @@ from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.flags import SAID
 from mv3d.recon.config import ReconConfig
 from mv3d.views.reading import OrbitReading
+
+if TYPE_CHECKING:
+    from mv3d.recon.pipeline import ReconResult
 
 
 @dataclass(frozen=True)
@@ -52,26 +55,32 @@ def recon(command: ReconCommand) -> int:
     if result.already_done:
         note("done already: the same input and settings; use --overwrite to make it again")
     else:
-        note(_summary(result.report))
-    for warning in result.report.get("warnings", ()):
-        note(f"warning: {warning}")
+        note(summary(result.report))
     document = {
         "files": {name: str(path) for name, path in result.files.items()},
         "already_done": result.already_done,
         "report": result.report,
     }
     print_result([str(path) for path in result.files.values()], document, as_json=command.json)
-    if result.fits or command.accept:
+    return judged(result, accept=command.accept)
+
+
+def judged(result: ReconResult, *, accept: bool) -> int:
+    """Print what is doubtful to stderr; the exit code: 1 where the result does not fit its views."""
+    for warning in result.report.get("warnings", ()):
+        note(f"warning: {warning}")
+    if result.fits or accept:
         return 0
     note("mv3d: the result is written, but not to be trusted; --accept takes it")
     return 1
 
 
-def _summary(report: dict) -> str:
-    parts = [
-        f"silhouette IoU {report['iou_mean']:.3f} (least {report['iou_least']:.3f}, view {report['iou_least_view']})",
-        f"PSNR {report['psnr_mean_db']:.1f} dB",
-    ]
+def summary(report: dict[str, Any]) -> str:
+    """What recon.json says, in one line."""
+    iou = f"silhouette IoU {report['iou_mean']:.3f}"
+    if "iou_least" in report:
+        iou += f" (least {report['iou_least']:.3f}, view {report['iou_least_view']})"
+    parts = [iou, f"PSNR {report['psnr_mean_db']:.1f} dB"]
     if "faces" in report:
         closed = "watertight" if report["watertight"] else "NOT watertight"
         parts += [

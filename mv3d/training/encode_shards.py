@@ -124,8 +124,6 @@ class Networks:
 
     vae: Any
     image_encoder: Any
-    device: torch.device
-    dtype: torch.dtype
 
 
 def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Networks:
@@ -153,12 +151,8 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"{vae}, {image_encoder}: the networks cannot be loaded ({first})") from error
-    return Networks(
-        autoencoder.to(device).eval().requires_grad_(False),
-        encoder.to(device).eval().requires_grad_(False),
-        device,
-        dtype,
-    )
+    frozen = (network.to(device).eval().requires_grad_(False) for network in (autoencoder, encoder))
+    return Networks(*frozen)
 
 
 def encode_sample(members: dict[str, memoryview], networks: Networks, config: EncodeConfig) -> Sample:
@@ -193,16 +187,16 @@ def encode_images(
     embedding of the same images as CLIP wants them. The alpha is for an autoencoder of four channels."""
     import torch  # noqa: PLC0415
 
-    channels = int(networks.vae.config.get("in_channels", 3))
-    latents, embeddings = [], []
+    from mv3d.models.encode import encode_pixels, image_channels  # noqa: PLC0415
+
+    vae, encoder, latents, embeddings = networks.vae, networks.image_encoder, [], []
     with torch.inference_mode():
         for begin in range(0, len(images), batch):
             part = torch.from_numpy(images[begin : begin + batch].transpose(0, 3, 1, 2).copy())
-            pixels = part.to(networks.device, torch.float32) / 127.5 - 1
-            posterior = networks.vae.encode(pixels[:, :channels].to(networks.dtype), return_dict=False)[0]
-            latents.append(posterior.mode().float().cpu())
-            prepared = clip_pixels(pixels[:, :3], networks.image_encoder.config.image_size).to(networks.dtype)
-            embeddings.append(networks.image_encoder(prepared).image_embeds.float().cpu())
+            pixels = part.to(vae.device, torch.float32) / 127.5 - 1
+            latents.append(encode_pixels(vae, pixels[:, : image_channels(vae)], chunk=batch).cpu())
+            prepared = clip_pixels(pixels[:, :3], encoder.config.image_size).to(encoder.dtype)
+            embeddings.append(encoder(prepared).image_embeds.float().cpu())
     found = torch.cat(latents).numpy(), torch.cat(embeddings).numpy()
     for what, values in zip(("latents", "embeddings"), found, strict=True):
         if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float16).max:
@@ -211,16 +205,10 @@ def encode_images(
 
 
 def clip_pixels(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Images in [-1, 1] (n, 3, h, w) → CLIP's input: bicubic with anti-aliasing to size², CLIP's mean and deviation.
+    """Images in [-1, 1] (n, 3, h, w) → CLIP's input (n, 3, size, size), resized as by `clip_resized`."""
+    from mv3d.models.encode import clip_normalized, clip_resized  # noqa: PLC0415
 
-    The resizing is the one that Stable Video Diffusion was trained with (kornia, corners aligned).
-    """
-    from kornia.geometry.transform import resize  # noqa: PLC0415
-
-    from mv3d.models.encode import clip_normalized  # noqa: PLC0415
-
-    small = resize(pixels, (size, size), interpolation="bicubic", align_corners=True, antialias=True)
-    return clip_normalized((small + 1) / 2)
+    return clip_normalized((clip_resized(pixels, size) + 1) / 2)
 
 
 def weights_sha256(folder: Path) -> str:

@@ -124,7 +124,9 @@ def train_loop(
     ema = Ema(trained, config.ema) if config.ema else None
     start = _resume(out / CHECKPOINTS, model, optimizer.optimizer, ema)
     metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
-    feed = _loader_of(samples, config, start, accelerator)
+    schedule = Schedule(config, start, accelerator.process_index, accelerator.num_processes)
+    pin_memory = accelerator.device.type == "cuda"
+    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
 
     def save(step: int) -> None:
         _save(out / CHECKPOINTS, step, model, optimizer.optimizer, ema, config, accelerator)
@@ -307,7 +309,7 @@ def _save(
         with ema.in_place():
             averages = _weights(model)
     state = get_optimizer_state_dict(model, optimizer, options=_FULL)
-    failure: list[Any] = [None]
+    failure: list[Mv3dError | None] = [None]
     if accelerator.is_main_process:
         try:
             write_checkpoint(root, Checkpoint(step, weights, averages, state), keep=config.keep_checkpoints)
@@ -353,14 +355,6 @@ def _refuse_nan(loss: float, step: int) -> None:
         raise Mv3dError(
             f"the loss is {loss} at step {step}: try a lower --lr or --precision fp32; the last checkpoint is kept"
         )
-
-
-def _loader_of(
-    samples: Samples, config: TrainConfig, first: int, accelerator: Accelerator
-) -> Iterator[dict[str, Any]]:
-    schedule = Schedule(config, first, accelerator.process_index, accelerator.num_processes)
-    pin_memory = accelerator.device.type == "cuda"
-    return iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
 
 
 def _share(waits: list[tuple[float, float]]) -> float:

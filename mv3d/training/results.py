@@ -55,14 +55,13 @@ def write_results(
         if not model.adapted:
             return [LORA]
         # An adapter of a network with another vector fits no base: the whole model goes with it.
-        plain = _rebuilt(replace(config, trained="all"), model, provenance)
-        merge_loras(plain, [(lora, 1.0)])
-        _write_model(config, model, plain, provenance, staged / MODEL, resolution)
-        return [LORA, MODEL]
-    unet = _rebuilt(config, model, provenance)
-    _assign(unet, weights)
+        unet = _rebuilt(replace(config, trained="all"), model, provenance)
+        merge_loras(unet, [(lora, 1.0)])
+    else:
+        unet = _rebuilt(config, model, provenance)
+        _assign(unet, weights)
     _write_model(config, model, unet, provenance, staged / MODEL, resolution)
-    return [MODEL]
+    return [LORA, MODEL] if config.trained == "lora" else [MODEL]
 
 
 def as_lora(
@@ -116,8 +115,8 @@ def _write_model(
     (folder / "unet").mkdir()
     state = {key: value.detach().float().contiguous() for key, value in unet.state_dict().items()}
     save_file(state, folder / "unet" / COMPONENTS["unet"], metadata={"format": "pt"})
-    kept = {key: value for key, value in unet.config.items() if not key.startswith("_")}
-    write_text(folder / "unet" / "config.json", to_json({"_class_name": "MultiViewUNet"} | kept))
+    written = {"_class_name": "MultiViewUNet"} | unet.arguments
+    write_text(folder / "unet" / "config.json", to_json(written))
     width, height = resolution
     info = replace(
         model.info,

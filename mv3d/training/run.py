@@ -76,20 +76,17 @@ def plan(
     _check_request(config, data, base, static_data)
     listed = []
     for name, stage in stages(config, static=static_data is not None):
-        folder = static_data if name and static_data else data
-        listed.append(
-            {
-                "stage": name or "main",
-                "data": str(folder),
-                "base": base
-                if name or static_data is None or not config.static_steps
-                else f"{out / STATIC}/model",
-                "out": str(out / name),
-                "orbits": stage.steps * stage.batch,
-                "images": stage.steps * stage.batch * stage.frames,
-                "settings": dataclasses.asdict(stage),
-            }
-        )
+        row = {
+            "stage": name or "main",
+            "data": str(static_data if name and static_data else data),
+            "base": base,
+            "out": str(out / name),
+            "orbits": stage.steps * stage.batch,
+            "images": stage.steps * stage.batch * stage.frames,
+            "settings": dataclasses.asdict(stage),
+        }
+        listed.append(row)
+        base = f"{out / name}/model"
     return {"stages": listed}
 
 
@@ -113,14 +110,12 @@ def train(
     data, out = Path(data), Path(out)
     first = None if static_data is None else Path(static_data)
     _check_request(config, data, base, first)
-    result = None
-    for name, stage in stages(config, static=first is not None):
-        folder = first if name and first is not None else data
-        result = _train_stage(stage, folder, base, out / name, overwrite=overwrite, progress=progress)
-        base = str(result.files["model"]) if "model" in result.files else base
-    if result is None:
-        raise UsageError("training: expected at least one stage")
-    return result
+    *static, (_, last) = stages(config, static=first is not None)
+    for name, stage in static:
+        assert first is not None, "the first stage has data of its own"
+        made = _train_stage(stage, first, base, out / name, overwrite=overwrite, progress=progress)
+        base = str(made.files["model"])
+    return _train_stage(last, data, base, out, overwrite=overwrite, progress=progress)
 
 
 def _train_stage(
@@ -168,8 +163,11 @@ def _train_stage(
             return _train_parts(config, samples, record, out, accelerator, progress)
         context = prepare(config, samples, found, out, accelerator, _of_stage(progress, "image encoder"))
     except Mv3dError:
-        if fresh:
-            _remove_traces(out)
+        if fresh:  # the run could not begin: nothing stays behind
+            (out / SETTINGS).unlink(missing_ok=True)
+            shutil.rmtree(out / PARTS, ignore_errors=True)
+            if not any(out.iterdir()):
+                out.rmdir()
         raise
     with interrupts_held() as interrupt:
         state = train_loop(
@@ -184,18 +182,13 @@ def _train_stage(
             interrupt=interrupt,
         )
     if accelerator.is_main_process:
-        score = last_score(out)
         metrics = {"training loss": state.last_loss}
-        metrics |= {} if score is None else {"validation PSNR, dB": score}
+        if (score := last_score(out)) is not None:
+            metrics["validation PSNR, dB"] = score
         revision = found.revision if found else ""
-        provenance = Provenance(
-            base,
-            revision,
-            f"{data.name}, {len(samples)} {samples.format.name}",
-            samples.licences,
-            metrics,
-            (*([found.folder] if found else []), data),
-        )
+        credited = (found.folder, data) if found else (data,)
+        shown = f"{data.name}, {len(samples)} {samples.format.name}"
+        provenance = Provenance(base, revision, shown, samples.licences, metrics, credited)
         report = {
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
@@ -230,10 +223,8 @@ def _train_parts(
     begun = time.time()
     if accelerator.is_main_process:
         with staging(out) as staged:
-            on_step = _of_stage(progress, "image encoder")
-            score = prepare_parts(
-                config, samples, staged / MODEL, device=accelerator.device, progress=on_step
-            )
+            on_step, device = _of_stage(progress, "image encoder"), accelerator.device
+            score = prepare_parts(config, samples, staged / MODEL, device=device, progress=on_step)
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": score}}
             _publish(staged, out, [MODEL], _reported(record, report))
@@ -304,18 +295,8 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     from mv3d.models.folder import read_info  # noqa: PLC0415 - as above
 
     if config.resolution is not None or base is None:
-        side = config.resolution or 64
-        return side, side
-    info = read_info(base)
-    return info.resolution, info.height or info.resolution
-
-
-def _remove_traces(out: Path) -> None:
-    """Remove what a run that could not begin has written."""
-    (out / SETTINGS).unlink(missing_ok=True)
-    shutil.rmtree(out / PARTS, ignore_errors=True)
-    if not any(out.iterdir()):
-        out.rmdir()
+        return (config.resolution or 64,) * 2
+    return read_info(base).size
 
 
 def _open_run(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
@@ -327,7 +308,7 @@ def _open_run(out: Path, config: TrainConfig, base: str, digest: str, *, overwri
         for name in _OURS:
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "log.jsonl").unlink(missing_ok=True)
-    elif (out / SETTINGS).exists():
+    elif not fresh:
         try:
             # Where the settings name no network, the preset, which they do name, stood for it.
             there = {"network": config.network} | json.loads((out / SETTINGS).read_text(encoding="utf-8"))
@@ -341,13 +322,8 @@ def _open_run(out: Path, config: TrainConfig, base: str, digest: str, *, overwri
             )
     elif out.is_dir() and any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
         raise OutputError(f"{out}: holds something else; choose another --out")
-    with staging(out):
-        pass  # fails now where `out` cannot be written, not after an hour of work
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
-    write_text(out / SETTINGS, to_json(wanted))
+    with staging(out):  # fails now where `out` cannot be written, not after an hour of work
+        write_text(out / SETTINGS, to_json(wanted))
     return fresh
 
 

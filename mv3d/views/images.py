@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mv3d.core.errors import InputError, shown
 
@@ -43,15 +43,7 @@ MAX_TOTAL_PIXELS = 300_000_000
 """Largest sum over all views; 4.8 GB as float RGBA."""
 
 # What Pillow's decoders raise for damaged files; a file that ends within a field is an IndexError or a struct.error.
-_BROKEN = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-)
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
 
 def read_rgba(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 4"]:
@@ -111,12 +103,8 @@ def read_animation(path: str | os.PathLike[str]) -> Float[np.ndarray, "n h w 4"]
     if not path.is_file():
         raise InputError(f"{path}: expected a video or an animation, found no such file")
     frames: list[np.ndarray] = []
-    source = (
-        _pillow_frames(path)
-        if path.suffix.lower() in (".gif", ".webp", ".apng", ".png")
-        else _video_frames(path)
-    )
-    for frame in source:
+    by_pillow = path.suffix.lower() in (".gif", ".webp", ".apng", ".png")
+    for frame in _pillow_frames(path) if by_pillow else _video_frames(path):
         frames.append(frame)
         if len(frames) > MAX_FRAMES or len(frames) * frame.shape[0] * frame.shape[1] > MAX_TOTAL_PIXELS:
             raise InputError(
@@ -141,13 +129,17 @@ def stack_frames(frames: list[np.ndarray], what: str) -> Float[np.ndarray, "n h 
 
 def numbered_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files of a folder in the order of the numbers in their names."""
-    files = [
-        p
-        for p in Path(folder).iterdir()
-        if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
-    ]
-    numbered = [p for p in files if re.search(r"\d", p.stem)]
-    return sorted(numbered, key=_number_key)
+
+    def key(path: Path) -> tuple[Any, ...]:
+        return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem))
+
+    return sorted((path for path in image_files(folder) if re.search(r"\d", path.stem)), key=key)
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Image files of a folder, hidden ones left out, by name."""
+    files = (path for path in Path(folder).iterdir() if path.is_file() and path.name[0] != ".")
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def skipped_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -190,10 +182,6 @@ def turn_places(files: list[Path]) -> tuple[list[int], int]:
 def _prefix(words: list[str]) -> str:
     """A name up to its last number."""
     return "".join(words[:-2])
-
-
-def _number_key(path: Path) -> tuple[Any, ...]:
-    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem))
 
 
 def _pillow_frames(path: Path) -> Iterator[np.ndarray]:

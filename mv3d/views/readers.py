@@ -49,6 +49,8 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
     """
     reading = with_settings(reading or OrbitReading(), settings, "load_views")
     path, places = Path(path), None
+    photo = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+    hint = f"; one photo becomes a mesh with: mv3d make {path}" if photo else ""
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
     if path.is_dir():
@@ -69,20 +71,11 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
         return _from_transforms(path, reading)
     elif path.suffix.lower() in ANIMATION_SUFFIXES:
         frames = read_animation(path)
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(
-            f"{path}: expected views, got one picture; make views of it first: mv3d generate {path}"
-        )
     else:
         raise InputError(
-            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}"
+            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}{hint}"
         )
     if len(frames) < MIN_VIEWS:
-        hint = (
-            f"; make views of a photo first: mv3d generate {path}"
-            if len(frames) == 1 and not path.is_dir()
-            else ""
-        )
         raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}{hint}")
     images = with_alpha(frames)
     _require_foreground(images, path)
@@ -173,10 +166,9 @@ def _from_transforms(path: Path, reading: OrbitReading) -> Views:
         poses.append(_pose(frame, path, index))
         intrinsics.append(_intrinsics({**document, **frame}, image.shape[1], image.shape[0], path, index))
     stacked = np.stack(images)
-    focal_x, focal_y, center_x, center_y = np.array(intrinsics).T
     height, width = stacked.shape[1:3]
     try:
-        cameras = Cameras(np.stack(poses), focal_x, focal_y, center_x, center_y, width, height)
+        cameras = Cameras(np.stack(poses), *np.array(intrinsics).T, width, height)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     orbit = _orbit(document.get("orbit"), len(frames), path)
@@ -213,15 +205,15 @@ def _inside(root: Path, name: Any, path: Path, index: int) -> Path:
         there = inside and target.is_file()
     except (OSError, ValueError):  # too long for the file system, or no text
         inside, there = True, False
-    if not inside:
-        raise InputError(
-            f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
-        )
-    if not there:
+    if there:
+        return target
+    if inside:
         raise InputError(
             f"{path}: frame {index}: {shown(name)} does not exist; restore it or remove the frame"
         )
-    return target
+    raise InputError(
+        f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
+    )
 
 
 def _pose(frame: dict[str, Any], path: Path, index: int) -> Float[np.ndarray, "4 4"]:
@@ -255,18 +247,10 @@ def _intrinsics(
                 f"{where}: lens distortion ({', '.join(bent)}) is not supported; undistort the images first"
             )
         own_width, own_height = float(values.get("w") or width), float(values.get("h") or height)
-        if values.get("fl_x") is not None:
-            focal_x = float(values["fl_x"])
-        elif values.get("camera_angle_x") is not None:
-            focal_x = 0.5 * own_width / np.tan(float(values["camera_angle_x"]) / 2)
-        else:
+        focal_x, focal_y = _focal(values, "x", own_width), _focal(values, "y", own_height)
+        if focal_x is None:
             raise InputError(f"{where}: expected fl_x or camera_angle_x, got neither; add the intrinsics")
-        if values.get("fl_y") is not None:
-            focal_y = float(values["fl_y"])
-        elif values.get("camera_angle_y") is not None:
-            focal_y = 0.5 * own_height / np.tan(float(values["camera_angle_y"]) / 2)
-        else:
-            focal_y = focal_x
+        focal_y = focal_x if focal_y is None else focal_y
         center_x, center_y = float(values.get("cx", own_width / 2)), float(values.get("cy", own_height / 2))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: expected intrinsics as numbers ({shown(error)})") from error
@@ -278,6 +262,13 @@ def _intrinsics(
             f"{where}: expected an image of {own_width:g}x{own_height:g} or a scaled copy, got {width}x{height}"
         )
     return focal_x * scale_x, focal_y * scale_y, center_x * scale_x, center_y * scale_y
+
+
+def _focal(values: dict[str, Any], axis: str, size: float) -> float | None:
+    if values.get(f"fl_{axis}") is not None:
+        return float(values[f"fl_{axis}"])
+    angle = values.get(f"camera_angle_{axis}")
+    return None if angle is None else 0.5 * size / np.tan(float(angle) / 2)
 
 
 def _orbit(block: Any, count: int, path: Path) -> Orbit | None:

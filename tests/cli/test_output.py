@@ -111,8 +111,8 @@ def test_values_out_of_range_are_usage_errors(arguments: list[str], tmp_path: Pa
     [
         (["recon", "a" * 300 + ".gif"], "File name too long"),
         (["generate", "a" * 300 + ".png"], "File name too long"),
-        (["recon", "photo.png"], "mv3d generate photo.png"),
-        (["recon", "photo.jpg"], "mv3d generate photo.jpg"),
+        (["recon", "photo.png"], "mv3d make photo.png"),
+        (["recon", "photo.jpg"], "mv3d make photo.jpg"),
         (["orbits", "select", "objects", "--out", "list.jsonl"], "no SOURCES.csv"),
         (["generate", "photo.png", "--trajectory", "none.json"], "found no file none.json"),
         (

@@ -342,6 +342,10 @@ def test_short_animation_and_wrong_direction(tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "one.gif")
     with pytest.raises(InputError, match="at least 3 views, got 1"):
         load_views(tmp_path / "one.gif")
+    for name in ("photo.png", "photo.jpg"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+        with pytest.raises(InputError, match=f"got .*; one photo becomes a mesh with: mv3d make .*{name}"):
+            load_views(tmp_path / name)
 
 
 @pytest.mark.skipif(not (SHARED / "sv3d_orbits").is_dir(), reason="real orbits are not beside the checkout")
