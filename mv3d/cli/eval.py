@@ -63,7 +63,9 @@ class MeshCommand:
     """All settings of a publication at once; docs/evaluation.md says what each leaves open."""
     align: Annotated[str, tyro.conf.arg(metavar="STEP,…"), SAID] = ""
     """none, or some of scale, azimuth-search, rotation-search, icp, icp-scale, in order. Default: the protocol's."""
-    samples: Annotated[int | None, tyro.conf.arg(metavar="N"), SAID] = None
+    samples: Annotated[
+        int | None, tyro.conf.arg(name="points", aliases=("--samples",), metavar="N"), SAID
+    ] = None
     """Points on each surface. Default: the protocol's."""
     thresholds: Annotated[str, tyro.conf.arg(metavar="LENGTH,…"), SAID] = ""
     """Thresholds of the F-score in the protocol's unit. Default: the protocol's."""

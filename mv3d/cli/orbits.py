@@ -73,8 +73,8 @@ class InfoCommand:
     """A folder of `mv3d orbits render` or `mv3d orbits encode`."""
     sheets: Path | None = None
     """Folder for contact sheets."""
-    samples: int = 24
-    """Samples on the sheets."""
+    samples: Annotated[int, tyro.conf.arg(name="sheet-samples", aliases=("--samples",))] = 24
+    """Samples of the data set on the sheets."""
     seed: int = 0
     """Seed of the choice of samples."""
     verify: bool = False
