@@ -256,7 +256,7 @@ def _npy_header(text: bytes) -> tuple[np.dtype, tuple[int, ...]]:
         raise ValueError(f"expected an .npy header ({error})") from error
 
 
-def sample_document(members: Mapping[str, memoryview]) -> dict[str, Any]:
+def sample_document(members: Mapping[str, bytes | memoryview]) -> dict[str, Any]:
     """The JSON of a sample. Raises InputError."""
     if "json" not in members:
         raise InputError("sample: expected a JSON file, found none")
