@@ -94,7 +94,7 @@ def load_orbit(
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}"
+            f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, found no file {path}"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a JSON file of an orbit ({shown(error)})") from error

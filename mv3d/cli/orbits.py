@@ -22,6 +22,7 @@ from mv3d.cli.orbits_flags import LimitFlags, OrbitFlags
 from mv3d.cli.orbits_paint import PaintCommand, paint
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
+from mv3d.core.flags import SAID
 from mv3d.training.encode_shards import EncodeConfig
 
 
@@ -34,7 +35,7 @@ class RenderCommand:
     out: Path
     """Folder for the shards. The same command again goes on where the last one ended."""
     config: Annotated[OrbitFlags, tyro.conf.arg(name="")] = field(default_factory=OrbitFlags)
-    workers: int | None = None
+    workers: Annotated[int | None, SAID] = None
     """Objects at a time. Default: as many as there are processors."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS|local")] = None
     """Spread the objects over a Ray cluster."""
@@ -55,7 +56,7 @@ class EncodeCommand:
     """Folder of an AutoencoderKL or AutoencoderKLTemporalDecoder (diffusers)."""
     image_encoder: Path
     """Folder of a CLIPVisionModelWithProjection (transformers)."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Folder for the latents. Default: the folder of the shards with -latents at its end."""
     config: Annotated[EncodeConfig, tyro.conf.arg(name="")] = field(default_factory=EncodeConfig)
     overwrite: bool = False

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.infrastructure.isolate import Limits
 from mv3d.orbits.select import SelectConfig
@@ -72,7 +73,7 @@ class LimitFlags(Limits):
 class SelectFlags(SelectConfig):
     """`SelectConfig` as flags; its uids come from files."""
 
-    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…")] = ()
+    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…"), SAID] = ()
     non_commercial: tyro.conf.FlagCreatePairsOff[bool] = False
     no_derivatives: tyro.conf.FlagCreatePairsOff[bool] = False
     age_restricted: tyro.conf.FlagCreatePairsOff[bool] = False
