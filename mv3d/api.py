@@ -13,6 +13,7 @@ from mv3d.core.errors import UsageError
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import with_settings, with_shared_settings
 from mv3d.generation.config import GenerateConfig
+from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import ReconResult, run
 from mv3d.recon.products import default_out_dir, input_sha256
@@ -53,18 +54,20 @@ def reconstruct(
     """
     reconstructor = _mesh_method(with_settings(config or ReconConfig(), settings, "reconstruct"))
     views = source if isinstance(source, Views) else load_views(source)
-    mesh = reconstructor.fit(views, Clock()).to_mesh()
+    origin = origin_of(views.cameras)
+    mesh = reconstructor.fit(moved_views(views, -origin), Clock()).to_mesh()
     assert mesh is not None, "the method makes meshes"
-    return mesh
+    return moved_mesh(mesh, origin)
 
 
 def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
     """A textured mesh of the object in one photo: `mv3d.make("chair.png", seed=0, quality="draft")`.
 
-    settings: fields of GenerateConfig and of ReconConfig; what both have, such as the seed, goes to both. Nothing is
-    written. Errors as in `generate` and `reconstruct`.
+    settings: fields of GenerateConfig and of ReconConfig. `device` and `seed` go to both, `trajectory` is that of the
+    views. Nothing is written. Errors as in `generate` and `reconstruct`.
     """
-    for_views, for_mesh = with_shared_settings((GenerateConfig(), ReconConfig()), settings, "make")
+    for_views = GenerateConfig(trajectory=settings.pop("trajectory", GenerateConfig.trajectory))
+    for_views, for_mesh = with_shared_settings((for_views, ReconConfig()), settings, "make")
     _mesh_method(for_mesh)  # fails now, not after the views are made
     return reconstruct(generate(image, for_views), for_mesh)
 

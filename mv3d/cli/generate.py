@@ -40,8 +40,12 @@ def generate(command: GenerateCommand) -> int:
 
     plan = plan_generation(command.config)  # a wrong name fails before torch loads
     from mv3d.generation.batch import generate_to
+    from mv3d.views.images import IMAGE_SUFFIXES, skipped_images
 
-    bars = StageBars()
+    for folder in filter(Path.is_dir, command.images):
+        if skipped := [path.name for path in skipped_images(folder)]:
+            note(f"warning: {folder}: skipped {', '.join(skipped)}: expected {', '.join(IMAGE_SUFFIXES)}")
+    bars, told = StageBars(), set[str]()
 
     def report(result: GenerateResult) -> None:
         bars.close()
@@ -49,7 +53,7 @@ def generate(command: GenerateCommand) -> int:
             note(
                 f"{result.out_dir}: done already: the same input and settings; use --overwrite to make it again"
             )
-        note_views(result)
+        note_views(result, told)
         if result.removed:
             note(
                 f"{result.out_dir}: removed {', '.join(result.removed)}: made of the views that were replaced; "
@@ -90,12 +94,18 @@ def generate(command: GenerateCommand) -> int:
     return 1 if failed else 0
 
 
-def note_views(result: GenerateResult) -> None:
-    """Print what a run has to say about one photo's views to stderr; nothing where it was done before."""
+def note_views(result: GenerateResult, told: set[str]) -> None:
+    """Print what a run has to say about one photo's views to stderr; nothing where it was done before.
+
+    told: what was said of earlier photos, and is not repeated; grows.
+    """
     if result.already_done:
         return
     for warning in result.record.get("warnings", ()):
-        note(f"warning: {warning}")
+        text = warning.removeprefix(f"{result.image}: ")
+        if text not in told:
+            note(f"warning: {warning}")
+        told.add(text)
     if result.error is None:
         if result.elevation is not None:
             note(str(result.elevation))

@@ -11,7 +11,7 @@ import tyro
 from mv3d.cli.generate import note_views
 from mv3d.cli.orbits_flags import Hidden
 from mv3d.cli.output import StageBars, note, print_result
-from mv3d.cli.recon import summary
+from mv3d.cli.recon import judged, summary
 from mv3d.generation.config import GenerateConfig
 from mv3d.recon.config import ReconConfig
 
@@ -39,6 +39,8 @@ class MakeCommand:
     """Where to write views and mesh. Default: out/NAME, NAME of the photo."""
     views: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
     mesh: Annotated[MeshFlags, tyro.conf.arg(name="")] = field(default_factory=MeshFlags)
+    accept: bool = False
+    """End with 0 though the mesh does not fit the views."""
     overwrite: bool = False
     """Replace earlier results of other settings. Views stay where only settings of the mesh differ."""
     json: bool = False
@@ -53,7 +55,7 @@ def make(command: MakeCommand) -> int:
 
     def report(views: GenerateResult) -> None:
         bars.close()
-        note_views(views)
+        note_views(views, set())
 
     common = {"device": command.views.device, "seed": command.views.seed}
     try:
@@ -77,4 +79,4 @@ def make(command: MakeCommand) -> int:
         "mesh": mesh.report,
     }
     print_result([str(path) for path in mesh.files.values()], document, as_json=command.json)
-    return 0
+    return judged(mesh, accept=command.accept)

@@ -23,6 +23,7 @@ from mv3d.cli.orbits_paint import PaintCommand, paint
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.training.encode_shards import EncodeConfig
 
 
@@ -35,7 +36,7 @@ class RenderCommand:
     out: Path
     """Folder for the shards. The same command again goes on where the last one ended."""
     config: Annotated[OrbitFlags, tyro.conf.arg(name="")] = field(default_factory=OrbitFlags)
-    workers: int | None = None
+    workers: Annotated[int | None, SAID] = None
     """Objects at a time. Default: as many as there are processors."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS|local")] = None
     """Spread the objects over a Ray cluster."""
@@ -56,7 +57,7 @@ class EncodeCommand:
     """Folder of an AutoencoderKL or AutoencoderKLTemporalDecoder (diffusers)."""
     image_encoder: Path
     """Folder of a CLIPVisionModelWithProjection (transformers)."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Folder for the latents. Default: the folder of the shards with -latents at its end."""
     config: Annotated[EncodeConfig, tyro.conf.arg(name="")] = field(default_factory=EncodeConfig)
     overwrite: bool = False

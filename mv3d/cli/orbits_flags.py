@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.gate import ANYTHING, GateConfig
 from mv3d.orbits.infrastructure.isolate import Limits
@@ -92,7 +93,7 @@ class LimitFlags(Limits):
 class SelectFlags(SelectConfig):
     """`SelectConfig` as flags; its uids come from files."""
 
-    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…")] = ()
+    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…"), SAID] = ()
     non_commercial: tyro.conf.FlagCreatePairsOff[bool] = False
     no_derivatives: tyro.conf.FlagCreatePairsOff[bool] = False
     age_restricted: tyro.conf.FlagCreatePairsOff[bool] = False
