@@ -63,10 +63,11 @@ def reconstruct(
 def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
     """A textured mesh of the object in one photo: `mv3d.make("chair.png", seed=0, quality="draft")`.
 
-    settings: fields of GenerateConfig and of ReconConfig; what both have, such as the seed, goes to both. Nothing is
-    written. Errors as in `generate` and `reconstruct`.
+    settings: fields of GenerateConfig and of ReconConfig. `device` and `seed` go to both, `trajectory` is that of the
+    views. Nothing is written. Errors as in `generate` and `reconstruct`.
     """
-    for_views, for_mesh = with_shared_settings((GenerateConfig(), ReconConfig()), settings, "make")
+    for_views = GenerateConfig(trajectory=settings.pop("trajectory", GenerateConfig.trajectory))
+    for_views, for_mesh = with_shared_settings((for_views, ReconConfig()), settings, "make")
     _mesh_method(for_mesh)  # fails now, not after the views are made
     return reconstruct(generate(image, for_views), for_mesh)
 

@@ -182,9 +182,8 @@ class _Build:
                 self._adopt(record)
                 continue
             begin = self._next * self._size
-            objects = [
-                _object_name(position) for position in range(begin, min(begin + self._size, len(self._items)))
-            ]
+            end = min(begin + self._size, len(self._items))
+            objects = [_object_name(position) for position in range(begin, end)]
             if not all((self.folder.staging / name).exists() for name in objects):
                 return
             self._assemble(objects)

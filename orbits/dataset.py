@@ -21,15 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.orbits.reading import (
-    BACKGROUNDS,
-    Background,
-    OrbitSample,
-    OrbitStore,
-    Place,
-    read_latents,
-    read_pixels,
-)
+from mv3d.orbits.reading import BACKGROUNDS, Background, OrbitSample, OrbitStore, read_latents, read_pixels
 
 _SUBSTITUTES = 20  # tries to replace a broken sample before giving up
 
@@ -188,25 +180,22 @@ class OrbitSet:
         order = self._order(epoch)
         rng = np.random.default_rng([self.config.seed, 1, epoch, inside, self.config.rank])
         ticket = int(order[inside * self.config.world_size + self.config.rank])
+        read = read_latents if self.store.latents else read_pixels
         for _ in range(_SUBSTITUTES):
             place = self.store.places[ticket // len(self.config.backgrounds)]
             background = self.config.backgrounds[ticket % len(self.config.backgrounds)]
             try:
-                read = self._read(place, background, rng)
+                members = self.store.members(place)
+                orbit = read(members, frames=self.config.frames, background=background, rng=rng)
                 if self.config.mirror and rng.random() < 0.5:
-                    read = mirrored(read)
-                return _tensors(read, index)
+                    orbit = mirrored(orbit)
+                return _tensors(orbit, index)
             except InputError as error:
                 warnings.warn(f"sample {place.number} of shard {place.shard} skipped: {error}", stacklevel=2)
                 ticket = int(order[int(rng.integers(len(order)))])
         raise InputError(
             f"{self.store.folder}: {_SUBSTITUTES} broken samples one after the other; check it with mv3d orbits info"
         )
-
-    def _read(self, place: Place, background: Background, rng: np.random.Generator) -> OrbitSample:
-        read = read_latents if self.store.latents else read_pixels
-        members = self.store.members(place)
-        return read(members, frames=self.config.frames, background=background, rng=rng)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Tickets of an epoch; the one in use is kept."""

@@ -204,8 +204,7 @@ def _verified(
     target: Path, entry: dict[str, Any] | None, expected: str | None, config: FetchConfig
 ) -> str | None:
     """The sha256 of a file of an earlier run, or None where it has to be fetched again."""
-    same_size = entry is not None and target.stat().st_size == entry["bytes"]
-    if entry is not None and not same_size:
+    if entry is not None and target.stat().st_size != entry["bytes"]:
         return None
     if config.verify == "size" and entry is not None and expected == entry["sha256"]:
         return entry["sha256"]

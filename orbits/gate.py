@@ -108,6 +108,20 @@ class GateConfig:
             raise UsageError(f"--textures: expected any, coloured or textured, got {self.textures}")
 
 
+ANYTHING = GateConfig(
+    max_faces=10**9,
+    textures="any",
+    allow_scenes=True,
+    min_second_side=0.0,
+    min_third_side=0.0,
+    min_coverage=0.0,
+    min_contrast=0.0,
+    max_clipped=1.0,
+    min_brightness=0.0,
+)
+"""Lets all objects pass that can be seen in every view: whether they are worth training on does not matter."""
+
+
 def check_file(path: Path, config: GateConfig = GateConfig()) -> None:
     """Judge a file before it is loaded: pictures that it names have to be there. Raises Rejected."""
     if config.textures != "any" and (missing := missing_pictures(path)):

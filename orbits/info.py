@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,10 @@ def info_lines(info: ShardsInfo) -> list[str]:
     if d["faces_per_object"]:
         least, middle, most = d["faces_per_object"]
         lines.append(f"an object: {least} to {most} triangles, half of them below {middle}")
-    lines += [f"{count:>8} {licence}" for licence, count in _by_count(d["licences"])]
+    lines += [f"{count:>8} {licence}" for licence, count in Counter(d["licences"]).most_common()]
     if d["rejected"]:
         lines.append(f"{sum(d['rejected'].values())} rejected:")
-        lines += [f"{count:>8} {reason}" for reason, count in _by_count(d["rejected"])]
+        lines += [f"{count:>8} {reason}" for reason, count in Counter(d["rejected"]).most_common()]
     return [*lines, *(f"problem: {problem}" for problem in info.problems)]
 
 
@@ -144,7 +145,3 @@ def _row(shard: Path, number: int, frames: int) -> Image.Image:
 def _quartiles(values: list[int]) -> list[int]:
     """Least, median, largest; nothing of nothing."""
     return [int(v) for v in np.quantile(values, [0, 0.5, 1])] if values else []
-
-
-def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

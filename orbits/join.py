@@ -22,6 +22,7 @@ from mv3d.orbits.shards import is_whole, read_shard_record
 
 _ALIKE = ("views", "size", "fov_deg", "geometry", "depth_size", "solid_cells", "normals", "albedo")
 """What samples of one batch must have in common."""
+_NETWORKS = ("vae_sha256", "image_encoder_sha256")
 
 
 def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResult:
@@ -56,16 +57,16 @@ def _finished(folder: Path) -> dict[str, Any]:
 
 
 def _check_alike(folders: list[Path], indices: list[dict[str, Any]]) -> None:
-    first = indices[0]
-    for folder, index in zip(folders, indices, strict=True):
-        pairs = [("kind", first["kind"], index["kind"])]
-        for key in _ALIKE:
-            pairs.append((key, first.get("config", {}).get(key), index.get("config", {}).get(key)))
-        for key in ("vae_sha256", "image_encoder_sha256"):
-            pairs.append((key, first.get(key), index.get(key)))
-        for key, expected, got in pairs:
-            if expected != got:
-                raise InputError(f"{folder}: expected {key} {expected} as in {folders[0]}, got {got}")
+    facts = [
+        {"kind": index["kind"]}
+        | {key: index.get("config", {}).get(key) for key in _ALIKE}
+        | {key: index.get(key) for key in _NETWORKS}
+        for index in indices
+    ]
+    for folder, found in zip(folders, facts, strict=True):
+        for key, expected in facts[0].items():
+            if found[key] != expected:
+                raise InputError(f"{folder}: expected {key} {expected} as in {folders[0]}, got {found[key]}")
 
 
 def _refuse_repeated(folders: list[Path], indices: list[dict[str, Any]]) -> None:
@@ -115,7 +116,7 @@ def _fill(aside: Path, folders: list[Path], indices: list[dict[str, Any]]) -> No
         "config": _joined_config(indices),
         "objects": sum(index["objects"] for index in indices),
         "joined": [index["identity_sha256"] for index in indices],
-    } | {key: first[key] for key in ("vae_sha256", "image_encoder_sha256") if key in first}
+    } | {key: first[key] for key in _NETWORKS if key in first}
     write_index(aside, identity, records, finished=True, scratch=aside)
     # Rejects of objects whose shard held nothing else are not in any record.
     document = json.loads((aside / INDEX).read_text(encoding="utf-8"))

@@ -240,7 +240,7 @@ def npy_view(content: memoryview) -> np.ndarray:
     return np.frombuffer(content, kind, offset=stream.tell()).reshape(shape)
 
 
-def sample_document(members: Mapping[str, memoryview]) -> dict[str, Any]:
+def sample_document(members: Mapping[str, bytes | memoryview]) -> dict[str, Any]:
     """The JSON of a sample. Raises InputError."""
     if "json" not in members:
         raise InputError("sample: expected a JSON file, found none")

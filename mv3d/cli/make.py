@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from mv3d.cli.generate import note_views
+from mv3d.cli.orbits_flags import Hidden
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.cli.recon import judged, summary
 from mv3d.generation.config import GenerateConfig
@@ -17,17 +18,15 @@ from mv3d.recon.config import ReconConfig
 if TYPE_CHECKING:
     from mv3d.generation.batch import GenerateResult
 
-_Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
-
 
 @dataclass(frozen=True)
 class MeshFlags(ReconConfig):
     """`ReconConfig` as flags beside those of `GenerateConfig`: the device and the seed are common to both."""
 
-    method: Annotated[str, *_Hidden] = ReconConfig.method
-    trajectory: Annotated[str, *_Hidden] = ReconConfig.trajectory
-    device: Annotated[str, *_Hidden] = ReconConfig.device
-    seed: Annotated[int, *_Hidden] = ReconConfig.seed
+    method: Annotated[str, *Hidden] = ReconConfig.method
+    trajectory: Annotated[str, *Hidden] = ReconConfig.trajectory
+    device: Annotated[str, *Hidden] = ReconConfig.device
+    seed: Annotated[int, *Hidden] = ReconConfig.seed
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,19 @@ from mv3d.cli.main import main
 from mv3d.core.errors import UsageError
 from mv3d.recon.representation import METHODS
 
-COMMAND = ["make", "x.png", "--model", "model", "--device", "cpu", "--views", "4", "--quality", "draft"]
+COMMAND = [
+    "make",
+    "x.png",
+    "--model",
+    "model",
+    "--device",
+    "cpu",
+    "--views",
+    "4",
+    "--quality",
+    "draft",
+    "--accept",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +46,9 @@ def test_what_is_finished_stays(capsys):
     # The two commands by hand find nothing left to do, and neither does the same command.
     assert main([*COMMAND, "--seed", "2"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == "done already: the same photo and settings\n" and "out/x/mesh.glb" in captured.out
-    generate = ["generate", *COMMAND[1:-2], "--seed", "2", "--out", "out/x"]
-    recon = ["recon", "out/x", "--quality", "draft", "--seed", "2", "--device", "cpu"]
+    assert "done already: the same photo and settings\n" in captured.err and "out/x/mesh.glb" in captured.out
+    generate = ["generate", *COMMAND[1:-3], "--seed", "2", "--out", "out/x"]
+    recon = ["recon", "out/x", "--quality", "draft", "--seed", "2", "--device", "cpu", "--accept"]
     for command in (generate, recon):
         assert main(command) == 0 and "done already" in capsys.readouterr().err
     # Other settings of the mesh: refused first, then the mesh alone is made again.
@@ -54,6 +66,8 @@ def test_python_call(capsys):
     with pytest.warns(UserWarning, match="nothing new was seen"):
         mesh = mv3d.make("x.png", model="model", views=4, quality="draft", device="cpu")
     assert mesh.vertices.max() == pytest.approx(0.3) and not Path("out").exists()
+    with pytest.raises(UsageError, match="--trajectory sine: the model takes"):  # not for the mesh
+        mv3d.make("x.png", model="model", trajectory="sine", device="cpu")
     with pytest.raises(UsageError, match="make: unknown setting qualty; did you mean quality"):
         mv3d.make("x.png", qualty="draft")
     with pytest.raises(UsageError, match="method nerf makes no mesh"):
@@ -61,5 +75,6 @@ def test_python_call(capsys):
 
 
 def test_one_photo(capsys):
+    assert main(COMMAND[:-1]) == 1 and "--accept takes it" in capsys.readouterr().err  # a box is no fit
     assert main(["make", "model"]) == 2 and "mv3d generate takes folders" in capsys.readouterr().err
     assert main(["make", "none.png", "--model", "model"]) == 1 and "no such file" in capsys.readouterr().err
