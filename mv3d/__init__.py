@@ -13,7 +13,7 @@ from mv3d.core.lazy import lazy_names
 from mv3d.core.version import __version__
 
 if TYPE_CHECKING:
-    from mv3d.api import generate, reconstruct
+    from mv3d.api import generate, make, reconstruct
     from mv3d.core.errors import Mv3dError
     from mv3d.generation.config import GenerateConfig
     from mv3d.orbits.build import build_shards
@@ -36,7 +36,7 @@ if not (Path(__file__).parent / "render").is_dir():
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "api": "generate reconstruct",
+        "api": "generate make reconstruct",
         "core.errors": "Mv3dError",
         "core.version": "__version__",
         "generation.config": "GenerateConfig",

@@ -14,7 +14,7 @@ from mv3d.core.files import sha256, to_json, write_text
 from mv3d.core.machine import library_versions
 
 SCHEMA = 1
-ALGORITHMS = {"generate": 1, "recon": 1, "train": 1, "orbits render": 1, "eval run": 1}
+ALGORITHMS = {"generate": 1, "recon": 1, "train": 1, "orbits render": 1, "orbits views": 1, "eval run": 1}
 """Version of what each command computes. Raise it when the same request gives another result."""
 
 

@@ -19,6 +19,7 @@ import tyro
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
+from mv3d.core.flags import SAID
 from mv3d.evaluation.lpips_weights import TRUNK_KEYS, published_lpips_weights
 
 Wish = Literal["auto", "yes", "no"]
@@ -53,7 +54,7 @@ class PerceptualConfig:
     with alex.pth of lpips beside it."""
     clip_s: Wish = "auto"
     """Compute CLIP-S. auto: if the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
-    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
+    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID"), SAID] = None
     """The CLIP model (naming one asks for CLIP-S). Default: openai/clip-vit-large-patch14."""
 
     def __post_init__(self) -> None:
@@ -158,13 +159,18 @@ def load_clip_s(
     """
     import torch  # noqa: PLC0415
     import torch.nn.functional as F  # noqa: PLC0415
+    from huggingface_hub import constants  # noqa: PLC0415 - reads its environment when imported
     from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - slow to import
 
     from mv3d.models.encode import clip_normalized  # noqa: PLC0415
+    from mv3d.models.locate import cut_off  # noqa: PLC0415
 
     try:
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            model, local_files_only=not fetch, use_safetensors=True, output_loading_info=True
+            model,
+            local_files_only=not fetch or cut_off(constants.ENDPOINT),
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise MissingPartError(

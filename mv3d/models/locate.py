@@ -74,7 +74,7 @@ def parse_lora_argument(text: str) -> tuple[Path, float]:
 
 def _nothing_there(text: str) -> str:
     known = ["default", *ALIASES]
-    near = difflib.get_close_matches(text, known, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(text.rpartition("/")[2], known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}expected a folder, a hub id (owner/name) or one of {', '.join(known)}, got nothing by that name"
 
@@ -95,7 +95,7 @@ def _from_hub(
     import huggingface_hub as hub  # noqa: PLC0415 - reads its environment when imported
     from huggingface_hub import constants  # noqa: PLC0415
 
-    local = _cut_off(constants.ENDPOINT)
+    local = cut_off(constants.ENDPOINT)
     command = (
         f"hf download {repo}" + (f" {file}" if file else "") + (f" --revision {revision}" if revision else "")
     )
@@ -129,7 +129,7 @@ def _from_hub(
     return ResolvedModel(target, name, commit)
 
 
-def _cut_off(endpoint: str) -> bool:
+def cut_off(endpoint: str) -> bool:
     """Whether the hub's host name cannot be resolved: its own client would retry for half a minute, cached or not."""
     host = urlsplit(endpoint).hostname
     if getproxies() or not host:
@@ -150,12 +150,12 @@ def _explained(repo: str, command: str) -> Iterator[None]:
         yield
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
         page = f"https://huggingface.co/{repo}"
-        unreachable = "not in the cache, and the hub cannot be reached"
+        unreachable = "no such folder here; as a hub id: not in the cache, and the hub cannot be reached"
         ways_out: dict[type[Exception], str] = {
             errors.GatedRepoError: f"its makers ask you to accept their licence first: open {page}, accept, then run: "
             "hf auth login",
             errors.RevisionNotFoundError: f"the hub has no such revision; see {page}/commits",
-            errors.RepositoryNotFoundError: f"{_nothing_there(repo)} on the hub; for a private one run: hf auth login",
+            errors.RepositoryNotFoundError: f"no such folder here; {_nothing_there(repo)} on the hub; for a private one run: hf auth login",
             errors.LocalEntryNotFoundError: f"{unreachable}; with a connection run: {command}",
             errors.EntryNotFoundError: f"the hub has no such file there; it was asked for by: {command}",
             errors.HFValidationError: f"not a hub id (owner/name): {error}",

@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.core.settings import with_settings
 
 Vector = Literal["keep", "svd_mv", "sv3d_u", "sv3d_p"]
@@ -66,7 +67,7 @@ class TrainConfig:
     drop_image: float = 0.15
     """Share of samples without the image embedding."""
     drop_latent: float = 0.15
-    """Share of samples without the latent of the input view; drawn apart from the other."""
+    """Share of samples without the latent of the input view, drawn independently of --drop-image."""
     near_weight: float = 1.0
     """Weight of the loss at the input view, where that of the opposite view is 1."""
     rank: int = 16
@@ -111,8 +112,8 @@ class TrainConfig:
     """What orbits are shown on: white, a random colour, or each in turn."""
     mirror: bool = False
     """Mirror every other orbit, by chance: twice the data. Pixels only; cached latents cannot be mirrored."""
-    resolution: int | None = None
-    """Side of video clips, pixels; by default what the base was trained for."""
+    resolution: Annotated[int | None, SAID] = None
+    """Side of video clips, pixels. Default: what the base was trained for."""
 
     def __post_init__(self) -> None:
         at_least = {

@@ -38,7 +38,8 @@ from mv3d.orbits.shards import Shard, is_count, tar_fragment, write_shard
 if TYPE_CHECKING:
     import torch
 
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["fp32", "fp16", "bf16"]
+_RECORDED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class EncodeConfig:
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
-    dtype: Dtype = "float32"
-    """What the networks compute in; latents and embeddings are stored as float16."""
+    dtype: Dtype = "fp32"
+    """What the networks compute in; latents and embeddings are stored as fp16."""
     batch: int = 8
     """Frames at a time."""
     seed: int = 0
@@ -56,7 +57,7 @@ class EncodeConfig:
 
     def __post_init__(self) -> None:
         if self.dtype not in get_args(Dtype):
-            raise UsageError(f"--dtype: expected float32, float16 or bfloat16, got {self.dtype}")
+            raise UsageError(f"--dtype: expected fp32, fp16 or bf16, got {self.dtype}")
         if self.batch < 1:
             raise UsageError(f"--batch: expected at least 1, got {self.batch}")
 
@@ -134,7 +135,7 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
     from mv3d.models.folder import read_config  # noqa: PLC0415
 
     device = pick_device(config.device)
-    dtype = getattr(torch, config.dtype)
+    dtype = getattr(torch, _RECORDED[config.dtype])
     known: dict[str, Any] = {kind.__name__: kind for kind in get_args(Autoencoder)}
     document = read_config(vae)
     kind = str(document.get("_class_name") or document.get("architectures"))
@@ -199,7 +200,7 @@ def encode_images(
     found = torch.cat(latents).numpy(), torch.cat(embeddings).numpy()
     for what, values in zip(("latents", "embeddings"), found, strict=True):
         if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float16).max:
-            raise InputError(f"{what}: expected finite numbers of float16, got others; use --dtype float32")
+            raise InputError(f"{what}: expected finite numbers of float16, got others; use --dtype fp32")
     return found[0].astype(np.float16), found[1].astype(np.float16)
 
 
@@ -295,7 +296,7 @@ def _identity(index: dict[str, Any], vae: Path, image_encoder: Path, config: Enc
             "image_embeddings": "CLIP, bicubic with anti-aliasing, corners aligned, float16",
             "views": index["config"]["views"],
             "size": index["config"]["size"],
-            "dtype": config.dtype,
+            "dtype": _RECORDED[config.dtype],
             "seed": config.seed,
         },
     }

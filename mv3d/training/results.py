@@ -50,7 +50,7 @@ def write_results(
 ) -> list[str]:
     """Write into a staging folder; the names of what was written. weights: those of `TrainState`. resolution: (width, height)."""
     if config.trained == "lora":
-        lora = as_lora(config, weights, provenance, model)
+        lora = as_lora(config, weights, provenance, model, resolution)
         save_lora(staged / LORA, lora)
         if not model.adapted:
             return [LORA]
@@ -65,7 +65,11 @@ def write_results(
 
 
 def as_lora(
-    config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, model: TrainableModel
+    config: TrainConfig,
+    weights: dict[str, Tensor],
+    provenance: Provenance,
+    model: TrainableModel,
+    resolution: tuple[int, int],
 ) -> Lora:
     """The trained weights as an adapter with what a reader of the file has to know."""
     down = {n.removesuffix(".lora_A"): v for n, v in weights.items() if n.endswith(".lora_A")}
@@ -76,6 +80,7 @@ def as_lora(
         "base_licence": model.info.licence,
         "data": provenance.data,
         "vector": list(model.unet.micro.names),
+        "resolution": list(resolution),
         "steps": config.steps,
         "seed": config.seed,
         "metrics": provenance.metrics,

@@ -26,6 +26,7 @@ from mv3d.core.records import (
     run_status,
     write_record,
 )
+from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
 
@@ -168,16 +169,18 @@ def _train_stage(
             if not any(out.iterdir()):
                 out.rmdir()
         raise
-    state = train_loop(
-        config,
-        context.model.unet,
-        samples,
-        context.batches,
-        out,
-        accelerator=accelerator,
-        validate=context.validate,
-        progress=_of_stage(progress, "train"),
-    )
+    with interrupts_held() as interrupt:
+        state = train_loop(
+            config,
+            context.model.unet,
+            samples,
+            context.batches,
+            out,
+            accelerator=accelerator,
+            validate=context.validate,
+            progress=_of_stage(progress, "train"),
+            interrupt=interrupt,
+        )
     if accelerator.is_main_process:
         metrics = {"training loss": state.last_loss}
         if (score := last_score(out)) is not None:

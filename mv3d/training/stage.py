@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedType
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.models.encode import image_channels
 from mv3d.models.loading import load_image_encoder, load_vae
 from mv3d.models.locate import ResolvedModel
@@ -66,6 +67,13 @@ def prepare(
     if not pixels:
         height, width = height * model.latent_factor, width * model.latent_factor
     check_data_size(model, (width, height))
+    if config.trained == "lora" and (width, height) != model.info.size:
+        warnings.warn(
+            f"the orbits are {width}x{height}, the base was trained for {model.info.size[0]}x{model.info.size[1]}: the adapter "
+            "will fit views of the base worse",
+            Mv3dWarning,
+            stacklevel=2,
+        )
     vae = encoder = None
     if pixels or config.validate_every:
         vae = load_vae(folder, torch.float32).requires_grad_(False).to(accelerator.device)

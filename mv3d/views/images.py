@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 import struct
@@ -17,6 +19,22 @@ from PIL import Image, ImageOps
 from mv3d.core.errors import InputError, shown
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+OTHER_IMAGE_SUFFIXES = (
+    ".gif",
+    ".apng",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jfif",
+    ".jp2",
+    ".svg",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+)
+"""Pictures that are not read as photos."""
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4", ".webm", ".mov", ".mkv", ".avi", ".apng", ".png")
 MAX_PIXELS = 64_000_000
 """Largest image: 8000 x 8000. A decompression bomb stops here, before it is decoded."""
@@ -122,6 +140,48 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files of a folder, hidden ones left out, by name."""
     files = (path for path in Path(folder).iterdir() if path.is_file() and path.name[0] != ".")
     return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def skipped_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Pictures in a folder of photos that are no photos to us, in order."""
+    return sorted(
+        p for p in Path(folder).iterdir() if p.suffix.lower() in OTHER_IMAGE_SUFFIXES and p.name[0] != "."
+    )
+
+
+def turn_places(files: list[Path]) -> tuple[list[int], int]:
+    """The places of numbered frames (at least two, in order) in their turn, from 0, and the number of places.
+
+    A number that is missing in even steps leaves its place free. Raises InputError for frames of several objects and
+    for numbers in no even steps.
+    """
+    folder = files[0].parent
+    parts = [re.split(r"(\d+)", file.stem) for file in files]
+    numbers = [[int(number) for number in words[1::2]] for words in parts]
+    prefixes = sorted({_prefix(words) for words in parts})
+    if len({tuple(words[::2]) for words in parts}) == 1:
+        varying = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+        last = varying[-1] if varying else (0,) * len(files)
+        if len(set(last)) == len(files):
+            if len(varying) > 1:  # times, for one: in order, and no more is known
+                return list(range(len(files))), len(files)
+            step = math.gcd(*(b - a for a, b in itertools.pairwise(last)))
+            places = [(number - last[0]) // step for number in last]
+            if places[-1] + 1 > 2 * len(files):
+                raise InputError(
+                    f"{folder}: expected frames numbered in even steps, got {len(files)} of {last[0]} to {last[-1]}; number "
+                    "them anew, or write their cameras into transforms.json"
+                )
+            return places, places[-1] + 1
+    names = " and ".join(f"{name}…" for name in prefixes[:2]) if len(prefixes) > 1 else "one number twice"
+    raise InputError(
+        f"{folder}: expected the frames of one object, got {names}; move each object's frames to a folder of its own"
+    )
+
+
+def _prefix(words: list[str]) -> str:
+    """A name up to its last number."""
+    return "".join(words[:-2])
 
 
 def _pillow_frames(path: Path) -> Iterator[np.ndarray]:

@@ -5,30 +5,35 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError, shown
+from mv3d.core.errors import InputError, Mv3dWarning, UsageError, shown
 from mv3d.core.settings import with_settings
 from mv3d.render.cameras import SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
 from mv3d.views.elevation import estimate_elevation
 from mv3d.views.images import (
     ANIMATION_SUFFIXES,
+    IMAGE_SUFFIXES,
     MAX_FRAMES,
     MAX_TOTAL_PIXELS,
     numbered_images,
     read_animation,
     read_rgba,
     stack_frames,
+    turn_places,
 )
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.reading import OrbitReading
 from mv3d.views.views import Views
 
 MIN_VIEWS = 3
+_GOOD_RECALL = 0.95  # of silhouettes that are those of one orbit
 _MAX_JSON_BYTES = 64_000_000
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
@@ -43,13 +48,15 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
     Raises InputError for anything that cannot be used, with the reason, UsageError for angles out of range.
     """
     reading = with_settings(reading or OrbitReading(), settings, "load_views")
-    path = Path(path)
+    path, places = Path(path), None
+    photo = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+    hint = f"; one photo becomes a mesh with: mv3d make {path}" if photo else ""
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
     if path.is_dir():
         for name in ("transforms.json", "transforms_train.json"):
             if (path / name).is_file():
-                return _from_transforms(path / name)
+                return _from_transforms(path / name, reading)
         files = numbered_images(path)
         if not files:
             raise InputError(
@@ -57,20 +64,22 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
             )
         if len(files) > MAX_FRAMES:
             raise InputError(f"{path}: expected at most {MAX_FRAMES} frames, got {len(files)}; thin them out")
+        if len(files) > 1:
+            places = turn_places(files)
         frames = stack_frames([read_rgba(file) for file in files], str(path))
     elif path.suffix.lower() == ".json":
-        return _from_transforms(path)
+        return _from_transforms(path, reading)
     elif path.suffix.lower() in ANIMATION_SUFFIXES:
         frames = read_animation(path)
     else:
         raise InputError(
-            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}"
+            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}{hint}"
         )
     if len(frames) < MIN_VIEWS:
-        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}")
+        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}{hint}")
     images = with_alpha(frames)
     _require_foreground(images, path)
-    return _from_orbit(images, path, reading)
+    return _from_orbit(images, path, reading, *(places or (range(len(images)), len(images))))
 
 
 def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 4"]:
@@ -80,15 +89,32 @@ def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w
     return foreground_alpha(frames[..., :3])
 
 
-def _from_orbit(images: Float[np.ndarray, "n h w 4"], path: Path, reading: OrbitReading) -> Views:
+def _from_orbit(
+    images: Float[np.ndarray, "n h w 4"],
+    path: Path,
+    reading: OrbitReading,
+    places: Sequence[int],
+    turn: int,
+) -> Views:
+    """places: of the frames, among the `turn` even steps of one turn."""
     count, height, width = images.shape[:3]
     elevation_deg, fov_deg = reading.elevation_deg, reading.fov_deg
-    azimuths, others = (sv3d_azimuths_deg(count, sign * reading.azimuth_sign) for sign in (1, -1))
+    azimuths, others = (
+        sv3d_azimuths_deg(turn, sign * reading.azimuth_sign)[list(places)] for sign in (1, -1)
+    )
+    if turn != count:
+        missing = [str(place + 1) for place in range(turn) if place not in places]
+        warnings.warn(
+            f"{path}: {len(missing)} of {turn} frames missing by their numbers (place {', '.join(missing[:5])}"
+            f"{', …' if len(missing) > 5 else ''}); the others keep their places in the turn",
+            Mv3dWarning,
+            stacklevel=3,
+        )
     if elevation_deg is None:
         found = estimate_elevation(images[..., 3], azimuths, radius=SV3D_RADIUS, fov_deg=fov_deg)
-        if found.recall < 0.95:
+        if found.recall < _GOOD_RECALL:
             other = estimate_elevation(images[..., 3], others, radius=SV3D_RADIUS, fov_deg=fov_deg)
-            if other.recall > found.recall + 0.02:
+            if other.recall > max(_GOOD_RECALL, found.recall + 0.02):
                 raise InputError(
                     f"{path}: the silhouettes fit an orbit in the other direction better ({other.recall:.1%} against "
                     f"{found.recall:.1%} covered); use --azimuth-sign {-reading.azimuth_sign}"
@@ -98,7 +124,10 @@ def _from_orbit(images: Float[np.ndarray, "n h w 4"], path: Path, reading: Orbit
     return Views(images, orbit.cameras(width, height), orbit, count - 1)
 
 
-def _from_transforms(path: Path) -> Views:
+def _from_transforms(path: Path, reading: OrbitReading) -> Views:
+    if reading != OrbitReading():
+        given = ", ".join(reading.changed())
+        raise UsageError(f"{given}: expected only with an orbit without cameras; {path} has its own")
     document = _read_json(path)
     frames = document.get("frames")
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):

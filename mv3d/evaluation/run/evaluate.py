@@ -35,13 +35,13 @@ from mv3d.evaluation.run.folders import (
     facts_of,
     is_current,
     read_pictures,
-    read_sample,
     views_digest,
     write_object,
 )
 from mv3d.evaluation.run.plan import Plan, default_out, plan_run, protocol
 from mv3d.evaluation.run.scores import score_object
 from mv3d.evaluation.run.tables import csv_text, markdown, table_document
+from mv3d.orbits.as_views import read_sample
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Work
 from mv3d.orbits.jobs import render_object
