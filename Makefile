@@ -13,8 +13,7 @@ $(VENV)/done: pyproject.toml constraints-cpu.txt
 
 # One photo -> 21 views -> a mesh; prints the path of the GLB.
 demo: $(VENV)/done
-	$(VENV)/bin/mv3d generate examples/chair.png --out out/chair
-	$(VENV)/bin/mv3d recon out/chair
+	$(VENV)/bin/mv3d make examples/chair.png
 
 # A file's tests stay in one process, since they share what they make; threads of a process would fight for the cores.
 test: $(VENV)/done

@@ -29,10 +29,11 @@ from scipy.ndimage import binary_dilation
 from mv3d.render.backend_blender import BlenderRenderer
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.embree import EmbreeRenderer
-from mv3d.render.environment import Environment, builtin_environment
+from mv3d.render.environment import Environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
 from mv3d.render.renderer import RenderSettings
+from mv3d.render.skies import builtin_environment
 from mv3d.render.trajectories import fit_radius, static_orbit
 from mv3d.views.metrics import psnr_from_mse
 from mv3d.views.views import composite

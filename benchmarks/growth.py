@@ -43,9 +43,9 @@ from mv3d.recon.field import FieldConfig
 from mv3d.recon.pipeline import run
 from mv3d.recon.tighten import TightenConfig
 from mv3d.render.embree import EmbreeRenderer
-from mv3d.render.environment import builtin_environment
 from mv3d.render.raycast import render_views
 from mv3d.render.renderer import RenderSettings
+from mv3d.render.skies import builtin_environment
 from mv3d.render.trajectories import static_orbit
 from mv3d.views.readers import load_views
 from mv3d.views.views import Views

@@ -30,12 +30,13 @@ from mv3d.evaluation import normalized
 from mv3d.render.backend_blender import BlenderRenderer, find_program
 from mv3d.render.cameras import Cameras
 from mv3d.render.embree import EmbreeRenderer
-from mv3d.render.environment import Environment, builtin_environment
+from mv3d.render.environment import Environment
 from mv3d.render.mesh import Mesh
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.model import Material, Model
 from mv3d.render.raycast import render_views
 from mv3d.render.renderer import RenderSettings
+from mv3d.render.skies import builtin_environment
 from mv3d.render.trajectories import static_orbit
 from mv3d.views.metrics import mask_iou
 from mv3d.views.views import composite

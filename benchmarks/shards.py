@@ -54,9 +54,9 @@ from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.shards import write_shard
-from mv3d.render.environment import builtin_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import normalize_model
+from mv3d.render.skies import builtin_environment
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from PIL import Image
 
 from mv3d.orbits.procedural.generate import make_object
 from mv3d.render.cameras import SV3D_FOV_DEG, Orbit
-from mv3d.render.environment import builtin_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import normalize_model
 from mv3d.render.renderer import RenderSettings, get_renderer
+from mv3d.render.skies import builtin_environment
 from mv3d.render.trajectories import fitted
 
 FAMILY, SEED = "chair", 777_000_000

@@ -1,25 +1,30 @@
-"""The Python API: a photo in, views out; views or a path in, a mesh or files out."""
+"""The Python API: a photo in, views or a mesh out; views or a path in, a mesh or files out."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from mv3d.core.errors import UsageError
 from mv3d.core.progress import Clock, Progress
-from mv3d.core.settings import with_settings
+from mv3d.core.settings import with_settings, with_shared_settings
 from mv3d.generation.config import GenerateConfig
+from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import ReconResult, run
 from mv3d.recon.products import default_out_dir, input_sha256
-from mv3d.recon.representation import METHODS
+from mv3d.recon.representation import METHODS, Reconstructor
 from mv3d.render.mesh import Mesh
 from mv3d.views.readers import load_views
 from mv3d.views.reading import OrbitReading
 from mv3d.views.views import Views
+
+if TYPE_CHECKING:
+    from mv3d.generation.batch import GenerateResult
 
 
 def generate(
@@ -47,15 +52,31 @@ def reconstruct(
     written. Raises UsageError for settings out of range and for a method without a mesh, InputError where the views
     cannot be used.
     """
-    config = with_settings(config or ReconConfig(), settings, "reconstruct").resolved()
-    reconstructor = METHODS[config.method](config)
+    reconstructor = _mesh_method(with_settings(config or ReconConfig(), settings, "reconstruct"))
     views = source if isinstance(source, Views) else load_views(source)
-    mesh = reconstructor.fit(views, Clock()).to_mesh() if reconstructor.makes_mesh else None
-    if mesh is None:
-        raise UsageError(
-            f"reconstruct: method {config.method} makes no mesh; use reconstruct_to for its files"
-        )
-    return mesh
+    origin = origin_of(views.cameras)
+    mesh = reconstructor.fit(moved_views(views, -origin), Clock()).to_mesh()
+    assert mesh is not None, "the method makes meshes"
+    return moved_mesh(mesh, origin)
+
+
+def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
+    """A textured mesh of the object in one photo: `mv3d.make("chair.png", seed=0, quality="draft")`.
+
+    settings: fields of GenerateConfig and of ReconConfig. `device` and `seed` go to both, `trajectory` is that of the
+    views. Nothing is written. Errors as in `generate` and `reconstruct`.
+    """
+    for_views = GenerateConfig(trajectory=settings.pop("trajectory", GenerateConfig.trajectory))
+    for_views, for_mesh = with_shared_settings((for_views, ReconConfig()), settings, "make")
+    _mesh_method(for_mesh)  # fails now, not after the views are made
+    return reconstruct(generate(image, for_views), for_mesh)
+
+
+def _mesh_method(config: ReconConfig) -> Reconstructor:
+    method = METHODS[config.method](config.resolved())
+    if not method.makes_mesh:
+        raise UsageError(f"method {config.method} makes no mesh; use reconstruct_to for its files")
+    return method
 
 
 def reconstruct_to(
@@ -65,12 +86,13 @@ def reconstruct_to(
     *,
     reading: OrbitReading | None = None,
     overwrite: bool = False,
+    keep_finished: bool = False,
     progress: Progress | None = None,
 ) -> ReconResult:
     """What `mv3d recon` does: read, reconstruct, write. A finished result of the same request is returned as it is.
 
     out_dir: by default the folder of the views itself; for a file, `<name>_recon` in the present folder.
-    reading: of an orbit without cameras. Raises UsageError, InputError, OutputError.
+    reading: of an orbit without cameras. keep_finished: also with `overwrite`. Raises UsageError, InputError, OutputError.
     """
     source, reading = Path(source), reading or OrbitReading()
     out = default_out_dir(source) if out_dir is None else Path(out_dir)
@@ -79,7 +101,45 @@ def reconstruct_to(
         lambda: load_views(source, reading),
         out,
         overwrite=overwrite,
+        keep_finished=keep_finished,
         progress=progress,
         source=str(source),
         input_sha256=f"{input_sha256(source)}:{reading}" if source.exists() else None,
     )
+
+
+def make_to(
+    image: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str] | None = None,
+    for_views: GenerateConfig | None = None,
+    for_mesh: ReconConfig | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    on_views: Callable[[GenerateResult], None] | None = None,
+) -> tuple[GenerateResult, ReconResult]:
+    """What `mv3d make` does: the views and then the mesh of one photo, written as `generate_to` and `reconstruct_to` do.
+
+    What is finished stays: with another config for the mesh, the views do. Results of other settings are replaced with
+    `overwrite` only. out_dir: by default `out/<name of the photo>`. on_views: called before the mesh is begun.
+    Raises UsageError, InputError, OutputError.
+    """
+    from mv3d.generation.batch import generate_to  # noqa: PLC0415 - loads diffusers and transformers
+
+    image = Path(image)
+    if image.is_dir():
+        raise UsageError(f"{image}: expected one photo, got a folder; mv3d generate takes folders of photos")
+    out = Path("out", image.stem) if out_dir is None else Path(out_dir)
+    (views,) = generate_to(
+        [image],
+        out,
+        for_views,
+        overwrite=overwrite,
+        keep_finished=True,
+        progress=lambda _: progress,
+        on_result=on_views,
+    )
+    if views.error is not None:
+        raise views.error
+    mesh = reconstruct_to(out, out, for_mesh, overwrite=overwrite, keep_finished=True, progress=progress)
+    return views, mesh

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from mv3d.core.errors import InputError
 from mv3d.core.files import write_text
-from mv3d.orbits.catalogue import CatalogueItem
+from mv3d.orbits.catalogue import CatalogueItem, csv_text
 from mv3d.orbits.licences import Licence, parse_licence
 
 MARKDOWN, TABLE = "ATTRIBUTION.md", "attribution.csv"
@@ -25,7 +24,12 @@ def write_attribution(folder: Path | str, items: Iterable[CatalogueItem]) -> tup
     """
     folder = Path(folder)
     ordered = sorted(items, key=lambda item: item.uid)
-    write_text(folder / TABLE, _table(ordered))
+    licences = [parse_licence(item.licence) for item in ordered]
+    rows = [
+        vars(item) | {"licence": licence.id, "licence_url": licence.url}
+        for item, licence in zip(ordered, licences, strict=True)
+    ]
+    write_text(folder / TABLE, csv_text(_COLUMNS, rows))
     write_text(folder / MARKDOWN, attribution_text(ordered))
     return folder / MARKDOWN, folder / TABLE
 
@@ -47,16 +51,8 @@ def read_attribution(folder: Path | str) -> list[CatalogueItem]:
                 f"{path}: damaged: expected uid, {', '.join(_CREDITS)} in line {number}; restore the file, or render the "
                 "shards again"
             )
-        items.append(
-            CatalogueItem(
-                row["uid"],
-                title=row["title"],
-                author=row["author"],
-                licence=row["licence"],
-                source=row["source"],
-                sha256=row.get("sha256") or None,
-            )
-        )
+        words = {key: row[key] for key in _CREDITS}
+        items.append(CatalogueItem(row["uid"], **words, sha256=row.get("sha256") or None))
     return items
 
 
@@ -66,12 +62,8 @@ def attribution_text(items: Iterable[CatalogueItem]) -> str:
     for item in items:
         groups.setdefault(parse_licence(item.licence).id, []).append(item)
     total = sum(len(group) for group in groups.values())
-    lines = [
-        "# Attribution",
-        "",
-        f"Rendered from {total} objects. Each is shown changed: rendered as images.",
-        "",
-    ]
+    note = f"Rendered from {total} objects. Each is shown changed: rendered as images."
+    lines = ["# Attribution", "", note, ""]
     for name, group in sorted(groups.items()):
         licence = parse_licence(name)
         lines += [f"## {name} ({len(group)})", "", _terms(licence), ""]
@@ -104,14 +96,3 @@ def _place(source: str) -> str:
     """An address as a link, anything else as it is written."""
     text = "".join(source.split()).replace("`", "")
     return f"<{text}>" if re.match(r"https?://[^<>]+$", text) else f"`{text}`"
-
-
-def _table(items: list[CatalogueItem]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for item in items:
-        licence = parse_licence(item.licence)
-        row = [item.uid, item.title, item.author, licence.id, licence.url, item.source, item.sha256 or ""]
-        writer.writerow(row)
-    return buffer.getvalue()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -91,9 +90,7 @@ def build_shards(
         return BuildResult(out_dir, index)
 
 
-def _pool(
-    work: Work, config: OrbitConfig, workers: int, limits: Limits, ray_address: str | None
-) -> AbstractContextManager[Pool]:
+def _pool(work: Work, config: OrbitConfig, workers: int, limits: Limits, ray_address: str | None) -> Pool:
     if ray_address is None:
         return LocalPool(work, config, workers=workers, limits=limits)
     from mv3d.orbits.infrastructure.ray_pool import RayPool  # noqa: PLC0415 - an optional part
@@ -185,9 +182,8 @@ class _Build:
                 self._adopt(record)
                 continue
             begin = self._next * self._size
-            objects = [
-                _object_name(position) for position in range(begin, min(begin + self._size, len(self._items)))
-            ]
+            end = min(begin + self._size, len(self._items))
+            objects = [_object_name(position) for position in range(begin, end)]
             if not all((self.folder.staging / name).exists() for name in objects):
                 return
             self._assemble(objects)

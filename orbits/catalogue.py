@@ -120,15 +120,22 @@ def write_list(path: Path | str, items: Iterable[CatalogueItem]) -> None:
     if path.suffix.lower() == ".jsonl":
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     elif path.suffix.lower() == ".csv":
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, [field.name for field in fields(CatalogueItem)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "tags": " ".join(row.get("tags", []))} for row in rows)
-        write_text(path, buffer.getvalue())
+        columns = [field.name for field in fields(CatalogueItem)]
+        rows = [{**row, "tags": " ".join(row.get("tags", []))} for row in rows]
+        write_text(path, csv_text(columns, rows))
     else:
         raise UsageError(
             f"{path.name}: expected a list ending in .jsonl or .csv, got {path.suffix or 'none'}"
         )
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """The rows as CSV with a header; values of other columns are left out."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
 
 
 def read_uids(path: Path | str) -> tuple[str, ...]:
@@ -239,20 +246,15 @@ def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem
     values = {key: value for key, value in row.items() if value not in (None, "")}
     if "uid" not in values and "path" not in values:
         raise InputError(f"{where}: expected a uid or a path, got {shown(', '.join(row)) or 'nothing'}")
-    path = folder / str(values["path"]) if "path" in values else None
     try:
         return CatalogueItem(
             uid=str(values["uid"]) if "uid" in values else safe_uid(Path(str(values["path"])).stem),
-            path=path,
+            path=folder / str(values["path"]) if "path" in values else None,
             licence=parse_licence(str(values.get("licence", ""))).id,
-            author=str(values.get("author", "")),
-            source=str(values.get("source", "")),
             sha256=str(values["sha256"]).lower() if "sha256" in values else None,
-            title=str(values.get("title", "")),
-            url=str(values.get("url", "")),
-            category=str(values.get("category", "")),
             tags=_tags(values.get("tags", ())),
             age_restricted=_flag(values.get("age_restricted")),
+            **{key: str(values.get(key, "")) for key in ("author", "source", "title", "url", "category")},
             **{key: _count(values.get(key)) for key in ("faces", "textures", "animations", "bytes")},
         )
     except (InputError, ValueError, TypeError, OverflowError) as error:

@@ -7,13 +7,14 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.core.flags import SAID
 from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import GateConfig
 from mv3d.render.cameras import SV3D_FOV_DEG
-from mv3d.render.environment import BUILTIN
+from mv3d.render.skies import BUILTIN
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, RANDOM, load_orbit
 
 BUILTIN_LIGHTS = "builtin"
@@ -60,7 +61,7 @@ class OrbitConfig:
     """What is rejected."""
     geometry: bool = False
     """Add what a 3D prior learns from to each sample: the depth of every view, and the solid."""
-    depth_size: int | None = None
+    depth_size: Annotated[int | None, SAID] = None
     """Side of the depth maps of --geometry, pixels. Default: as the frames."""
     solid_cells: int = 96
     """Cells along a side of the solid's grid of --geometry."""

@@ -21,15 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.orbits.reading import (
-    BACKGROUNDS,
-    Background,
-    OrbitSample,
-    OrbitStore,
-    Place,
-    read_latents,
-    read_pixels,
-)
+from mv3d.orbits.reading import BACKGROUNDS, Background, OrbitSample, OrbitStore, read_latents, read_pixels
 
 _SUBSTITUTES = 20  # tries to replace a broken sample before giving up
 
@@ -114,7 +106,7 @@ class OrbitSet:
     last one.
 
     A broken shard is left out from the start, a broken sample is replaced by another one drawn by the same seed, so
-    that epochs keep their length and resuming its meaning; each is warned of once and counted in `skipped`.
+    that epochs keep their length and resuming its meaning; each is warned of.
     """
 
     def __init__(self, folder: Path | str, config: OrbitSetConfig | None = None, *, start: int = 0) -> None:
@@ -122,8 +114,6 @@ class OrbitSet:
         self.config = config or OrbitSetConfig()
         self.store = OrbitStore(folder)
         self._start = start
-        # Shared by the workers of a loader, which are processes of their own.
-        self._skipped = multiprocessing.get_context("spawn").Value("q", 0)
         for line in self.store.broken:
             warnings.warn(f"{folder}: left out: {line}", stacklevel=2)
         views = self.store.index.get("config", {}).get("views")
@@ -146,22 +136,11 @@ class OrbitSet:
 
     @property
     def format(self) -> SampleFormat:
-        """What a sample holds."""
         return LATENT_ORBITS if self.store.latents else PIXEL_ORBITS
 
     @property
     def licences(self) -> dict[str, int]:
-        """Objects of each licence."""
         return dict(self.store.index["licences"])
-
-    @property
-    def skipped(self) -> int:
-        """Broken samples that were replaced so far, by all workers."""
-        return self._skipped.value
-
-    @property
-    def broken_shards(self) -> tuple[str, ...]:
-        return tuple(self.store.broken)
 
     def state_dict(self, consumed: int) -> dict[str, Any]:
         """What to save after this rank consumed `consumed` samples of this object's stream."""
@@ -201,27 +180,22 @@ class OrbitSet:
         order = self._order(epoch)
         rng = np.random.default_rng([self.config.seed, 1, epoch, inside, self.config.rank])
         ticket = int(order[inside * self.config.world_size + self.config.rank])
+        read = read_latents if self.store.latents else read_pixels
         for _ in range(_SUBSTITUTES):
             place = self.store.places[ticket // len(self.config.backgrounds)]
             background = self.config.backgrounds[ticket % len(self.config.backgrounds)]
             try:
-                read = self._read(place, background, rng)
+                members = self.store.members(place)
+                orbit = read(members, frames=self.config.frames, background=background, rng=rng)
                 if self.config.mirror and rng.random() < 0.5:
-                    read = mirrored(read)
-                return _tensors(read, index)
+                    orbit = mirrored(orbit)
+                return _tensors(orbit, index)
             except InputError as error:
-                with self._skipped.get_lock():
-                    self._skipped.value += 1
                 warnings.warn(f"sample {place.number} of shard {place.shard} skipped: {error}", stacklevel=2)
                 ticket = int(order[int(rng.integers(len(order)))])
         raise InputError(
             f"{self.store.folder}: {_SUBSTITUTES} broken samples one after the other; check it with mv3d orbits info"
         )
-
-    def _read(self, place: Place, background: Background, rng: np.random.Generator) -> OrbitSample:
-        read = read_latents if self.store.latents else read_pixels
-        members = self.store.members(place)
-        return read(members, frames=self.config.frames, background=background, rng=rng)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Tickets of an epoch; the one in use is kept."""

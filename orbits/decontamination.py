@@ -26,7 +26,7 @@ import numpy as np
 
 from mv3d.core.errors import InputError, UsageError, shown
 from mv3d.core.files import sha256, write_text
-from mv3d.orbits.catalogue import read_list
+from mv3d.orbits.catalogue import csv_text, read_list
 from mv3d.orbits.duplicates import SIGNATURE_LENGTH, Fingerprint, fingerprint, same_shape
 from mv3d.orbits.gate import Rejected
 from mv3d.render.loading import load_model
@@ -111,24 +111,13 @@ def evaluation_entries(
 def write_evaluation_list(path: Path | str, objects: Iterable[EvaluationEntry]) -> None:
     """Write an evaluation list (.json or .csv, by the suffix)."""
     path = Path(path)
-    rows = [
-        {
-            "name": entry.name,
-            "sha256": entry.sha256,
-            "geometry": entry.geometry,
-            "signature": [round(value, 6) for value in entry.signature],
-        }
-        for entry in objects
-    ]
+    rows = [vars(entry) | {"signature": [round(value, 6) for value in entry.signature]} for entry in objects]
     if path.suffix.lower() == ".json":
         document = {"format": FORMAT, "version": VERSION, "objects": rows}
         write_text(path, json.dumps(document, indent=1) + "\n")
     elif path.suffix.lower() == ".csv":
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, ["name", "sha256", "geometry", "signature"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "signature": " ".join(map(str, row["signature"]))} for row in rows)
-        write_text(path, buffer.getvalue())
+        rows = [row | {"signature": " ".join(map(str, row["signature"]))} for row in rows]
+        write_text(path, csv_text(("name", "sha256", "geometry", "signature"), rows))
     else:
         raise UsageError(f"{path.name}: expected a list ending in .json or .csv, got {path.suffix or 'none'}")
 

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mv3d.core.errors import UsageError
-from mv3d.orbits.gate import Rejected
 from mv3d.orbits.parts import face_areas
 from mv3d.render.fingerprint import geometry_hash, texture_hash
 from mv3d.render.model import Model
@@ -91,10 +90,3 @@ class DuplicateIndex:
         key = (found.geometry, found.texture) if self.variants == "keep" else (found.geometry,)
         first = self._first.setdefault(key, uid)
         return None if first == uid else first
-
-    def check(self, uid: str, found: Fingerprint) -> None:
-        """`add`, and raise Rejected for a duplicate."""
-        first = self.add(uid, found)
-        if first is not None:
-            what = "shape and colours" if self.variants == "keep" else "shape"
-            raise Rejected("duplicate", f"the same {what} as {first}")

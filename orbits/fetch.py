@@ -21,7 +21,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -35,7 +35,8 @@ from mv3d.core.locking import folder_lock
 from mv3d.core.outputs import refuse_named
 from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import SUFFIXES, CatalogueItem, write_list
-from mv3d.orbits.infrastructure.download import DownloadError, FetchReason, Transport, download
+from mv3d.orbits.infrastructure.download import DownloadError, Transport, download
+from mv3d.orbits.sample import Reject
 
 LEDGER, REJECTS, OBJECTS = "fetched.jsonl", "rejects.jsonl", "objects.jsonl"
 
@@ -58,15 +59,6 @@ class FetchConfig:
             raise UsageError(f"--parallel: expected 1 to 64, got {self.parallel}")
         if self.verify not in ("sha256", "size"):
             raise UsageError(f"--verify: expected sha256 or size, got {self.verify}")
-
-
-@dataclass(frozen=True)
-class Reject:
-    """One object that is left out."""
-
-    uid: str
-    reason: FetchReason
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,8 @@ def fetch(
         finally:
             there = tuple(outcomes[item.uid].item for item in items if item.uid in outcomes)
             failed = tuple(rejects[item.uid] for item in items if item.uid in rejects)
-            _write_results(out, there, failed)
+            write_list(out / OBJECTS, there)
+            write_text(out / REJECTS, "".join(json.dumps(asdict(reject)) + "\n" for reject in failed))
     new = [outcome for outcome in outcomes.values() if outcome.is_new]
     return FetchResult(
         there,
@@ -220,8 +213,7 @@ def _verified(
     target: Path, entry: dict[str, Any] | None, expected: str | None, config: FetchConfig
 ) -> str | None:
     """The sha256 of a file of an earlier run, or None where it has to be fetched again."""
-    same_size = entry is not None and target.stat().st_size == entry["bytes"]
-    if entry is not None and not same_size:
+    if entry is not None and target.stat().st_size != entry["bytes"]:
         return None
     if config.verify == "size" and entry is not None and expected == entry["sha256"]:
         return entry["sha256"]
@@ -287,9 +279,3 @@ def _read_ledger(path: Path) -> dict[str, dict[str, Any]]:
                 f"{path}: line {number} is not an entry of the ledger ({error}); remove that line"
             ) from error
     return entries
-
-
-def _write_results(out: Path, items: tuple[CatalogueItem, ...], rejects: tuple[Reject, ...]) -> None:
-    write_list(out / OBJECTS, items)
-    lines = [{"uid": r.uid, "reason": r.reason, "detail": r.detail} for r in rejects]
-    write_text(out / REJECTS, "".join(json.dumps(line) + "\n" for line in lines))

@@ -108,6 +108,20 @@ class GateConfig:
             raise UsageError(f"--textures: expected any, coloured or textured, got {self.textures}")
 
 
+ANYTHING = GateConfig(
+    max_faces=10**9,
+    textures="any",
+    allow_scenes=True,
+    min_second_side=0.0,
+    min_third_side=0.0,
+    min_coverage=0.0,
+    min_contrast=0.0,
+    max_clipped=1.0,
+    min_brightness=0.0,
+)
+"""Lets all objects pass that can be seen in every view: whether they are worth training on does not matter."""
+
+
 def check_file(path: Path, config: GateConfig = GateConfig()) -> None:
     """Judge a file before it is loaded: pictures that it names have to be there. Raises Rejected."""
     if config.textures != "any" and (missing := missing_pictures(path)):
@@ -198,8 +212,7 @@ def _check_scene(model: Model, largest: float, config: GateConfig) -> None:
     boxes, areas = part_boxes(model.vertices, model.faces, largest)
     if len(boxes) < config.ground_groups:
         return
-    low, high = boxes[:, 0].min(0), boxes[:, 1].max(0)
-    ground = _ground(boxes, low, high, largest, config)
+    ground = _ground(boxes, largest, config)
     standing = ~ground
     if not standing.any() or areas[standing].sum() <= 0:
         return
@@ -213,19 +226,13 @@ def _check_scene(model: Model, largest: float, config: GateConfig) -> None:
         )
 
 
-def _ground(
-    boxes: Float[np.ndarray, "n 2 3"],
-    low: Float[np.ndarray, " 3"],
-    high: Float[np.ndarray, " 3"],
-    largest: float,
-    config: GateConfig,
-) -> Bool[np.ndarray, " n"]:
+def _ground(boxes: Float[np.ndarray, "n 2 3"], largest: float, config: GateConfig) -> Bool[np.ndarray, " n"]:
     """Which parts are a ground: thin, at the bottom, and as large as the whole seen from above.
 
     Walls are not looked for: a bookcase has them as a room has.
     """
-    size = boxes[:, 1] - boxes[:, 0]
-    whole = np.maximum(high - low, 1e-12 * largest)
+    size, low = boxes[:, 1] - boxes[:, 0], boxes[:, 0].min(0)
+    whole = np.maximum(boxes[:, 1].max(0) - low, 1e-12 * largest)
     if whole[2] < 5 * config.ground_thickness * largest:  # a plate with its screws
         return np.zeros(len(boxes), bool)
     footprint = (size[:, 0] / whole[0]) * (size[:, 1] / whole[1])
@@ -235,8 +242,7 @@ def _ground(
 
 
 def check_frames(
-    frames: Num[np.ndarray, "n h w 4"] | Sequence[Num[np.ndarray, "h w 4"]],
-    config: GateConfig = GateConfig(),
+    frames: Num[np.ndarray, "n h w 4"] | Sequence[Num[np.ndarray, "h w 4"]], config: GateConfig = GateConfig()
 ) -> None:
     """Judge a rendered orbit: straight-alpha sRGB frames, uint8 or float in [0, 1]. Raises Rejected.
 

@@ -7,7 +7,8 @@ Files of a sample: `000.depth.png` … (16 bits), `solid.npz`, and on demand `00
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,13 +106,20 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def _pixels(content: bytes | memoryview, mode: str) -> np.ndarray:
+    with opened_picture(content, "PNG", "picture") as picture:
+        if picture.mode != mode:
+            raise InputError(f"picture: expected {mode}, got {picture.mode}")
+        return np.asarray(picture)
+
+
+@contextmanager
+def opened_picture(content: bytes | memoryview, kind: str, what: str) -> Iterator[Image.Image]:
+    """A stored picture of that file format, to be decoded inside the context. Raises InputError."""
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            if picture.mode != mode or picture.width * picture.height > _MAX_PIXELS:
-                raise InputError(
-                    f"picture: expected {mode} of at most {_MAX_PIXELS} pixels, got {picture.mode} "
-                    f"{picture.width}x{picture.height}"
-                )
-            return np.asarray(picture)
+        with Image.open(io.BytesIO(content), formats=(kind,)) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                size = f"{picture.width}x{picture.height}"
+                raise InputError(f"{what}: expected at most {_MAX_PIXELS} pixels, got {size}")
+            yield picture
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"picture: cannot be decoded ({shown(error)})") from error
+        raise InputError(f"{what}: cannot be decoded ({shown(error)})") from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from PIL import Image, ImageDraw
 
 from mv3d.core.errors import InputError, shown
 from mv3d.core.files import sha256
-from mv3d.orbits.build import REJECTS
 from mv3d.orbits.index import INDEX, PIXELS, read_index
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import sample_document
@@ -60,12 +57,7 @@ def inspect_shards(folder: Path | str, *, verify: bool = False) -> ShardsInfo:
         problems.append("not finished: run the same command again")
     document = {
         "folder": str(folder),
-        "kind": index["kind"],
-        "finished": index["finished"],
-        "objects": index["objects"],
-        "samples": index["samples"],
-        "rejected": index["rejected"],
-        "licences": index["licences"],
+        **{key: index[key] for key in ("kind", "finished", "objects", "samples", "rejected", "licences")},
         "shards": len(index["shards"]),
         "bytes": sum(shard["bytes"] for shard in index["shards"]),
         "bytes_per_sample": _quartiles(sizes),
@@ -89,34 +81,11 @@ def info_lines(info: ShardsInfo) -> list[str]:
     if d["faces_per_object"]:
         least, middle, most = d["faces_per_object"]
         lines.append(f"an object: {least} to {most} triangles, half of them below {middle}")
-    lines += [f"{count:>8} {licence}" for licence, count in _by_count(d["licences"])]
+    lines += [f"{count:>8} {licence}" for licence, count in Counter(d["licences"]).most_common()]
     if d["rejected"]:
         lines.append(f"{sum(d['rejected'].values())} rejected:")
-        lines += [f"{count:>8} {reason}" for reason, count in _by_count(d["rejected"])]
+        lines += [f"{count:>8} {reason}" for reason, count in Counter(d["rejected"]).most_common()]
     return [*lines, *(f"problem: {problem}" for problem in info.problems)]
-
-
-def read_rejects(folder: Path | str) -> list[dict[str, str]]:
-    """The lines of rejects.jsonl: uid, reason, detail. Raises InputError where they are damaged."""
-    path = Path(folder) / REJECTS
-    if not path.is_file():
-        return []
-    found = []
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            reject = json.loads(line)
-            if not isinstance(reject, dict) or not isinstance(reject.get("reason"), str):
-                raise ValueError(f"line {number} has no reason")
-            found.append(reject)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: expected one reject a line as JSON ({shown(error)}); run mv3d orbits render again"
-        ) from error
-    return found
-
-
-def reject_table(rejects: Sequence[dict[str, str]]) -> dict[str, int]:
-    return dict(sorted(Counter(reject["reason"] for reject in rejects).items()))
 
 
 def contact_sheets(
@@ -176,7 +145,3 @@ def _row(shard: Path, number: int, frames: int) -> Image.Image:
 def _quartiles(values: list[int]) -> list[int]:
     """Least, median, largest; nothing of nothing."""
     return [int(v) for v in np.quantile(values, [0, 0.5, 1])] if values else []
-
-
-def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -17,33 +17,27 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from mv3d.core.errors import InputError, shown
+from mv3d.core.errors import InputError
 from mv3d.core.files import sha256
 from mv3d.core.version import __version__
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import UNIFORM_LIGHT, OrbitConfig
-from mv3d.orbits.decontamination import EvaluationList, read_evaluation_list
+from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.duplicates import fingerprint
 from mv3d.orbits.gate import check_file, check_frames, check_model, used_vertices
-from mv3d.orbits.geometry import PICTURES, geometry_members
+from mv3d.orbits.geometry import PICTURES, geometry_members, opened_picture
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import tar_fragment
 from mv3d.render.cameras import Cameras, Orbit
-from mv3d.render.environment import (
-    BUILTIN,
-    Environment,
-    builtin_environment,
-    exposed,
-    load_environment,
-    uniform_environment,
-)
+from mv3d.render.environment import Environment, exposed, load_environment, uniform_environment
 from mv3d.render.loading import load_model
 from mv3d.render.model import Model, normalize_model
-from mv3d.render.renderer import FrameByFrame, Rendered, RenderSettings, get_renderer
+from mv3d.render.renderer import FrameByFrame, Output, Rendered, RenderSettings, get_renderer
+from mv3d.render.skies import BUILTIN, builtin_environment
 from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
-_MAX_PIXELS = 64_000_000  # of one stored frame
+_SUMMARY = ("uid", "licence", "author", "source", "title", "faces", "geometry", "texture")
 
 
 def object_rng(seed: int, uid: str) -> np.random.Generator:
@@ -78,7 +72,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     orbit = named_orbit(config.trajectory, config.views, rng, elevation_range_deg=config.elevation_deg)
     orbit = fitted(orbit, model.vertices[used_vertices(model)], fov_deg=config.fov_deg, margin=config.margin)
     cameras = orbit.cameras(config.size, config.size)
-    further = [name for name in PICTURES if getattr(config, name)]
+    further: list[Output] = [name for name in PICTURES if getattr(config, name)]
     settings = RenderSettings(samples=config.samples, outputs=("rgba", *further))
     frames: list[np.ndarray] = []
     packed: list[Future[bytes]] = []
@@ -94,12 +88,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     check_frames(frames, config.gate)
     document = {
         "schema": SAMPLE_SCHEMA,
-        "uid": item.uid,
-        "title": item.title,
-        "licence": item.licence,
-        "author": item.author,
-        "source": item.source,
-        "category": item.category,
+        **{name: getattr(item, name) for name in ("uid", "title", "licence", "author", "source", "category")},
         "sha256": digest,
         "faces": len(model.faces),
         "geometry": found.geometry,
@@ -118,10 +107,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
         document |= facts
         members += files
     members.insert(0, ("json", json.dumps(document).encode()))
-    summary = {"uid": item.uid, "licence": item.licence, "author": item.author, "source": item.source}
-    summary |= {"title": item.title, "faces": len(model.faces)}
-    summary |= {"geometry": found.geometry, "texture": found.texture}
-    return Sample(tar_fragment(item.uid, members), summary)
+    return Sample(tar_fragment(item.uid, members), {name: document[name] for name in _SUMMARY})
 
 
 def cameras_document(orbit: Orbit, cameras: Cameras) -> dict[str, Any]:
@@ -130,10 +116,7 @@ def cameras_document(orbit: Orbit, cameras: Cameras) -> dict[str, Any]:
         **orbit.to_dict(),
         "w": cameras.width,
         "h": cameras.height,
-        "fl_x": float(cameras.fl_x[0]),
-        "fl_y": float(cameras.fl_y[0]),
-        "cx": float(cameras.cx[0]),
-        "cy": float(cameras.cy[0]),
+        **{name: float(getattr(cameras, name)[0]) for name in ("fl_x", "fl_y", "cx", "cy")},
         "c2w": cameras.c2w.tolist(),
     }
 
@@ -147,15 +130,8 @@ def encode_frame(frame: UInt8[np.ndarray, "h w 4"]) -> bytes:
 
 def decode_frame(content: bytes | memoryview) -> UInt8[np.ndarray, "h w 4"]:
     """The inverse of `encode_frame`; RGB becomes RGBA. Raises InputError."""
-    try:
-        with Image.open(io.BytesIO(content), formats=("WEBP",)) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise InputError(
-                    f"frame: expected at most {_MAX_PIXELS} pixels, got {picture.width}x{picture.height}"
-                )
-            return np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"frame: cannot be decoded ({shown(error)})") from error
+    with opened_picture(content, "WEBP", "frame") as picture:
+        return np.asarray(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
 
 
 def _views(
@@ -180,9 +156,7 @@ def _bytes(picture: Float[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
     return frame
 
 
-@lru_cache(maxsize=4)
-def _evaluation_list(path: str) -> EvaluationList:
-    return read_evaluation_list(path)
+_evaluation_list = lru_cache(maxsize=4)(read_evaluation_list)
 
 
 @lru_cache(maxsize=4)

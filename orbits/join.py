@@ -22,6 +22,7 @@ from mv3d.orbits.shards import is_whole, read_shard_record
 
 _ALIKE = ("views", "size", "fov_deg", "geometry", "depth_size", "solid_cells", "normals", "albedo")
 """What samples of one batch must have in common."""
+_NETWORKS = ("vae_sha256", "image_encoder_sha256")
 
 
 def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResult:
@@ -36,6 +37,7 @@ def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResu
         raise InputError(f"orbits join: expected at least 2 data sets, got {len(folders)}")
     indices = [_finished(folder) for folder in folders]
     _check_alike(folders, indices)
+    _refuse_repeated(folders, indices)
     with folder_lock(out):
         if any(path.name != LOCK_NAME for path in out.iterdir()):
             raise OutputError(f"{out}: expected a new or an empty folder; choose another --out")
@@ -55,16 +57,37 @@ def _finished(folder: Path) -> dict[str, Any]:
 
 
 def _check_alike(folders: list[Path], indices: list[dict[str, Any]]) -> None:
-    first = indices[0]
+    facts = [
+        {"kind": index["kind"]}
+        | {key: index.get("config", {}).get(key) for key in _ALIKE}
+        | {key: index.get(key) for key in _NETWORKS}
+        for index in indices
+    ]
+    for folder, found in zip(folders, facts, strict=True):
+        for key, expected in facts[0].items():
+            if found[key] != expected:
+                raise InputError(f"{folder}: expected {key} {expected} as in {folders[0]}, got {found[key]}")
+
+
+def _refuse_repeated(folders: list[Path], indices: list[dict[str, Any]]) -> None:
+    """The same shard twice would count its orbits twice."""
+    seen: dict[str, Path] = {}
     for folder, index in zip(folders, indices, strict=True):
-        pairs = [("kind", first["kind"], index["kind"])]
-        for key in _ALIKE:
-            pairs.append((key, first.get("config", {}).get(key), index.get("config", {}).get(key)))
-        for key in ("vae_sha256", "image_encoder_sha256"):
-            pairs.append((key, first.get(key), index.get(key)))
-        for key, expected, got in pairs:
-            if expected != got:
-                raise InputError(f"{folder}: expected {key} {expected} as in {folders[0]}, got {got}")
+        for shard in index["shards"]:
+            if shard["sha256"] in seen:
+                raise InputError(
+                    f"{folder}: {shard['name']} is in {seen[shard['sha256']]}, too: the same orbits would count twice; give each data "
+                    "set once"
+                )
+        seen |= dict.fromkeys((shard["sha256"] for shard in index["shards"]), folder)
+
+
+def _joined_config(indices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first one's settings; its trajectory names all, with commas between them."""
+    configs = [index.get("config", {}) for index in indices]
+    given = [config["trajectory"] for config in configs if "trajectory" in config]
+    names = [name for each in given for name in (each.split(",") if isinstance(each, str) else ["file"])]
+    return configs[0] | ({"trajectory": ",".join(dict.fromkeys(names))} if len(set(names)) > 1 else {})
 
 
 def _fill(aside: Path, folders: list[Path], indices: list[dict[str, Any]]) -> None:
@@ -90,10 +113,10 @@ def _fill(aside: Path, folders: list[Path], indices: list[dict[str, Any]]) -> No
     identity = {
         "kind": first["kind"],
         "mv3d": __version__,
-        "config": first.get("config", {}),
+        "config": _joined_config(indices),
         "objects": sum(index["objects"] for index in indices),
         "joined": [index["identity_sha256"] for index in indices],
-    } | {key: first[key] for key in ("vae_sha256", "image_encoder_sha256") if key in first}
+    } | {key: first[key] for key in _NETWORKS if key in first}
     write_index(aside, identity, records, finished=True, scratch=aside)
     # Rejects of objects whose shard held nothing else are not in any record.
     document = json.loads((aside / INDEX).read_text(encoding="utf-8"))

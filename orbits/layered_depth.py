@@ -54,9 +54,8 @@ def layered_depth(
         rays = seen[begin : begin + _CHUNK]
         points = directions[rays, None] * stops[:, None] + origins[0]
         occupied = solid.at(points.astype(np.float32))
-        first = np.searchsorted(stops, flat[rays]).clip(
-            max=samples - 1
-        )  # what lies before the surface is its shell
+        # What lies before the surface is its shell.
+        first = np.searchsorted(stops, flat[rays]).clip(max=samples - 1)
         occupied &= np.arange(samples) >= first[:, None]
         occupied[np.arange(len(rays)), first] = True
         starts, ends = _first_and_last_run(closed(occupied, gap))

@@ -7,15 +7,17 @@ and on a random colour.
 
 from __future__ import annotations
 
-import ast
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from numpy.lib.format import read_array_header_1_0, read_magic
 
 from mv3d.core.errors import InputError, shown
 from mv3d.orbits.index import LATENTS, PIXELS, read_index
@@ -62,10 +64,8 @@ class OrbitStore:
             if not path.is_file():
                 self.broken.append(f"{shard['name']}: missing ({shard['samples']} samples)")
             elif path.stat().st_size != shard["bytes"]:
-                self.broken.append(
-                    f"{shard['name']}: expected {shard['bytes']} bytes, got {path.stat().st_size} "
-                    f"({shard['samples']} samples)"
-                )
+                sizes = f"expected {shard['bytes']} bytes, got {path.stat().st_size}"
+                self.broken.append(f"{shard['name']}: {sizes} ({shard['samples']} samples)")
             else:
                 places += [Place(number, n) for n in range(shard["samples"])]
         self.places: tuple[Place, ...] = tuple(places)
@@ -186,9 +186,8 @@ def read_pixels(
                 f"sample {shown(uid)}: expected frames of one size, got {frame.shape} and {images.shape[1:]}"
             )
         composite(frame, color, images[place])
-    return OrbitSample(
-        uid, images, None, None, elevations[picked], relative_azimuths(azimuths[picked]), picked, color
-    )
+    angles = elevations[picked], relative_azimuths(azimuths[picked])
+    return OrbitSample(uid, images, None, None, *angles, picked, color)
 
 
 def read_latents(
@@ -214,16 +213,9 @@ def read_latents(
     if color.shape != (3,):
         raise InputError(f"sample {shown(uid)}: expected a background of three numbers, got {color.size}")
     picked = chosen_frames(stored, frames, int(rng.integers(stored)))
-    return OrbitSample(
-        uid,
-        None,
-        latents[picked],
-        np.array(embeddings[picked[-1]]),
-        elevations[picked],
-        relative_azimuths(azimuths[picked]),
-        picked,
-        color,
-    )
+    chosen, embedding = latents[picked], np.array(embeddings[picked[-1]])
+    angles = elevations[picked], relative_azimuths(azimuths[picked])
+    return OrbitSample(uid, None, chosen, embedding, *angles, picked, color)
 
 
 def _count(uid: str, elevations: np.ndarray, azimuths: np.ndarray) -> int:
@@ -236,27 +228,19 @@ def _count(uid: str, elevations: np.ndarray, azimuths: np.ndarray) -> int:
 
 def npy_view(content: memoryview) -> np.ndarray:
     """An .npy file in memory as an array, without a copy. Raises ValueError."""
-    content = memoryview(content)
-    if bytes(content[:7]) != b"\x93NUMPY\x01":
-        raise ValueError("expected an .npy file of version 1")
-    begin = 10 + int.from_bytes(content[8:10], "little")
-    if begin > _LONGEST_HEADER:
-        raise ValueError(f"expected an .npy header of at most {_LONGEST_HEADER} bytes, got {begin}")
-    header = _npy_header(bytes(content[10:begin]))
-    return np.frombuffer(content, header[0], offset=begin).reshape(header[1])
-
-
-def _npy_header(text: bytes) -> tuple[np.dtype, tuple[int, ...]]:
+    stream = io.BytesIO(content[: _LONGEST_HEADER + 10])
     try:
-        fields = ast.literal_eval(text.decode("latin1").strip())
-        if fields["fortran_order"]:
-            raise ValueError("rows last")
-        return np.dtype(fields["descr"]), tuple(fields["shape"])
-    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"expected an .npy header ({error})") from error
+        if read_magic(stream) != (1, 0):
+            raise ValueError("another version")
+        shape, columns_first, kind = read_array_header_1_0(stream, max_header_size=_LONGEST_HEADER)
+    except (ValueError, TokenError, RecursionError, MemoryError) as error:
+        raise ValueError(f"expected an .npy file of version 1 ({shown(error)})") from error
+    if columns_first:
+        raise ValueError("expected an .npy file in C order")
+    return np.frombuffer(content, kind, offset=stream.tell()).reshape(shape)
 
 
-def sample_document(members: Mapping[str, memoryview]) -> dict[str, Any]:
+def sample_document(members: Mapping[str, bytes | memoryview]) -> dict[str, Any]:
     """The JSON of a sample. Raises InputError."""
     if "json" not in members:
         raise InputError("sample: expected a JSON file, found none")

@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reject:
-    """reason: of `mv3d.orbits.gate.Reason` or FaultReason. detail: one line."""
+    """reason: FaultReason, or one of the reasons of `mv3d.orbits.gate` and the downloads. detail: one line."""
 
     uid: str
     reason: str

@@ -10,10 +10,11 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.catalogue import CatalogueItem, category_key
-from mv3d.orbits.licences import parse_licence
+from mv3d.orbits.licences import Licence, parse_licence
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,8 @@ class SelectConfig:
                 raise UsageError(
                     f"--licences: expected names such as cc0, by, CC-BY-SA-4.0 or MIT, got {name!r}"
                 )
-            for allowed, flag in (
-                (licence.commercial or self.non_commercial, "--non-commercial"),
-                (not licence.share_alike or self.share_alike, "--share-alike"),
-                (licence.derivatives or self.no_derivatives, "--no-derivatives"),
-            ):
-                if not allowed:
-                    raise UsageError(f"--licences: {licence.id} needs {flag} as well")
+            if needed := self.missing_flags(licence):
+                raise UsageError(f"--licences: {licence.id} needs {needed[0]} as well")
         if not 0 <= self.min_faces <= self.max_faces:
             raise UsageError(
                 f"--min-faces, --max-faces: expected 0 <= min <= max, got {self.min_faces} and {self.max_faces}"
@@ -79,6 +75,15 @@ class SelectConfig:
             raise UsageError(f"--limit: expected 1 or more, got {self.limit}")
         if not self.max_megabytes > 0:
             raise UsageError(f"--max-megabytes: expected more than 0, got {self.max_megabytes}")
+
+    def missing_flags(self, licence: Licence) -> list[str]:
+        """Flags that the terms of a licence need and that are not set."""
+        terms = (
+            (licence.commercial or self.non_commercial, "--non-commercial"),
+            (not licence.share_alike or self.share_alike, "--share-alike"),
+            (licence.derivatives or self.no_derivatives, "--no-derivatives"),
+        )
+        return [flag for allowed, flag in terms if not allowed]
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,11 @@ def filters(config: SelectConfig) -> list[Filter]:
     found.append(("licence", _licence_filter(config)))
     if config.with_category or config.categories:
         names = frozenset(category_key(category) for category in config.categories)
-        found.append(
-            (
-                "category",
-                lambda item: bool(item.category) and (not names or category_key(item.category) in names),
-            )
-        )
+
+        def in_category(item: CatalogueItem) -> bool:
+            return bool(item.category) and (not names or category_key(item.category) in names)
+
+        found.append(("category", in_category))
     if config.exclude_categories:
         refused = frozenset(category_key(category) for category in config.exclude_categories)
         found.append(("no excluded category", lambda item: category_key(item.category) not in refused))
@@ -169,20 +173,13 @@ def select(items: Iterable[CatalogueItem], config: SelectConfig) -> Selection:
 
 def _licence_filter(config: SelectConfig) -> Callable[[CatalogueItem], bool]:
     asked = frozenset(parse_licence(name).id for name in config.licences)
-    decided: dict[str, bool] = {}
 
-    def passes(item: CatalogueItem) -> bool:
-        if item.licence not in decided:
-            licence = parse_licence(item.licence)
-            decided[item.licence] = (
-                (not asked or licence.id in asked)
-                and (licence.commercial or config.non_commercial)
-                and (not licence.share_alike or config.share_alike)
-                and (licence.derivatives or config.no_derivatives)
-            )
-        return decided[item.licence]
+    @cache
+    def allowed(name: str) -> bool:
+        licence = parse_licence(name)
+        return (not asked or licence.id in asked) and not config.missing_flags(licence)
 
-    return passes
+    return lambda item: allowed(item.licence)
 
 
 def _within(value: int | None, low: int, high: int | None) -> bool:

@@ -9,32 +9,23 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mv3d.core.errors import InputError, shown
-from mv3d.render.raycast import Hits
+from mv3d.render.raycast import Caster
 
 SIDE = 1.06
 """Side of the grid's cube: the normalised box of side 1 and a little room around it."""
 CELLS = 96
 DIRECTIONS = 28
 _SLACK = 0.6  # cells by which a surface is thicker towards each direction: a wall without thickness keeps its cells
-_OVERSAMPLING = (
-    1.05  # rays a cell's side; the minimum of 3x3 rays then reaches past the neighbouring cell's centre
-)
+# Rays a cell's side: the minimum of 3x3 rays then reaches past the neighbouring cell's centre.
+_OVERSAMPLING = 1.05
 _MOST_CELLS = 1024
 _CHUNK = 32_768  # points
 _FAR = 2.0  # of the rays' origins from the plane through the middle
-_BITS, _CELLS, _SIDE = "bits", "cells", "side"
-
-
-class Caster(Protocol):
-    """Whatever finds the first hits of rays."""
-
-    def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,13 +138,8 @@ def _cell_of(points: Float[np.ndarray, "*p 3"], cells: int, side: float) -> Int[
 
 def pack_solid(solid: SolidGrid) -> bytes:
     """As an .npz file: `bits` (numpy.packbits of the cells in C order), `cells`, `side`."""
-    buffer = io.BytesIO()
-    values = {
-        _BITS: np.packbits(solid.occupied),
-        _CELLS: np.int32(len(solid.occupied)),
-        _SIDE: np.float64(solid.side),
-    }
-    np.savez_compressed(buffer, **values)
+    buffer, bits = io.BytesIO(), np.packbits(solid.occupied)
+    np.savez_compressed(buffer, bits=bits, cells=np.int32(len(solid.occupied)), side=np.float64(solid.side))
     return buffer.getvalue()
 
 
@@ -164,18 +150,10 @@ def unpack_solid(content: bytes | memoryview) -> SolidGrid:
             if sum(entry.file_size for entry in archive.infolist()) > _MOST_CELLS**3 // 8 + 4096:
                 raise InputError(f"solid: expected at most {_MOST_CELLS} cells along a side")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            bits, cells, side = arrays[_BITS], int(arrays[_CELLS]), float(arrays[_SIDE])
+            bits, cells, side = arrays["bits"], int(arrays["cells"]), float(arrays["side"])
         if not (1 <= cells <= _MOST_CELLS and 0 < side < np.inf and len(bits) == -(-(cells**3) // 8)):
             raise InputError(f"solid: expected the bits of {cells} cells along a side, got {bits.shape}")
         occupied = np.unpackbits(bits, count=cells**3).astype(bool).reshape(cells, cells, cells)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise InputError(f"solid: cannot be read ({shown(error)})") from error
     return SolidGrid(occupied, side)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.recon.representation import METHODS
 
 FORMATS = ("glb", "obj", "ply", "stl")
@@ -40,7 +41,7 @@ _METHOD = tyro.conf.arg(
 class ReconConfig:
     """What to make and how carefully. Raises UsageError for values out of range."""
 
-    formats: Annotated[tuple[str, ...], _FORMATS, tyro.conf.arg(name="format")] = ()
+    formats: Annotated[tuple[str, ...], _FORMATS, tyro.conf.arg(name="format"), SAID] = ()
     """Files to write, with commas between them. Default: glb (stl for a print)."""
     quality: Quality = "standard"
     """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""
@@ -48,10 +49,10 @@ class ReconConfig:
     """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the fitted field, a signed
     distance rendered as in NeuS."""
     profile: Profile = "default"
-    """web: 30,000 faces, JPEG texture, at most 3 MB. print: one closed shell, millimetres in STL."""
-    faces: int | None = None
-    """Most faces of the mesh. Default: the quality or the profile decides."""
-    texture_size: int | None = None
+    """web: JPEG texture, at most 3 MB, 30,000 faces whatever the quality. print: one closed shell, millimetres in STL."""
+    faces: Annotated[int | None, SAID] = None
+    """Most faces of the mesh. Default: 10,000 for draft, 20,000 for standard, 60,000 for high; 30,000 for web."""
+    texture_size: Annotated[int | None, SAID] = None
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
     """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
@@ -80,9 +81,19 @@ class ReconConfig:
             raise UsageError(f"--texture-size: expected a power of two from 64 to 8192, got {size}")
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
+        unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
+        unused += [(self.method == "mesh", "--method nerf", ("trajectory",))]
+        unused += [(self.method == "nerf", "--method mesh", ("formats", "profile", "faces", "texture_size"))]
+        for is_unused, needed, names in unused:
+            for name in names:
+                if is_unused and getattr(self, name) != getattr(ReconConfig, name):
+                    flag = "format" if name == "formats" else name.replace("_", "-")
+                    raise UsageError(f"--{flag}: expected only with {needed}")
 
     def resolved(self) -> ReconConfig:
-        """The same settings with every default filled in."""
+        """The same settings with every default filled in; those of meshes not where none is made."""
+        if self.method == "nerf":
+            return self
         faces = {"draft": 10_000, "standard": 20_000, "high": 60_000}[self.quality]
         texture = {"draft": 1024, "standard": 1024, "high": 2048}[self.quality]
         if self.profile == "web":

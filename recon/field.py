@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 
-from mv3d.recon.arrays import Volume
+from mv3d.recon.arrays import Volume, rays_through
 from mv3d.recon.hull import Hull
 from mv3d.views.grid import Grid
 from mv3d.views.silhouettes import march_lowest, silhouette_distance
@@ -175,13 +175,8 @@ def fit_field(
             carved = (sdf - hull.grid.resample(hull.sdf[None], coarse)[0]).clamp_min(0)
             sdf, rgb = bound + coarse.resample(carved[None], grid)[0], coarse.resample(rgb, grid)
         limits = (-config.truncation, config.truncation)
-        state = _State(
-            (sdf / grid.spacing).clamp(*limits).detach().requires_grad_(True),
-            rgb.detach().requires_grad_(True),
-            log_gains,
-            shifts,
-            free,
-        )
+        start = (sdf / grid.spacing).clamp(*limits).detach().requires_grad_(True)
+        state = _State(start, rgb.detach().requires_grad_(True), log_gains, shifts, free)
         with torch.no_grad():
             rays = _Rays.joined(_collect_rays(views, grid, config), device)
         level = _Level(grid, (bound / grid.spacing).clamp(*limits), rays, steps)
@@ -205,29 +200,22 @@ def _ray_size(width: int, grid: Grid, config: FieldConfig) -> int:
 def _descend(level: _Level, state: _State, config: FieldConfig, generator: torch.Generator) -> Iterator[int]:
     """Change the state's tensors in place, step by step; yields the number of steps done."""
     aligned = 1.0 if config.align else 0.0
-    rates = (
-        (state.sdf, config.learning_rate),
-        (state.rgb, config.color_rate),
-        (state.log_gains, config.gain_rate * aligned),
-        (state.shifts, config.shift_rate * aligned),
-    )
-    optimizer = torch.optim.Adam([{"params": [v], "lr": rate} for v, rate in rates], betas=config.betas)
+    rates = (config.learning_rate, config.color_rate, config.gain_rate * aligned, config.shift_rate * aligned)
+    variables = (state.sdf, state.rgb, state.log_gains, state.shifts)
+    groups = [{"params": [v], "lr": rate} for v, rate in zip(variables, rates, strict=True)]
+    optimizer = torch.optim.Adam(groups, betas=config.betas)
     band = torch.zeros(0, dtype=torch.long, device=state.sdf.device)
     edge_rays = config.rays // config.edge_every
     for step in range(level.steps):
         fall = config.last_rate ** (step / level.steps)
-        for group, (_, rate) in zip(optimizer.param_groups, rates, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * fall
         if step % config.band_every == 0:
             band = _band(state.sdf.detach(), config.band)
         first, last = config.sharpness
         slope = first + (last - first) * step / level.steps
-        pick = torch.cat(
-            [
-                _draw(level.rays.edge, edge_rays, generator),
-                _draw(level.rays.body, config.rays - edge_rays, generator),
-            ]
-        )
+        edge = _draw(level.rays.edge, edge_rays, generator)
+        pick = torch.cat([edge, _draw(level.rays.body, config.rays - edge_rays, generator)])
         loss = _ray_loss(level, state, pick, slope, config, generator)
         loss = loss + _surface_loss(state.sdf, level.bound, band, config)
         optimizer.zero_grad(set_to_none=True)
@@ -328,13 +316,13 @@ def _collect_rays(views: Views, grid: Grid, config: FieldConfig) -> list[_Rays]:
         distance = silhouette_distance(small[3].numpy())
         ys, xs = np.nonzero(distance > -config.outside_px)
         inside = torch.tensor(distance[ys, xs])
-        origin, direction = cameras.rays(view, np.stack([xs + 0.5, ys + 0.5], 1))
+        origin, direction = rays_through(cameras, view, xs, ys)
         right = cameras.c2w[view, :3, 0] / cameras.fl_x[view]
         down = -cameras.c2w[view, :3, 1] / cameras.fl_y[view]
         parts.append(
             _Rays(
-                torch.tensor(origin, dtype=torch.float32),
-                torch.tensor(direction, dtype=torch.float32),
+                origin,
+                direction,
                 torch.tensor(np.stack([right, down]), dtype=torch.float32).expand(len(xs), 2, 3),
                 (small[:3] / small[3:].clamp_min(1e-3)).permute(1, 2, 0)[ys, xs],
                 small[3][ys, xs].clamp(0, 1),

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 
 from mv3d.core.errors import EmptyHullError, InputError
-from mv3d.recon.arrays import Rays, Volume
+from mv3d.recon.arrays import Rays, Volume, rays_through
 from mv3d.render.cameras import Cameras
 from mv3d.views.grid import Grid
 from mv3d.views.silhouettes import (
@@ -139,10 +139,7 @@ def _uncovering_views(
         ys, xs = (distance * scale > 1.0).nonzero(as_tuple=True)
         if len(ys) == 0:
             continue
-        xy = np.stack([xs.cpu().numpy() + 0.5, ys.cpu().numpy() + 0.5], 1)
-        origin, direction = (
-            torch.tensor(a, dtype=torch.float32, device=points.device) for a in small.rays(view, xy)
-        )
+        origin, direction = rays_through(small, view, xs.cpu().numpy(), ys.cpu().numpy(), points.device)
         lowest = march_lowest(sdf, grid, origin, direction, samples=96)[0]
         missing = torch.zeros(1, height, width, device=points.device)
         missing[0, ys, xs] = (lowest > 0.75 * grid.spacing).float()
@@ -162,15 +159,11 @@ def contour_rays(silhouettes: Silhouettes, grid: Grid, device: torch.device) -> 
     size = min(cameras.width, int(2 * max(grid.shape)))
     height = max(2, round(cameras.height * size / cameras.width))
     small = cameras.resized(size, height)
-    origins, directions = [], []
+    rays = []
     for view, full in enumerate(silhouettes.alphas):
         alpha = F.interpolate(torch.tensor(full)[None, None], (height, size), mode="area")[0, 0].numpy()
         distance = silhouette_distance(alpha)
         ys, xs = np.nonzero((distance > 0) & (distance < 2.2))
-        origin, direction = small.rays(view, np.stack([xs + 0.5, ys + 0.5], 1))
-        origins.append(origin)
-        directions.append(direction)
-    return (
-        torch.tensor(np.concatenate(origins), dtype=torch.float32, device=device),
-        torch.tensor(np.concatenate(directions), dtype=torch.float32, device=device),
-    )
+        rays.append(rays_through(small, view, xs, ys, device))
+    origins, directions = zip(*rays, strict=True)
+    return torch.cat(origins), torch.cat(directions)

@@ -40,9 +40,7 @@ def render_field(
     """One view: (h, w, 4) float32, straight alpha, sRGB."""
     device = field.sdf.device
     out = np.zeros((cameras.height * cameras.width, 4), np.float32)
-    origin_np, direction_np = cameras.rays(view)
-    origins = torch.tensor(origin_np, dtype=torch.float32, device=device)
-    directions = torch.tensor(direction_np, dtype=torch.float32, device=device)
+    origins, directions = (torch.tensor(a, dtype=torch.float32, device=device) for a in cameras.rays(view))
     near, far = box_interval(field.grid, origins, directions)
     crossing = (far > near).nonzero()[:, 0]
     step = torch.linspace(0, 1, samples, device=device)

@@ -18,7 +18,9 @@ from mv3d.core.machine import peak_memory_bytes
 from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
+from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import FORMATS, ReconConfig
+from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
 from mv3d.recon.stages import PRESETS
@@ -47,6 +49,11 @@ class ReconResult:
     already_done: bool = False
     made: Mesh | None = None
 
+    @property
+    def fits(self) -> bool:
+        """Whether the re-render agrees with the views: mean silhouette IoU of LEAST_MEAN_IOU or more."""
+        return self.report["iou_mean"] >= LEAST_MEAN_IOU
+
     @cached_property
     def mesh(self) -> Mesh | None:
         """The mesh as it was made, or read back where it was made before; None for a method without one."""
@@ -60,6 +67,7 @@ def run(
     out_dir: Path,
     *,
     overwrite: bool = False,
+    keep_finished: bool = False,
     progress: Progress | None = None,
     source: str = "",
     input_sha256: str | None = None,
@@ -68,7 +76,7 @@ def run(
 
     All files are written to a staging folder and renamed at the end, the record last.
 
-    views: or their loader, called only where there is work to do. source: what the record calls the input.
+    views: or their loader, called only where there is work to do. keep_finished: also with `overwrite`. source: what the record calls the input.
     input_sha256: by default that of the pixels and cameras. Raises InputError for views without a common object,
     OutputError where the folder cannot be written or holds another result and `overwrite` is not set.
     """
@@ -79,7 +87,7 @@ def run(
         views = _loaded(views, clock)
         input_sha256 = views_sha256(views)
     reconstructor = METHODS[config.method](config)
-    if not overwrite:
+    if keep_finished or not overwrite:
         earlier = finished(config, out_dir, input_sha256)
         if earlier is not None:
             return earlier
@@ -87,18 +95,22 @@ def run(
     output = Output(out_dir, RECORD, names, (Path(source),) if source else (), overwrite)
     with output.opened() as staged:
         views = _loaded(views, clock)
-        representation = reconstructor.fit(views, clock)
+        origin = origin_of(views.cameras)
+        near = moved_views(views, -origin)
+        representation = reconstructor.fit(near, clock)
         mesh = representation.to_mesh()
         if mesh is None:
-            measured = _write_novel(config, views, representation, staged, clock)
+            measured = _write_novel(config, near, representation, staged, clock, origin)
         else:
-            measured = _write_mesh(config, views, mesh, staged, clock)
+            mesh = moved_mesh(mesh, origin)
+            measured = _write_mesh(config, near, mesh, staged, clock, origin)
         orbit = views.orbit
         details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
             "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
+            "warnings": doubts(near, measured),
             **representation.details(),
         }
         record = RunRecord.of(
@@ -152,13 +164,19 @@ def views_sha256(views: Views) -> str:
 
 
 def _write_novel(
-    config: ReconConfig, views: Views, shown: Representation, staged: Path, clock: Clock
+    config: ReconConfig,
+    views: Views,
+    shown: Representation,
+    staged: Path,
+    clock: Clock,
+    origin: Float[np.ndarray, " 3"],
 ) -> dict[str, Any]:
+    """`views` and `shown` lie in a world whose zero is at `origin` of the world that is written."""
     with clock.stage("novel views"):
         orbit = novel_orbit(config.trajectory, views, seed=config.seed)
         novel = novel_views(shown, orbit, views.cameras.width, views.cameras.height)
         (staged / NOVEL).mkdir()
-        write_views(novel, staged / NOVEL)
+        write_views(moved_views(novel, origin), staged / NOVEL)
     with clock.stage("turntable"):
         frames, size = PRESETS[config.quality].turntable
         turn = novel_views(shown, novel_orbit("static", views, count=frames), size, size)
@@ -168,7 +186,15 @@ def _write_novel(
     return rerender_report(views, again)
 
 
-def _write_mesh(config: ReconConfig, views: Views, mesh: Mesh, staged: Path, clock: Clock) -> dict[str, Any]:
+def _write_mesh(
+    config: ReconConfig,
+    views: Views,
+    mesh: Mesh,
+    staged: Path,
+    clock: Clock,
+    origin: Float[np.ndarray, " 3"],
+) -> dict[str, Any]:
+    """`views` lie in a world whose zero is at `origin` of the mesh's."""
     preset = PRESETS[config.quality]
     with clock.stage("export"):
         for name in config.formats:
@@ -178,6 +204,7 @@ def _write_mesh(config: ReconConfig, views: Views, mesh: Mesh, staged: Path, clo
         shown = load_mesh(staged / f"mesh.{config.formats[0]}")
         if config.formats[0] == "stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
+        shown = moved_mesh(shown, -origin)
         frames, size = preset.turntable
         encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
     with clock.stage("measure"):
@@ -215,12 +242,14 @@ def _print_scale(config: ReconConfig, mesh: Mesh) -> float:
 
 
 def rerender_report(views: Views, again: Float[np.ndarray, "n h w 4"]) -> dict[str, Any]:
-    """Silhouette IoU and PSNR in dB over the whole frame on white, per view and as means."""
+    """Silhouette IoU and PSNR in dB over the whole frame on white, per view and as means; the view of least IoU."""
     pairs = list(zip(views.images, again, strict=True))
     ious = [mask_iou(a[..., 3], b[..., 3]) for a, b in pairs]
     psnrs = [psnr(composite(a), composite(b)) for a, b in pairs]
     return {
         "iou_mean": round(float(np.mean(ious)), 4),
+        "iou_least": round(min(ious), 4),
+        "iou_least_view": int(np.argmin(ious)),
         "psnr_mean_db": round(float(np.mean(psnrs)), 2),
         "iou": [round(value, 4) for value in ious],
         "psnr_db": [round(value, 2) for value in psnrs],

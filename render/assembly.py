@@ -8,7 +8,7 @@ import numpy as np
 
 from mv3d.core.errors import InputError
 from mv3d.render.limits import LoadLimits
-from mv3d.render.mesh import face_normals
+from mv3d.render.mesh import face_normals, unit_vectors
 from mv3d.render.model import Material, Model
 
 
@@ -41,11 +41,8 @@ class Assembly:
             raise InputError(
                 f"{self.name}: expected vertex indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
             )
-        for what, values in (
-            ("vertices", vertices),
-            ("normals", part.normals),
-            ("texture coordinates", part.uv),
-        ):
+        named = {"vertices": vertices, "normals": part.normals, "texture coordinates": part.uv}
+        for what, values in named.items():
             if values is None:
                 continue
             if len(values) != len(vertices):
@@ -88,34 +85,33 @@ class Assembly:
         used = sorted({part.material for part in parts})
         number = {old: new for new, old in enumerate(used)}
         starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-        has_uv = any(part.uv is not None for part in parts)
-        has_colors = any(part.colors is not None for part in parts)
+        faces = [part.faces + start for part, start in zip(parts, starts, strict=True)]
         return Model(
             np.concatenate([part.vertices for part in parts]).astype(np.float32),
-            np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)]).astype(
-                np.int32
-            ),
+            np.concatenate(faces).astype(np.int32),
             np.concatenate([part.normals for part in parts if part.normals is not None]),
-            np.concatenate([_or_fill(part.uv, len(part.vertices), (0, 0)) for part in parts])
-            if has_uv
-            else None,
-            np.concatenate([_or_fill(part.colors, len(part.vertices), (1, 1, 1, 1)) for part in parts])
-            if has_colors
-            else None,
+            _joined(parts, "uv", (0, 0)),
+            _joined(parts, "colors", (1, 1, 1, 1)),
             np.concatenate([np.full(len(part.faces), number[part.material], np.int32) for part in parts]),
             tuple(materials[index] for index in used),
         )
 
 
-def _or_fill(values: np.ndarray | None, count: int, default: tuple[float, ...]) -> np.ndarray:
-    return np.tile(np.array(default, np.float32), (count, 1)) if values is None else values.astype(np.float32)
+def _joined(parts: list[Part], name: str, default: tuple[float, ...]) -> np.ndarray | None:
+    """An attribute of all vertices, the default for parts without it; None where no part has it."""
+    if all(getattr(part, name) is None for part in parts):
+        return None
+    filling = np.array([default], np.float32)
+    found = (
+        np.repeat(filling, len(p.vertices), 0) if getattr(p, name) is None else getattr(p, name)
+        for p in parts
+    )
+    return np.concatenate([values.astype(np.float32) for values in found])
 
 
 def _split_flat(part: Part) -> Part:
     corners = part.faces.reshape(-1)
-    normal = face_normals(part.vertices, part.faces)
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    normal = np.where(length > 1e-30, normal / np.maximum(length, 1e-30), [0.0, 0.0, 1.0])
+    normal = unit_vectors(face_normals(part.vertices, part.faces), least=1e-30)
     return replace(
         part,
         vertices=part.vertices[corners],

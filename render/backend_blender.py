@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from mv3d.core.colors import LINEAR_OF_SRGB, srgb_from_linear
@@ -122,7 +122,7 @@ def write_job(
     arrays = {
         "vertices": model.vertices,
         "faces": model.faces[keep],
-        "face_material": _face_material(model)[keep],
+        "face_material": np.asarray(model.face_material)[keep],
         "normals": _corner_normals(model)[keep],
         "uv": model.uv,
         "colors": model.colors,
@@ -164,7 +164,7 @@ def _drawable_faces(model: Model, *, both_sides: bool) -> Bool[np.ndarray, " f"]
     keep = (a != b) & (b != c) & (c != a)
     if both_sides:
         _, welded = weld(model.vertices, model.faces)
-        key = np.column_stack([np.sort(welded, 1), _face_material(model)])
+        key = np.column_stack([np.sort(welded, 1), np.asarray(model.face_material)])
         first = np.zeros(len(key), bool)
         first[np.unique(key, axis=0, return_index=True)[1]] = True
         keep &= first
@@ -175,11 +175,6 @@ def _corner_normals(model: Model) -> Float[np.ndarray, "f 3 3"]:
     """Normals at the corners of every face, on the side that its winding shows, as the Embree backend shades them."""
     assert model.normals is not None  # Model fills them in
     return model.normals[model.faces] * facing_signs(model)[:, None, None]
-
-
-def _face_material(model: Model) -> Int[np.ndarray, " f"]:
-    assert model.face_material is not None  # Model fills it in
-    return model.face_material
 
 
 def _camera_entries(model: Model, cameras: Cameras) -> list[dict[str, Any]]:
@@ -301,11 +296,11 @@ def rendered_from_passes(
     pictures: dict[str, list[dict[str, np.ndarray]]], settings: RenderSettings
 ) -> Rendered:
     """Linear premultiplied EXR channels → the seam's sRGB with straight alpha."""
-    depth = normals = albedo = None
-    if "albedo" in pictures:
-        albedo = np.stack(
-            [_straight(_channels(picture, "Combined", "RGBA")) for picture in pictures["albedo"]]
-        )
+    rgba, albedo = (
+        [_straight(_channels(picture, "Combined", "RGBA")) for picture in pictures.get(name, [])]
+        for name in ("beauty", "albedo")
+    )
+    depth = normals = None
     if "centre" in pictures:
         centre = pictures["centre"]
         solid = np.stack([_channels(picture, "Combined", "A")[..., 0] >= 0.5 for picture in centre])
@@ -316,8 +311,7 @@ def rendered_from_passes(
             normals = np.stack([_channels(picture, "Normal", "XYZ") for picture in centre])
             length = np.linalg.norm(normals, axis=-1, keepdims=True)
             normals = np.where(solid[..., None], normals / np.maximum(length, 1e-12), 0).astype(np.float32)
-    rgba = np.stack([_straight(_channels(picture, "Combined", "RGBA")) for picture in pictures["beauty"]])
-    return Rendered(rgba, depth, normals, None if albedo is None else albedo[..., :3])
+    return Rendered(np.stack(rgba), depth, normals, np.stack(albedo)[..., :3] if albedo else None)
 
 
 def _straight(premultiplied: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w 4"]:

@@ -66,10 +66,8 @@ class Pytorch3dRenderer:
                 picture_of_view(scene, cameras, view, light, settings, baked).to_numpy()
                 for view in range(len(cameras))
             ]
-        depth, normals, albedo = (
-            None if parts[0] is None else np.stack(parts) for parts in list(zip(*views, strict=True))[1:]
-        )
-        return Rendered(np.stack([view[0] for view in views]), depth, normals, albedo)
+        columns = zip(*views, strict=True)
+        return Rendered(*(None if column[0] is None else np.stack(column) for column in columns))
 
 
 @dataclass(frozen=True, eq=False)

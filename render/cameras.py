@@ -71,12 +71,7 @@ class Cameras:
         """Subset, always a batch: an int gives one camera."""
         keep = [int(index)] if isinstance(index, (int, np.integer)) else index
         return replace(
-            self,
-            c2w=self.c2w[keep],
-            fl_x=self.fl_x[keep],
-            fl_y=self.fl_y[keep],
-            cx=self.cx[keep],
-            cy=self.cy[keep],
+            self, **{name: getattr(self, name)[keep] for name in ("c2w", "fl_x", "fl_y", "cx", "cy")}
         )
 
     @property
@@ -92,15 +87,8 @@ class Cameras:
     def resized(self, width: int, height: int) -> Cameras:
         """The same cameras for images resampled to width × height."""
         sx, sy = width / self.width, height / self.height
-        return replace(
-            self,
-            fl_x=self.fl_x * sx,
-            fl_y=self.fl_y * sy,
-            cx=self.cx * sx,
-            cy=self.cy * sy,
-            width=width,
-            height=height,
-        )
+        fl_x, fl_y, cx, cy = self.fl_x * sx, self.fl_y * sy, self.cx * sx, self.cy * sy
+        return Cameras(self.c2w, fl_x, fl_y, cx, cy, width, height)
 
     def project(
         self, points_world: Float[np.ndarray, "p 3"], view: int
@@ -127,14 +115,8 @@ class Cameras:
         if xy is None:
             ys, xs = np.mgrid[: self.height, : self.width]
             xy = np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5], 1)
-        cam = np.stack(
-            [
-                (xy[:, 0] - self.cx[view]) / self.fl_x[view],
-                -(xy[:, 1] - self.cy[view]) / self.fl_y[view],
-                -np.ones(len(xy)),
-            ],
-            1,
-        )
+        x, y = (xy[:, 0] - self.cx[view]) / self.fl_x[view], -(xy[:, 1] - self.cy[view]) / self.fl_y[view]
+        cam = np.stack([x, y, -np.ones(len(xy))], 1)
         directions = cam @ self.c2w[view, :3, :3].T
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         return np.broadcast_to(self.centers[view], directions.shape).copy(), directions
@@ -192,23 +174,12 @@ class Orbit:
 
     def to_dict(self) -> dict[str, Any]:
         """The document that `from_dict` reads: a JSON object of all five fields."""
-        return {
-            "elevations_deg": list(self.elevations_deg),
-            "azimuths_deg": list(self.azimuths_deg),
-            "radius": self.radius,
-            "fov_deg": self.fov_deg,
-            "input_view": self.input_view,
-        }
+        angles = {"elevations_deg": list(self.elevations_deg), "azimuths_deg": list(self.azimuths_deg)}
+        return angles | {"radius": self.radius, "fov_deg": self.fov_deg, "input_view": self.input_view}
 
     def cameras(self, width: int, height: int) -> Cameras:
-        return orbit_cameras(
-            self.elevations_deg,
-            self.azimuths_deg,
-            radius=self.radius,
-            fov_deg=self.fov_deg,
-            width=width,
-            height=height,
-        )
+        lens: dict[str, Any] = {"radius": self.radius, "fov_deg": self.fov_deg}
+        return orbit_cameras(self.elevations_deg, self.azimuths_deg, **lens, width=width, height=height)
 
 
 def invert_rigid(matrix: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 4 4"]:

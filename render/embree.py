@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from mv3d.core.colors import encode_srgb
 from mv3d.core.errors import InputError
@@ -35,7 +34,7 @@ from mv3d.render.ray_shading import (
     with_slope,
 )
 from mv3d.render.raycast import Hits, RayScene
-from mv3d.render.renderer import Rendered, RenderSettings
+from mv3d.render.renderer import Output, Rendered, RenderSettings
 from mv3d.render.sampling import CameraRays, find_contrast, find_edges, window_of
 from mv3d.render.surface import Channels, Points, Surface
 
@@ -43,14 +42,14 @@ _PROBES = 144  # rays along a side of a view that find out which surfaces are se
 _GATHER_SPACING = 96  # points of baked light along the largest side of the object
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One view: (h, w, ...) arrays as in `Rendered`, without the first axis."""
-
-    rgba: Float[np.ndarray, "h w 4"]
-    depth: Float[np.ndarray, "h w"] | None
-    normals: Float[np.ndarray, "h w 3"] | None
-    albedo: Float[np.ndarray, "h w 3"] | None
+def _blank(shape: tuple[int, ...], outputs: tuple[Output, ...]) -> Rendered:
+    """Pictures in which nothing is. shape: (n, h, w), or (h, w) for one view, without the first axis."""
+    return Rendered(
+        np.zeros((*shape, 4), np.float32),
+        np.full(shape, np.inf, np.float32) if "depth" in outputs else None,
+        np.zeros((*shape, 3), np.float32) if "normals" in outputs else None,
+        np.zeros((*shape, 3), np.float32) if "albedo" in outputs else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,17 @@ class EmbreeRenderer:
         self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
     ) -> Rendered:
         """Pictures of the model from every camera. Raises InputError for a model without faces."""
-        shape = (len(cameras), cameras.height, cameras.width)
-        rgba = np.empty((*shape, 4), np.float32)
-        depth = np.empty(shape, np.float32) if "depth" in settings.outputs else None
-        normals = np.empty((*shape, 3), np.float32) if "normals" in settings.outputs else None
-        albedo = np.empty((*shape, 3), np.float32) if "albedo" in settings.outputs else None
+        rendered = _blank((len(cameras), cameras.height, cameras.width), settings.outputs)
         for view, frame in enumerate(self.frames(model, cameras, environment, settings)):
-            rgba[view] = frame.rgba
-            for whole, part in ((depth, frame.depth), (normals, frame.normals), (albedo, frame.albedo)):
-                if whole is not None and part is not None:
+            for whole, part in zip(vars(rendered).values(), vars(frame).values(), strict=True):
+                if whole is not None:
                     whole[view] = part
-        return Rendered(rgba, depth, normals, albedo)
+        return rendered
 
     def frames(
         self, model: Model, cameras: Cameras, environment: Environment, settings: RenderSettings
-    ) -> Iterator[Frame]:
-        """The views one by one, so that no more than one is in memory."""
+    ) -> Iterator[Rendered]:
+        """The views one by one, without the first axis, so that no more than one is in memory."""
         if not len(model.faces):
             raise InputError("model: expected at least one face, got none")
         scene = _prepare(model, cameras, environment, settings)
@@ -152,7 +146,7 @@ def _prepare(model: Model, cameras: Cameras, environment: Environment, settings:
         bounces=settings.bounces,
         size=size,
     )
-    return Scene(surface, rays, light, lightmap, group)
+    return Scene(surface, rays, light, lightmap)
 
 
 def _pieces_seen_from_behind(rays: RayScene, group: np.ndarray, cameras: Cameras) -> np.ndarray:
@@ -169,14 +163,8 @@ def _pieces_seen_from_behind(rays: RayScene, group: np.ndarray, cameras: Cameras
 
 def _render_view(
     scene: Scene, cameras: Cameras, view: int, settings: RenderSettings, adaptive: bool
-) -> Frame:
-    height, width = cameras.height, cameras.width
-    wanted = settings.outputs
-    rgba = np.zeros((height, width, 4), np.float32)
-    depth = np.full((height, width), np.inf, np.float32) if "depth" in wanted else None
-    normals = np.zeros((height, width, 3), np.float32) if "normals" in wanted else None
-    albedo = np.zeros((height, width, 3), np.float32) if "albedo" in wanted else None
-    frame = Frame(rgba, depth, normals, albedo)
+) -> Rendered:
+    frame, albedo = _blank((cameras.height, cameras.width), settings.outputs), "albedo" in settings.outputs
     top, bottom, left, right = window_of(scene.surface.model, cameras, view)
     if bottom <= top or right <= left:
         return frame
@@ -190,7 +178,8 @@ def _render_view(
     hit = np.flatnonzero(hits.face >= 0)
     face, back, distance = hits.face[hit], hits.back[hit], hits.distance[hit]
     points = Points(face, hits.u[hit], hits.v[hit], back, distance * camera.pixel)
-    normal, facing = _center_geometry(scene.surface, points, directions[hit])
+    normal = scene.surface.normal(points, bumped=False)
+    facing = face_cosines(scene.surface, points, directions[hit])
     if adaptive and settings.samples > 1:
         edge = find_edges(
             scene.surface, hits.face.reshape(rows, columns), hit, face, distance, normal, facing, camera.pixel
@@ -202,42 +191,26 @@ def _render_view(
     if cull:
         edge[hit[back & scene.surface.single_sided[face]]] = True
     smooth = np.flatnonzero(~edge[hit])
-    result = ShadedRays(rows * columns, albedo=albedo is not None)
+    result = ShadedRays(rows * columns, albedo=albedo)
     inner = with_slope(points.part(smooth), facing[smooth])
     base = base_colors(scene.surface, inner)
     if adaptive and settings.samples > 1 and scene.surface.varies:
         refine_base(scene, camera, base, inner, hit[smooth], (rows, columns), (left, top), settings)
-    shaded = shade_points(scene, inner, directions[hit[smooth]], settings, albedo is not None, base)
+    shaded = shade_points(scene, inner, directions[hit[smooth]], settings, albedo, base)
     result.color[:, hit[smooth]] = shaded.color
     if result.albedo is not None:
         result.albedo[:, hit[smooth]] = shaded.albedo
     if adaptive and settings.samples > 1 and scene.surface.detailed:
-        contrast = find_contrast(result.color, hit[smooth], (rows, columns))
-        edge[contrast] = True
+        edge[find_contrast(result.color, hit[smooth], (rows, columns))] = True
     shade_samples(scene, camera, np.flatnonzero(edge), xs + left, ys + top, settings, result)
     _store(frame, result, (slice(top, bottom), slice(left, right)))
-    if depth is not None or normals is not None:
-        _store_geometry(
-            scene,
-            camera,
-            frame,
-            hits,
-            directions,
-            hit=hit,
-            normal=normal,
-            points=points,
-            cull=cull,
-            window=(top, bottom, left, right),
-        )
+    if frame.depth is not None or frame.normals is not None:
+        window, seen = (top, bottom, left, right), (hit, normal, points)
+        _store_geometry(scene, camera, frame, hits, directions, seen, cull=cull, window=window)
     return frame
 
 
-def _center_geometry(surface: Surface, points: Points, directions: np.ndarray) -> tuple[Channels, np.ndarray]:
-    """Interpolated normals on the seen side, and the cosine between the ray and the face's own normal."""
-    return surface.normal(points, bumped=False), face_cosines(surface, points, directions)
-
-
-def _store(frame: Frame, result: ShadedRays, where: tuple[slice, slice]) -> None:
+def _store(frame: Rendered, result: ShadedRays, where: tuple[slice, slice]) -> None:
     """Premultiplied linear → straight sRGB."""
     shape = frame.rgba[where].shape[:2]
     alpha = result.color[3]
@@ -258,17 +231,19 @@ def _store(frame: Frame, result: ShadedRays, where: tuple[slice, slice]) -> None
 def _store_geometry(
     scene: Scene,
     camera: CameraRays,
-    frame: Frame,
+    frame: Rendered,
     hits: Hits,
     directions: np.ndarray,
+    seen: tuple[np.ndarray, Channels, Points],
     *,
-    hit: np.ndarray,
-    normal: Channels,
-    points: Points,
     cull: bool,
     window: tuple[int, int, int, int],
 ) -> None:
-    """Depth and normals through the pixel centres, of the first surface that is more solid than clear."""
+    """Depth and normals through the pixel centres, of the first surface that is more solid than clear.
+
+    seen: the pixels that hit something, their normals and points.
+    """
+    hit, normal, points = seen
     top, bottom, left, right = window
     depth = np.full(hits.face.shape, np.inf, np.float32)
     image = np.zeros((len(hits.face), 3), np.float32)

@@ -8,36 +8,12 @@ and as Blender maps an environment texture.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError, MissingPartError, UsageError
-
-BUILTIN: tuple[str, ...] = (
-    "studio_softbox",
-    "studio_three_point",
-    "studio_two_sides",
-    "studio_overhead",
-    "studio_warm_cool",
-    "studio_rim",
-    "studio_strips",
-    "light_tent",
-    "room_window",
-    "room_lamps",
-    "sky_noon",
-    "sky_morning",
-    "sky_afternoon",
-    "sky_sunset",
-    "sky_golden",
-    "sky_overcast",
-    "sky_cloudy",
-    "forest_shade",
-    "snow_field",
-    "city_dusk",
-)
+from mv3d.core.errors import InputError, MissingPartError
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +46,8 @@ def texel_directions(height: int, width: int) -> Float[np.ndarray, "h w 3"]:
     down = (np.arange(height) + 0.5) / height * np.pi
     azimuth = 2 * np.pi * (0.5 - (np.arange(width) + 0.5) / width)
     ring = np.sin(down)[:, None]
-    return np.stack(
-        [
-            ring * np.cos(azimuth),
-            ring * np.sin(azimuth),
-            np.broadcast_to(np.cos(down)[:, None], (height, width)),
-        ],
-        -1,
-    )
+    up = np.broadcast_to(np.cos(down)[:, None], (height, width))
+    return np.stack([ring * np.cos(azimuth), ring * np.sin(azimuth), up], -1)
 
 
 def texel_solid_angles(height: int, width: int) -> Float[np.ndarray, "h w"]:
@@ -106,23 +76,6 @@ def exposed(environment: Environment, level: float = 0.95) -> Environment:
     if not brightest > 0:
         raise InputError(f"environment {environment.name}: expected some light, got black")
     return environment.scaled(level / brightest)
-
-
-@lru_cache(maxsize=len(BUILTIN))
-def builtin_environment(name: str | int) -> Environment:
-    """A procedural light by its name or its number (modulo their count), exposed for white objects.
-
-    Raises UsageError for a name that is not there.
-    """
-    from mv3d.render.skies import procedural_radiance  # noqa: PLC0415 - it stands on this module
-
-    if isinstance(name, int):
-        name = BUILTIN[name % len(BUILTIN)]
-    if name not in BUILTIN:
-        raise UsageError(
-            f"environment: expected one of {', '.join(BUILTIN)} or a .hdr or .exr file, got {name!r}"
-        )
-    return exposed(Environment(name, procedural_radiance(name)))
 
 
 def load_environment(path: Path | str) -> Environment:
@@ -156,9 +109,7 @@ def _read_exr(path: Path) -> Float[np.ndarray, "h w 3"]:
         ) from error
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {
-                name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()
-            }
+            channels = {name: np.asarray(part.pixels, np.float32) for name, part in file.channels().items()}
     except Exception as error:  # the library raises several kinds
         raise InputError(
             f"{path.name}: not a readable .exr file ({' '.join(str(error).split())[:80]})"
@@ -210,11 +161,10 @@ def _unpack_rows(raw: np.ndarray, height: int, width: int, name: str) -> np.ndar
                 count = int(raw[at])
                 run = count > 128
                 count = count - 128 if run else count
-                if not count or column + count > width or at + 1 + (1 if run else count) > len(raw):
+                size = 1 if run else count
+                if not count or column + count > width or at + 1 + size > len(raw):
                     raise broken
-                texels[row, component, column : column + count] = (
-                    raw[at + 1] if run else raw[at + 1 : at + 1 + count]
-                )
-                at += 2 if run else 1 + count
+                texels[row, component, column : column + count] = raw[at + 1 : at + 1 + size]
+                at += 1 + size
                 column += count
     return texels.transpose(0, 2, 1)

@@ -48,16 +48,7 @@ _KNOWN = {
 }
 _DRACO_HINT = 'pip install "mv3d[data]" (or pip install DracoPy)'
 # What a wrong kind, key or length in the JSON raises when it is used.
-_WRONG = (
-    KeyError,
-    IndexError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    struct.error,
-    RecursionError,
-)
+_WRONG = (LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error, RecursionError)
 
 
 def read_gltf(resources: Resources, limits: LoadLimits) -> Model:
@@ -81,15 +72,12 @@ class _Reader:
                 f"{self.name}: requires {', '.join(map(str, unknown))[:120]}, which is not supported; export the "
                 "file without it"
             )
-        for what, most in (
-            ("nodes", limits.nodes),
-            ("meshes", limits.nodes),
-            ("materials", limits.materials),
-        ):
+        most_of = {"nodes": limits.nodes, "meshes": limits.nodes, "materials": limits.materials}
+        for what, most in most_of.items():
             count = len(document.get(what, []))
             if count > most:
                 raise InputError(f"{self.name}: expected at most {most:,} {what}, got {count:,}; merge them")
-        self.materials = MaterialReader(file.resources, document, self.file.view_bytes)
+        self.materials = MaterialReader(file)
         self._parents = self._check_tree()
         self._world: dict[int, np.ndarray] = {}
         self._primitives: dict[tuple[int, int], tuple[dict[str, np.ndarray], np.ndarray]] = {}
@@ -209,22 +197,18 @@ class _Reader:
         if extension is None:
             return [np.eye(4)]
         values = {name: self.file.accessor(index) for name, index in extension["attributes"].items()}
-        known = [values[name] for name in ("TRANSLATION", "ROTATION", "SCALE") if name in values]
-        if not known:
+        still = {"TRANSLATION": np.zeros(3), "ROTATION": np.array([0, 0, 0, 1.0]), "SCALE": np.ones(3)}
+        counts = [len(values[name]) for name in still if name in values]
+        if not counts:
             return [np.eye(4)]
-        count = min(len(value) for value in known)
+        count = min(counts)
         if count > self.limits.nodes:
             raise InputError(f"{self.name}: expected at most {self.limits.nodes:,} instances, got {count:,}")
-        return [
-            compose(
-                values["TRANSLATION"][k].astype(np.float64) if "TRANSLATION" in values else np.zeros(3),
-                values["ROTATION"][k].astype(np.float64)
-                if "ROTATION" in values
-                else np.array([0, 0, 0, 1.0]),
-                values["SCALE"][k].astype(np.float64) if "SCALE" in values else np.ones(3),
-            )
-            for k in range(count)
-        ]
+        columns = (
+            values[name][:count].astype(np.float64) if name in values else [default] * count
+            for name, default in still.items()
+        )
+        return [compose(*row) for row in zip(*columns, strict=True)]
 
     # -- geometry
 
@@ -236,12 +220,9 @@ class _Reader:
             if "POSITION" not in primitive["attributes"]:
                 return {}, np.zeros((0, 3), np.int64)
             attributes = {name: self.file.accessor(index) for name, index in primitive["attributes"].items()}
-            count = len(attributes["POSITION"])
-            indices = (
-                self.file.accessor(primitive["indices"])[:, 0].astype(np.int64)
-                if "indices" in primitive
-                else np.arange(count)
-            )
+            indices = np.arange(len(attributes["POSITION"]))
+            if "indices" in primitive:
+                indices = self.file.accessor(primitive["indices"])[:, 0].astype(np.int64)
         position = attributes["POSITION"]
         if position.ndim != 2 or position.shape[1] != 3:
             raise InputError(f"{self.name}: POSITION: expected three numbers a vertex, got {position.shape}")
@@ -345,17 +326,13 @@ class _Reader:
         total = np.asarray(total).reshape(-1, 1, 1)
         if total.size != len(attributes["POSITION"]):
             raise InputError(f"{self.name}: a skinned mesh has no joint weights")
-        blended = np.where(
-            np.abs(total) > 1e-6, blended / np.where(np.abs(total) > 1e-6, total, 1), np.eye(4)
-        )
+        bound = np.abs(total) > 1e-6
+        blended = np.where(bound, blended / np.where(bound, total, 1), np.eye(4))
         if not np.isfinite(blended).all():
             raise InputError(f"{self.name}: the skin's matrices are not finite")
-        position = attributes["POSITION"].astype(np.float64)
-        vertices = np.einsum("nij,nj->ni", blended[:, :3, :3], position) + blended[:, :3, 3]
+        linear, position = blended[:, :3, :3], attributes["POSITION"].astype(np.float64)
+        vertices = np.einsum("nij,nj->ni", linear, position) + blended[:, :3, 3]
         normals = None
         if "NORMAL" in attributes:
-            normals = unit(
-                np.einsum("nij,nj->ni", blended[:, :3, :3], attributes["NORMAL"].astype(np.float64))
-            )
-        mirrored = bool(np.linalg.det(blended[:, :3, :3]).mean() < 0)
-        return vertices, normals, mirrored
+            normals = unit(np.einsum("nij,nj->ni", linear, attributes["NORMAL"].astype(np.float64)))
+        return vertices, normals, bool(np.linalg.det(linear).mean() < 0)

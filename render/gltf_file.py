@@ -86,11 +86,8 @@ class GltfFile:
                 f"{self.name}: accessor {index}: expected at most {most:,} entries, got {count:,}"
             )
         if "bufferView" in entry:
-            stride = self.json["bufferViews"][self.index("bufferViews", entry["bufferView"])].get(
-                "byteStride"
-            )
-            data = self.view_bytes(entry["bufferView"])
-            values = self._strided(data, int(entry.get("byteOffset", 0)), count, width, kind, stride, index)
+            view = self.json["bufferViews"][self.index("bufferViews", entry["bufferView"])]
+            values = self._strided(entry, count, width, kind, index, view.get("byteStride"))
         else:
             values = np.zeros((count, width), kind)
         if "sparse" in entry:
@@ -103,8 +100,10 @@ class GltfFile:
         return values
 
     def _strided(
-        self, data: memoryview, start: int, count: int, width: int, kind: np.dtype, stride: Any, index: int
+        self, place: dict, count: int, width: int, kind: np.dtype, index: int, stride: Any = None
     ) -> np.ndarray:
+        """(count, width) values from the bufferView and the offset that `place` names."""
+        data, start = self.view_bytes(place["bufferView"]), int(place.get("byteOffset", 0))
         size = width * kind.itemsize
         stride = size if stride is None else int(stride)
         needed = start + (count - 1) * stride + size if count else start
@@ -125,26 +124,11 @@ class GltfFile:
             raise InputError(
                 f"{self.name}: accessor {index}: {count} sparse entries for {len(values)} values"
             )
-        where = self._strided(
-            self.view_bytes(entry["indices"]["bufferView"]),
-            int(entry["indices"].get("byteOffset", 0)),
-            count,
-            1,
-            np.dtype(_COMPONENTS[entry["indices"]["componentType"]]),
-            None,
-            index,
-        )[:, 0].astype(np.int64)
+        numbers = np.dtype(_COMPONENTS[entry["indices"]["componentType"]])
+        where = self._strided(entry["indices"], count, 1, numbers, index)[:, 0].astype(np.int64)
         if count and where.max() >= len(values):
             raise InputError(f"{self.name}: accessor {index}: a sparse index is out of range")
-        values[where] = self._strided(
-            self.view_bytes(entry["values"]["bufferView"]),
-            int(entry["values"].get("byteOffset", 0)),
-            count,
-            width,
-            kind,
-            None,
-            index,
-        )
+        values[where] = self._strided(entry["values"], count, width, kind, index)
         return values
 
 

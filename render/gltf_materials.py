@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from mv3d.core.errors import InputError
+from mv3d.render.gltf_file import GltfFile
 from mv3d.render.model import AlphaMode, Material, Wrap
-from mv3d.render.resources import Resources
 
 _WRAPS: dict[int, Wrap] = {10497: "repeat", 33648: "mirror", 33071: "clamp"}
 _DEFAULT = -1  # the material of primitives that name none
@@ -28,12 +27,7 @@ class Mapping:
         self.turn = float(transform.get("rotation", 0.0))
 
     def same(self, other: Mapping) -> bool:
-        return (
-            self.channel == other.channel
-            and np.array_equal(self.offset, other.offset)
-            and np.array_equal(self.scale, other.scale)
-            and self.turn == other.turn
-        )
+        return all(np.array_equal(value, vars(other)[name]) for name, value in vars(self).items())
 
     def apply(self, uv: Float[np.ndarray, "v 2"]) -> Float[np.ndarray, "v 2"]:
         cos, sin = np.cos(self.turn), np.sin(self.turn)
@@ -57,10 +51,8 @@ class MaterialReader:
     """Materials by index, read when first asked for. One set of texture coordinates a material: textures that use
     another one than the base colour's are left out."""
 
-    def __init__(
-        self, resources: Resources, document: dict[str, Any], view_bytes: Callable[[int], memoryview]
-    ) -> None:
-        self._resources, self._json, self._view_bytes = resources, document, view_bytes
+    def __init__(self, file: GltfFile) -> None:
+        self._file, self._json = file, file.json
         self._images: dict[int, UInt8[np.ndarray, "h w 4"]] = {}
         self._numbers: dict[int, int] = {}
         self._materials: list[Material] = []
@@ -84,14 +76,7 @@ class MaterialReader:
         return self._mappings[key]
 
     def _entry(self, index: int | None) -> dict[str, Any]:
-        if index is None:
-            return {}
-        materials = self._json.get("materials", [])
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(materials):
-            raise InputError(
-                f"{self._resources.name}: materials: expected an index in 0..{len(materials) - 1}, got {index}"
-            )
-        return materials[index]
+        return {} if index is None else self._json["materials"][self._file.index("materials", index)]
 
     @staticmethod
     def _leading(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -133,7 +118,7 @@ class MaterialReader:
         mode = str(entry.get("alphaMode", "OPAQUE")).lower()
         if mode not in ("opaque", "mask", "blend"):
             raise InputError(
-                f"{self._resources.name}: alphaMode: expected OPAQUE, MASK or BLEND, got {mode[:20]!r}"
+                f"{self._file.name}: alphaMode: expected OPAQUE, MASK or BLEND, got {mode[:20]!r}"
             )
         return Material(
             name=str(entry.get("name", "")),
@@ -156,38 +141,27 @@ class MaterialReader:
     def _wrap(self, reference: dict[str, Any] | None) -> tuple[Wrap, Wrap]:
         if reference is None:
             return ("repeat", "repeat")
-        texture = self._json["textures"][self._index("textures", reference["index"])]
+        texture = self._json["textures"][self._file.index("textures", reference["index"])]
         if "sampler" not in texture:
             return ("repeat", "repeat")
-        sampler = self._json["samplers"][self._index("samplers", texture["sampler"])]
+        sampler = self._json["samplers"][self._file.index("samplers", texture["sampler"])]
         return _WRAPS[sampler.get("wrapS", 10497)], _WRAPS[sampler.get("wrapT", 10497)]
 
     def _texture(self, reference: dict[str, Any]) -> UInt8[np.ndarray, "h w 4"] | None:
-        texture = self._json["textures"][self._index("textures", reference["index"])]
-        source = (
-            texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source", texture.get("source"))
-        )
+        texture = self._json["textures"][self._file.index("textures", reference["index"])]
+        webp = texture.get("extensions", {}).get("EXT_texture_webp", {})
+        source = webp.get("source", texture.get("source"))
         if source is None:
             return None
-        source = self._index("images", source)
+        source = self._file.index("images", source)
         if source not in self._images:
-            image = self._json["images"][source]
-            what = f"texture {source}"
-            data = (
-                self._resources.named(image["uri"], what)
-                if "uri" in image
-                else bytes(self._view_bytes(image["bufferView"]))
-            )
-            self._images[source] = self._resources.picture(data, what)
+            image, what, resources = self._json["images"][source], f"texture {source}", self._file.resources
+            if "uri" in image:
+                data = resources.named(image["uri"], what)
+            else:
+                data = bytes(self._file.view_bytes(image["bufferView"]))
+            self._images[source] = resources.picture(data, what)
         return self._images[source]
-
-    def _index(self, what: str, index: Any) -> int:
-        count = len(self._json.get(what, []))
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-            raise InputError(
-                f"{self._resources.name}: {what}: expected an index in 0..{count - 1}, got {index}"
-            )
-        return index
 
 
 def _rgb(texture: np.ndarray | None) -> np.ndarray | None:

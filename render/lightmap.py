@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from mv3d.render.prefilter import bilinear
+
 _MAX_SIDE = 64  # grid cells along a side of one face
 
 
@@ -79,7 +81,6 @@ class LightMap:
         self.grids = grids
         self.planes = planes
         self._flat = bool((planes == 1).all())
-        self._simple = bool((grids.across == 1).all() and (grids.along == 1).all())
 
     def sample(
         self,
@@ -103,22 +104,7 @@ class LightMap:
             planes = [self.planes[:, channel].reshape(-1) for channel in range(3)]
         else:
             planes = list(self.planes[0])
-        taps = (
-            (corner, (1 - s) * (1 - t)),
-            (corner + 1, s * (1 - t)),
-            (corner + row, (1 - s) * t),
-            (corner + row + 1, s * t),
-        )
-        result = []
-        for plane in planes:
-            total = plane.take(taps[0][0])
-            total *= taps[0][1]
-            for index, weight in taps[1:]:
-                tap = plane.take(index)
-                tap *= weight
-                total += tap
-            result.append(total)
-        return result
+        return bilinear(planes, corner, row, s, t)
 
 
 def _cells(position: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -140,11 +126,3 @@ def locate(
     s *= across
     t *= grids.along.take(face)
     return grids.start.take(face), across + 1, s.astype(np.float32), t.astype(np.float32)
-
-
-def white_lightmap(faces: int) -> LightMap:
-    """No occlusion anywhere."""
-    ones = np.ones(faces, np.int32)
-    order = np.tile(np.arange(3, dtype=np.int32), (faces, 1))
-    grids = FaceGrids(order, ones, ones, np.arange(faces, dtype=np.int32) * 4, faces * 4)
-    return LightMap(grids, np.ones((2, 3, faces * 4), np.float32))

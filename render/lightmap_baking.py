@@ -1,13 +1,8 @@
-"""Baking of a light map: the share of the environment's light that arrives at points of a model's surface.
-
-It is found with shadow rays towards a fixed cut of the sphere: one direction a light, so there is no noise and the
-rays are coherent.
-"""
+"""Baking of a light map: see `mv3d.render.lightmap`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,17 +11,11 @@ from mv3d.render.lightmap import FaceGrids, LightMap, grid_points, locate, plan_
 from mv3d.render.mesh import face_normals, weld
 from mv3d.render.model import Model
 from mv3d.render.prefilter import LightCut
-from mv3d.render.raycast import Hits
+from mv3d.render.raycast import Caster, Hits
 from mv3d.render.surface import facing_signs
 from mv3d.render.topology import vertex_components
 
 _MOST_APART = 4096  # pieces: times 8192³ cells and 729 normals they still fit into 63 bits
-
-
-class Caster(Protocol):
-    """Whatever finds the first hits of rays."""
-
-    def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits: ...
 
 
 def pieces(model: Model) -> Int[np.ndarray, " f"]:
@@ -60,11 +49,9 @@ def join_points(
     same piece; the cells grow until there are at most `most`."""
     chosen = np.flatnonzero(wanted)
     # Or a pane just above a wall would take the light that the wall beneath it does not get.
-    apart = (
-        piece[chosen].astype(np.int64)
-        if piece.max(initial=0) < _MOST_APART
-        else np.zeros(len(chosen), np.int64)
-    )
+    apart = piece[chosen].astype(np.int64)
+    if piece.max(initial=0) >= _MOST_APART:
+        apart[:] = 0
     coarse = cell * 512
     turn = np.round(normal[chosen] * 4).astype(np.int64) + 4
     key_normal = (turn[:, 0] * 9 + turn[:, 1]) * 9 + turn[:, 2]
@@ -119,30 +106,16 @@ def bake_lightmap(
     # A single vertex normal that points away from its face would light the wrong side.
     normal = np.where((normal * ground).sum(1, keepdims=True) < 0, -normal, normal)
     piece = pieces(model)[face]
-    sides = []
-    for sign, wanted in ((1, np.ones(grids.count, bool)), (-1, backs[face])):
-        if wanted.any():
-            sides.append(
-                (
-                    sign,
-                    join_points(
-                        position,
-                        place,
-                        normal * sign,
-                        ground * sign,
-                        wanted,
-                        piece,
-                        size / 8192,
-                        most_points,
-                    ),
-                )
-            )
-    planes = np.ones((2, 3, grids.count), np.float32)
-    shift = 0
-    index_front = sides[0][1].index
-    index_back = sides[1][1].index if len(sides) > 1 else np.full(grids.count, -1, np.int32)
-    index_back = np.where(index_back >= 0, index_back + len(sides[0][1].position), index_front)
-    points = [part for _, part in sides]
+    cell = size / 8192
+    points = [
+        join_points(position, place, normal * sign, ground * sign, wanted, piece, cell, most_points)
+        for sign, wanted in ((1, np.ones(grids.count, bool)), (-1, backs[face]))
+        if wanted.any()
+    ]
+    index_front = index_back = points[0].index
+    if len(points) > 1:
+        index_back = points[1].index
+        index_back = np.where(index_back >= 0, index_back + len(points[0].position), index_front)
     everything = _Points(
         np.concatenate([part.position for part in points]),
         np.concatenate([part.normal for part in points]),
@@ -150,10 +123,11 @@ def bake_lightmap(
         np.concatenate([albedo_at[face[part.sample]] for part in points]),
     )
     ratio, buried = _gather(everything, caster, light, grids, index_front, index_back, bounces, size * 2e-4)
-    for side, part in sides:
+    planes, shift = np.ones((2, 3, grids.count), np.float32), 0
+    for plane, part in zip(planes, points, strict=False):
         mine = slice(shift, shift + len(part.position))
         values = _fill_buried(ratio[mine], buried[mine], grids, part.index)
-        planes[0 if side == 1 else 1][:, part.index >= 0] = values[part.index[part.index >= 0]].T
+        plane[:, part.index >= 0] = values[part.index[part.index >= 0]].T
         shift += len(part.position)
     return LightMap(grids, planes)
 

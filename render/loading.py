@@ -53,9 +53,8 @@ def _read_with_trimesh(resources: Resources, kind: str, limits: LoadLimits) -> M
     try:
         # Without a resolver nothing beside the file is read.
         loaded = mesh_loaders[kind](io.BytesIO(data), file_type=kind, skip_materials=True)
-        found = [
-            part for part in loaded.get("geometry", {"": loaded}).values() if part.get("faces") is not None
-        ]
+        geometry = loaded.get("geometry", {"": loaded}).values()
+        found = [part for part in geometry if part.get("faces") is not None]
         parts = [(trimesh.Trimesh(**part, process=False), part.get("vertex_normals")) for part in found]
     except MemoryError:
         raise

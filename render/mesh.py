@@ -34,13 +34,7 @@ class Mesh:
     def __post_init__(self) -> None:
         object.__setattr__(self, "vertices", np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3))
         object.__setattr__(self, "faces", np.ascontiguousarray(self.faces, np.int32).reshape(-1, 3))
-        if not np.isfinite(self.vertices).all():
-            raise InputError("vertices: expected finite numbers, got NaN or infinity")
-        if len(self.faces) and (self.faces.min() < 0 or self.faces.max() >= len(self.vertices)):
-            raise InputError(
-                f"faces: expected indices in 0..{len(self.vertices) - 1}, got "
-                f"{self.faces.min()}..{self.faces.max()}"
-            )
+        check_triangles(self.vertices, self.faces)
         for name in ("normals", "uv", "vertex_colors"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.vertices):
@@ -66,6 +60,22 @@ class Mesh:
         return load_mesh(path)  # pyright: ignore[reportReturnType]
 
 
+def check_triangles(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
+    """Raise InputError for NaN, infinity and indices out of range."""
+    if not np.isfinite(vertices).all():
+        raise InputError("vertices: expected finite numbers, got NaN or infinity")
+    if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
+        raise InputError(
+            f"faces: expected indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
+        )
+
+
+def unit_vectors(vectors: Float[np.ndarray, "n 3"], *, least: float) -> Float[np.ndarray, "n 3"]:
+    """Vectors of length 1; +Z for those no longer than `least`."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.where(length > least, vectors / np.maximum(length, least), [0.0, 0.0, 1.0])
+
+
 def face_normals(
     vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
 ) -> Float[np.ndarray, "f 3"]:
@@ -79,15 +89,8 @@ def vertex_normals(
 ) -> Float[np.ndarray, "v 3"]:
     """Area-weighted unit normals; a vertex of no face gets +Z."""
     weighted = face_normals(vertices, faces)
-    total = np.stack(
-        [
-            sum(np.bincount(faces[:, k], weighted[:, axis], len(vertices)) for k in range(3))
-            for axis in range(3)
-        ],
-        1,
-    )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    return np.where(length > 1e-20, total / np.maximum(length, 1e-20), [0.0, 0.0, 1.0]).astype(np.float32)
+    sums = [sum(np.bincount(faces[:, k], column, len(vertices)) for k in range(3)) for column in weighted.T]
+    return unit_vectors(np.stack(sums, 1), least=1e-20).astype(np.float32)
 
 
 def weld(

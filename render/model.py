@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from mv3d.core.errors import InputError
-from mv3d.render.mesh import vertex_normals
+from mv3d.render.mesh import check_triangles, vertex_normals
 
 AlphaMode = Literal["opaque", "mask", "blend"]
 Wrap = Literal["repeat", "mirror", "clamp"]
@@ -48,15 +48,8 @@ class Material:
     wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
 
     def __post_init__(self) -> None:
-        for name, channels in (
-            ("base_color_texture", 4),
-            ("metallic_roughness_texture", 3),
-            ("emissive_texture", 3),
-            ("normal_texture", 3),
-        ):
-            texture = getattr(self, name)
-            if texture is None:
-                continue
+        for name, texture in self.textures.items():
+            channels = 4 if name == "base_color_texture" else 3
             good = texture.ndim == 3 and texture.shape[2] == channels and min(texture.shape[:2]) >= 1
             if not good or texture.dtype != np.uint8:
                 raise InputError(
@@ -100,12 +93,7 @@ class Model:
     def __post_init__(self) -> None:
         vertices = np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3)
         faces = np.ascontiguousarray(self.faces, np.int32).reshape(-1, 3)
-        if not np.isfinite(vertices).all():
-            raise InputError("vertices: expected finite numbers, got NaN or infinity")
-        if len(faces) and (faces.min() < 0 or faces.max() >= len(vertices)):
-            raise InputError(
-                f"faces: expected indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
-            )
+        check_triangles(vertices, faces)
         object.__setattr__(self, "vertices", vertices)
         object.__setattr__(self, "faces", faces)
         if self.normals is None:

@@ -14,6 +14,7 @@ from mv3d.core.errors import InputError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.limits import LoadLimits
+from mv3d.render.mesh import unit_vectors
 from mv3d.render.model import UNSTATED, Material, Model
 from mv3d.render.resources import MissingFileError, Resources
 
@@ -129,11 +130,7 @@ def _absolute(corners: list[str], values: dict[str, _Numbers]) -> list[str]:
 
 
 def _join(
-    name: str,
-    limits: LoadLimits,
-    values: dict[str, _Numbers],
-    polygons: _Polygons,
-    materials: list[Material],
+    name: str, limits: LoadLimits, values: dict[str, _Numbers], polygons: _Polygons, materials: list[Material]
 ) -> Model:
     assembly = Assembly(name, limits)
     rows, owner = polygons.triangles()
@@ -155,7 +152,7 @@ def _join(
                 world_from_gltf(places[unique[:, 0], :3]).astype(np.float32),
                 inverse.reshape(-1, 3),
                 material,
-                None if found is None else _unit(found),
+                None if found is None else unit_vectors(found, least=1e-12).astype(np.float32),
                 np.where(unique[:, 1:2] >= 0, uv[unique[:, 1]] * [1, -1] + [0, 1], 0) if has_uv else None,
                 # Tools that write colours behind the places write them as they are shown, in sRGB.
                 _tint(places[unique[:, 0], 3:]) if colored else None,
@@ -170,11 +167,6 @@ def _unique_rows(rows: Int[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, "u 3"], 
     triples = pairs * (rows[:, 2].max() + 2) + rows[:, 2] + 1
     _, first, inverse = np.unique(triples, return_index=True, return_inverse=True)
     return rows[first], inverse
-
-
-def _unit(normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-12, normals / np.maximum(length, 1e-12), [0.0, 0.0, 1.0]).astype(np.float32)
 
 
 def _tint(srgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 4"]:

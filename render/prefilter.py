@@ -7,13 +7,15 @@ Independent Unit Vectors", JCGT 2014) with a border of one texel, so that a bili
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mv3d.render.environment import Environment, texel_directions, texel_solid_angles
+from mv3d.render.mesh import unit_vectors
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
@@ -42,22 +44,33 @@ class OctaMap:
         u -= i
         v -= j
         corner = j * np.int32(self.size + 2) + i
-        taps = [
-            (corner, (1 - u) * (1 - v)),
-            (corner + 1, u * (1 - v)),
-            (corner + self.size + 2, (1 - u) * v),
-            (corner + self.size + 3, u * v),
-        ]
-        result = []
-        for plane in self.planes:
-            total = plane.take(taps[0][0])
-            total *= taps[0][1]
-            for index, weight in taps[1:]:
-                tap = plane.take(index)
-                tap *= weight
-                total += tap
-            result.append(total)
-        return result
+        return bilinear(self.planes, corner, self.size + 2, u, v)
+
+
+def bilinear(
+    planes: Iterable[Float[np.ndarray, " t"]],
+    corner: Int[np.ndarray, " n"],
+    row: int | Int[np.ndarray, " n"],
+    x: Float[np.ndarray, " n"],
+    y: Float[np.ndarray, " n"],
+) -> list[Float[np.ndarray, " n"]]:
+    """Values of each plane at x and y in [0, 1] from texel `corner`; texel `corner + row` is the one below it."""
+    taps = (
+        (corner, (1 - x) * (1 - y)),
+        (corner + 1, x * (1 - y)),
+        (corner + row, (1 - x) * y),
+        (corner + row + 1, x * y),
+    )
+    result = []
+    for plane in planes:
+        total = plane.take(taps[0][0])
+        total *= taps[0][1]
+        for index, weight in taps[1:]:
+            tap = plane.take(index)
+            tap *= weight
+            total += tap
+        result.append(total)
+    return result
 
 
 def octa_directions(size: int) -> Float[np.ndarray, "t 3"]:
@@ -110,13 +123,9 @@ class LightField:
         # The direction of a cell is that of its light, so that a small sun stays where it is.
         luminance = (radiance @ _LUMINANCE).reshape(-1)
         pull = weight * (luminance + 1e-6 + 1e-3 * luminance.mean())
-        center = np.stack(
-            [np.bincount(cell, pull * directions.reshape(-1, 3)[:, k], count) for k in range(3)], 1
-        )
+        center = _sums(cell, pull, directions, count)
         center /= np.linalg.norm(center, axis=1, keepdims=True)
-        mean = np.stack(
-            [np.bincount(cell, weight * radiance[..., k].reshape(-1), count) for k in range(3)], 1
-        )
+        mean = _sums(cell, weight, radiance, count)
         return center, area, mean / area[:, None]
 
     @cached_property
@@ -223,11 +232,16 @@ class LightField:
             owner[top:bottom, left:right] = index
         owner = owner.reshape(-1)
         weight = importance.reshape(-1)
-        middle = np.stack([np.bincount(owner, weight * directions[:, k], len(cells)) for k in range(3)], 1)
-        length = np.linalg.norm(middle, axis=1, keepdims=True)
-        middle = np.where(length > 1e-9, middle / np.maximum(length, 1e-9), [0.0, 0.0, 1.0])
-        light = np.stack([np.bincount(owner, area * mean[:, k], len(cells)) for k in range(3)], 1)
+        middle = unit_vectors(_sums(owner, weight, directions, len(cells)), least=1e-9)
+        light = _sums(owner, area, mean, len(cells))
         return LightCut(middle, light, np.bincount(owner, area, len(cells)))
+
+
+def _sums(
+    group: Int[np.ndarray, " n"], weight: Float[np.ndarray, " n"], vectors: np.ndarray, count: int
+) -> Float[np.ndarray, "g 3"]:
+    """Weighted sum of the vectors of each group."""
+    return np.stack([np.bincount(group, weight * column, count) for column in vectors.reshape(-1, 3).T], 1)
 
 
 def sample_equirect(

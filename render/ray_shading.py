@@ -26,7 +26,6 @@ class Scene:
     rays: RayScene
     light: LightField
     lightmap: LightMap
-    smooth_group: Int[np.ndarray, " f"]
 
 
 class ShadedRays:

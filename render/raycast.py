@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,6 +29,12 @@ class Hits:
     def bary(self) -> Float[np.ndarray, "r 3"]:
         """Weights of the face's corners, float32."""
         return np.stack([1 - self.u - self.v, self.u, self.v], 1).astype(np.float32)
+
+
+class Caster(Protocol):
+    """Whatever finds the first hits of rays."""
+
+    def first_hits(self, origins: Float[np.ndarray, "r 3"], directions: Float[np.ndarray, "r 3"]) -> Hits: ...
 
 
 class RayScene:
@@ -135,9 +142,8 @@ def render_view(
         color = mesh_colors(mesh, hits, hit)
         if normals is not None:
             normal = normals[hits.face[hit]]
-            cosine = np.abs((normal * directions[hit]).sum(1)) / np.maximum(
-                np.linalg.norm(normal, axis=1), 1e-20
-            )
+            length = np.maximum(np.linalg.norm(normal, axis=1), 1e-20)
+            cosine = np.abs((normal * directions[hit]).sum(1)) / length
             color = color * (1 - headlight + headlight * cosine[:, None])
         part = np.zeros((len(hit), 4), np.float32)
         part[hit, :3], part[hit, 3] = color, 1
@@ -153,9 +159,5 @@ def render_views(
 ) -> Float[np.ndarray, "n h w 4"]:
     """`render_view` for every camera."""
     scene = RayScene(mesh.vertices, mesh.faces)
-    return np.stack(
-        [
-            render_view(mesh, cameras, view, supersample=supersample, scene=scene, headlight=headlight)
-            for view in range(len(cameras))
-        ]
-    )
+    options: dict[str, Any] = {"supersample": supersample, "scene": scene, "headlight": headlight}
+    return np.stack([render_view(mesh, cameras, view, **options) for view in range(len(cameras))])

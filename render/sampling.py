@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -11,6 +13,10 @@ from mv3d.render.raycast import Hits, RayScene
 from mv3d.render.surface import Channels, Surface
 
 RAYS = 1 << 19  # rays cast at a time, which bounds the memory
+_NEIGHBOURS = (  # of pixels beside each other, and below each other
+    ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
+    ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
+)
 CONTRAST = 0.08  # of neighbouring pixels, about sRGB, above which all samples are taken
 
 
@@ -58,12 +64,8 @@ class CameraRays:
             scene.first_hits(origins[start : start + RAYS], directions[start : start + RAYS])
             for start in range(0, len(directions), RAYS)
         ]
-        return Hits(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("face", "u", "v", "distance", "back")
-            )
-        )
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return Hits(*(np.concatenate(column) for column in columns))
 
 
 def window_of(model: Model, cameras: Cameras, view: int) -> tuple[int, int, int, int]:
@@ -107,10 +109,7 @@ def find_edges(
     axes = [grid(axis) for axis in normal]
     material = grid(surface.material[face] + 1)
     several = len(surface.model.materials) > 1
-    for a, b in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
+    for a, b in _NEIGHBOURS:
         broken = axes[0][a] * axes[0][b]
         broken += axes[1][a] * axes[1][b]
         broken += axes[2][a] * axes[2][b]
@@ -141,15 +140,9 @@ def find_contrast(
     found = np.zeros(shape, bool)
     # Square roots are close enough to sRGB.
     planes = [np.sqrt(np.clip(color[channel], 0, 1)).reshape(shape) for channel in range(3)]
-    for a, b in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        differ = np.abs(planes[0][a] - planes[0][b]) > CONTRAST
-        differ |= np.abs(planes[1][a] - planes[1][b]) > CONTRAST
-        differ |= np.abs(planes[2][a] - planes[2][b]) > CONTRAST
-        differ &= inner[a]
-        differ &= inner[b]
+    for a, b in _NEIGHBOURS:
+        differ = inner[a] & inner[b]
+        differ &= reduce(np.logical_or, (np.abs(plane[a] - plane[b]) > CONTRAST for plane in planes))
         found[a] |= differ
         found[b] |= differ
     return np.flatnonzero(found)

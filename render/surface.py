@@ -120,10 +120,7 @@ class Surface:
         for index, chosen in self._textured_parts("base_color_texture", material):
             texel = self._texture(index, "base_color_texture", points, chosen)
             for channel in range(4):
-                if chosen is None:
-                    color[channel] *= texel[channel]
-                else:
-                    color[channel][chosen] *= texel[channel]
+                color[channel][chosen] *= texel[channel]
         self._apply_alpha_mode(color[3], material, points.face)
         return color
 
@@ -145,9 +142,8 @@ class Surface:
         metallic, roughness = (table.take(material) for table in self._rough)
         for index, chosen in self._textured_parts("metallic_roughness_texture", material):
             texel = self._texture(index, "metallic_roughness_texture", points, chosen)
-            where = slice(None) if chosen is None else chosen
-            metallic[where] *= texel[2]
-            roughness[where] *= texel[1]
+            metallic[chosen] *= texel[2]
+            roughness[chosen] *= texel[1]
         return np.clip(metallic, 0, 1), np.clip(roughness, 0, 1)
 
     def emission(self, points: Points) -> Channels:
@@ -156,9 +152,8 @@ class Surface:
         color = [table.take(material) for table in self._emissive]
         for index, chosen in self._textured_parts("emissive_texture", material):
             texel = self._texture(index, "emissive_texture", points, chosen)
-            where = slice(None) if chosen is None else chosen
             for channel in range(3):
-                color[channel][where] *= texel[channel]
+                color[channel][chosen] *= texel[channel]
         return color
 
     def normal(self, points: Points, *, bumped: bool = True) -> Channels:
@@ -174,14 +169,13 @@ class Surface:
             normal[axis] *= sign
         return normal
 
-    def _bump(self, normal: Channels, points: Points, index: int, chosen: np.ndarray | None) -> None:
-        mine = points if chosen is None else points.part(chosen)
-        where = slice(None) if chosen is None else chosen
+    def _bump(self, normal: Channels, points: Points, index: int, chosen: np.ndarray | slice) -> None:
+        mine = points.part(chosen)
         scale = np.float32(self.model.materials[index].normal_scale)
         x, y, z = (value * 2 - 1 for value in self._texture(index, "normal_texture", points, chosen))
         x *= scale
         y *= scale
-        n = [axis[where] for axis in normal]
+        n = [axis[chosen] for axis in normal]
         tx, ty, tz, hand = self.interpolate("tangent", mine)
         along = n[0] * tx + n[1] * ty + n[2] * tz
         t = [tx - n[0] * along, ty - n[1] * along, tz - n[2] * along]
@@ -195,26 +189,24 @@ class Surface:
         bumped = [x * t[k] + y * b[k] + z * n[k] for k in range(3)]
         _normalize(bumped)
         for axis in range(3):
-            normal[axis][where] = bumped[axis]
+            normal[axis][chosen] = bumped[axis]
 
-    def _textured_parts(self, name: str, material: np.ndarray) -> list[tuple[int, np.ndarray | None]]:
-        """Materials that have the texture, each with the points that it covers (None: all of them)."""
-        if not self.textured:
-            return []
+    def _textured_parts(self, name: str, material: np.ndarray) -> list[tuple[int, np.ndarray | slice]]:
+        """Materials that have the texture, each with the points that it covers."""
         having = [index for index, pyramids in enumerate(self._pyramids) if name in pyramids]
         if not having:
             return []
         if len(self._pyramids) == 1:
-            return [(0, None)]
+            return [(0, slice(None))]
         present = set(np.flatnonzero(np.bincount(material, minlength=len(self._pyramids))).tolist())
         if present == {having[0]}:
-            return [(having[0], None)]
+            return [(having[0], slice(None))]
         parts = ((index, np.flatnonzero(material == index)) for index in having if index in present)
         return [part for part in parts if len(part[1])]
 
-    def _texture(self, index: int, name: str, points: Points, chosen: np.ndarray | None) -> Channels:
+    def _texture(self, index: int, name: str, points: Points, chosen: np.ndarray | slice) -> Channels:
         pyramid = self._pyramids[index][name]
-        mine = points if chosen is None else points.part(chosen)
+        mine = points.part(chosen)
         u, v = self.interpolate("uv", mine)
         texels = float(np.sqrt(float(pyramid.widths[0]) * float(pyramid.heights[0])))
         spread = self._density.take(mine.face)
@@ -228,13 +220,8 @@ class Surface:
         third = np.full(count, 1 / 3, np.float32)
         result = np.empty((count, 3), np.float32)
         area = 0.5 * np.linalg.norm(face_normals(self.model.vertices, self.model.faces), axis=1)
-        points = Points(
-            np.arange(count, dtype=np.int32),
-            third,
-            third,
-            np.zeros(count, bool),
-            np.sqrt(area).astype(np.float32),
-        )
+        face, footprint = np.arange(count, dtype=np.int32), np.sqrt(area).astype(np.float32)
+        points = Points(face, third, third, np.zeros(count, bool), footprint)
         for start in range(0, count, 65536):
             part = slice(start, start + 65536)
             red, green, blue, _ = self.base(points.part(part))
@@ -270,9 +257,8 @@ def _uv_density(
 ) -> Float[np.ndarray, " f"]:
     """Texture lengths per world length, the root of the ratio of the areas."""
     a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-    return np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(twice_area, 1e-20)).astype(
-        np.float32
-    )
+    area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    return np.sqrt(area / np.maximum(twice_area, 1e-20)).astype(np.float32)
 
 
 def _tangents(model: Model) -> Float[np.ndarray, "v 4"]:
@@ -290,9 +276,7 @@ def _tangents(model: Model) -> Float[np.ndarray, "v 4"]:
     for which, value in enumerate((tangent, up)):
         for corner in range(3):
             for axis in range(3):
-                sums[which, :, axis] += np.bincount(
-                    model.faces[:, corner], value[:, axis], len(model.vertices)
-                )
+                sums[which, :, axis] += np.bincount(model.faces[:, corner], value[:, axis], sums.shape[1])
     tangent, up = sums
     length = np.linalg.norm(tangent, axis=1, keepdims=True)
     flat = length[:, 0] < 1e-20

@@ -28,10 +28,6 @@ class Pyramid:
     srgb: bool
     channels: int
 
-    @property
-    def levels(self) -> int:
-        return len(self.offsets)
-
 
 def build_pyramid(texture: UInt8[np.ndarray, "h w c"], wrap: tuple[Wrap, Wrap], *, srgb: bool) -> Pyramid:
     """Halve until one texel is left; colours are averaged as light (linear), weighted by alpha where there is
@@ -82,17 +78,14 @@ def _halve(image: np.ndarray) -> np.ndarray:
 
 
 def sample_pyramid(
-    pyramid: Pyramid,
-    u: Float[np.ndarray, " n"],
-    v: Float[np.ndarray, " n"],
-    lod: Float[np.ndarray, " n"],
+    pyramid: Pyramid, u: Float[np.ndarray, " n"], v: Float[np.ndarray, " n"], lod: Float[np.ndarray, " n"]
 ) -> list[Float[np.ndarray, " n"]]:
     """Trilinear samples, one array a channel, in [0, 1]; colours of an sRGB texture come out linear.
 
     u, v: origin at the top left, any range, wrapped as the texture says. lod: log2 of the footprint in texels of
     the largest level; below 0 the texture is magnified.
     """
-    top = pyramid.levels - 1
+    top = len(pyramid.offsets) - 1
     lod = np.clip(lod, 0, top)
     low = lod.astype(np.int32)
     part = lod - low

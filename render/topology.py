@@ -38,7 +38,7 @@ def inspect_mesh(mesh: Mesh) -> MeshReport:
         faces=len(faces),
         vertices=len(vertices),
         watertight=is_closed(faces),
-        shells=int(shell_labels(len(vertices), faces)[0]),
+        shells=len(np.unique(vertex_components(len(vertices), faces)[faces[:, 0]])),
         volume=volume,
         degenerate=int((~proper | (area <= 0)).sum()),
         duplicate=len(faces) - len(unique),
@@ -62,12 +62,6 @@ def vertex_links(vertices: int, faces: Int[np.ndarray, "f 3"]) -> sparse.csr_mat
     start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
     one_way = sparse.coo_matrix((np.ones(len(start)), (start, end)), (vertices, vertices)).tocsr()
     return one_way + one_way.T
-
-
-def shell_labels(vertices: int, faces: Int[np.ndarray, "f 3"]) -> tuple[int, Int[np.ndarray, " v"]]:
-    """Number of connected components that have faces, and each vertex's component."""
-    labels = vertex_components(vertices, faces)
-    return len(np.unique(labels[faces[:, 0]])), labels
 
 
 def vertex_components(vertices: int, faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, " v"]:

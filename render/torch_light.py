@@ -1,5 +1,7 @@
-"""The light of an environment as torch functions of a direction, for rasterisers, which trace no rays. The same integrals as the Embree backend takes, differentiable by direction. Shadow and reflected light come
-from the light that that backend bakes onto surfaces (`TorchLightMap`), or are left out.
+"""The light of an environment as torch functions of a direction, for rasterisers, which trace no rays.
+
+The integrals are the Embree backend's, differentiable by direction. Shadow and reflected light are what that backend
+bakes onto surfaces (`TorchLightMap`), or left out.
 """
 
 from __future__ import annotations

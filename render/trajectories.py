@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, UsageError, shown
-from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Orbit, orbit_cameras, sine_orbit
+from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Orbit, sine_orbit
 
 Variant = Literal["paper", "release"]
 NAMED = ("static", "dynamic", "dynamic-release", "sine")
@@ -36,8 +36,7 @@ def static_orbit(
     count: int, elevation_deg: float, *, step_deg: float | None = None, start_deg: float = 0.0
 ) -> Orbit:
     """Constant elevation, equal steps (by default 360/count): SV3D's static orbit (arXiv 2403.12008, section 3)."""
-    _check_count(count)
-    _check_elevation(elevation_deg)
+    _check(count, elevation_deg)
     step = 360.0 / count if step_deg is None else step_deg
     if not np.isfinite([step, start_deg]).all() or step == 0:
         raise UsageError(f"step: expected a finite angle other than 0 degrees, got {step}")
@@ -64,8 +63,7 @@ def dynamic_orbit(
     0 or π, steps of 0 to 2 times the mean, drawn again until no elevation passes the limit.
     Both are closed: the window and the steps wrap around, the steps sum to 360 degrees.
     """
-    _check_count(count)
-    _check_elevation(elevation_deg)
+    _check(count, elevation_deg)
     if variant == "paper":
         waves = _waves(count, rng, _SINUSOIDS, last_period=5, phases=rng.uniform(0, 2 * np.pi, _SINUSOIDS))
         elevations = _smooth(np.clip(elevation_deg + waves, -LIMIT_DEG, LIMIT_DEG))
@@ -96,7 +94,7 @@ def load_orbit(
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}"
+            f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, found no file {path}"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a JSON file of an orbit ({shown(error)})") from error
@@ -144,10 +142,8 @@ def fit_radius(points: Float[np.ndarray, "n 3"], orbit: Orbit, *, margin: float 
         raise UsageError(f"margin: expected 0 or more and less than 1, got {margin}")
     if len(points) == 0 or not np.isfinite(points).all():
         raise InputError("fit_radius: expected finite points, at least one")
-    cameras = orbit_cameras(
-        orbit.elevations_deg, orbit.azimuths_deg, radius=1.0, fov_deg=orbit.fov_deg, width=2, height=2
-    )
-    right, up, back = (cameras.c2w[:, :3, axis] for axis in range(3))
+    axes = replace(orbit, radius=1.0).cameras(2, 2).c2w
+    right, up, back = (axes[:, :3, axis] for axis in range(3))
     t = (1 - margin) * np.tan(np.radians(orbit.fov_deg) / 2)
     sides = np.concatenate([back + right / t, back - right / t, back + up / t, back - up / t]).T
     reach, depth = -np.inf, -np.inf
@@ -194,12 +190,9 @@ def _smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.mean([np.roll(values, shift) for shift in range(-half, half + 1)], axis=0)
 
 
-def _check_count(count: int) -> None:
+def _check(count: int, elevation_deg: float) -> None:
     if not 1 <= count <= 1000:
         raise UsageError(f"views: expected 1 to 1000, got {count}")
-
-
-def _check_elevation(elevation_deg: float) -> None:
     if not abs(elevation_deg) < LIMIT_DEG:
         raise UsageError(
             f"elevation: expected less than {LIMIT_DEG:g} degrees up or down, got {elevation_deg}"

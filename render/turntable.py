@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import UInt8
 
@@ -19,9 +21,7 @@ def turntable(
     """
     low, high = mesh.vertices.min(0), mesh.vertices.max(0)
     radius = 0.5 * float(np.linalg.norm(high - low)) or 1.0
-    centered = Mesh(
-        mesh.vertices - (low + high) / 2, mesh.faces, mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors
-    )
+    centered = replace(mesh, vertices=mesh.vertices - (low + high) / 2)
     distance = 1.05 * radius / np.sin(np.radians(SV3D_FOV_DEG) / 2)
     azimuths = 360.0 * np.arange(frames) / frames
     cameras = orbit_cameras(

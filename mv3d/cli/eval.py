@@ -12,6 +12,7 @@ from mv3d.cli.eval_run import RunCommand, eval_run
 from mv3d.cli.groups import Command, run_group
 from mv3d.cli.output import note, print_result
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.evaluation.consistency import Halves
 from mv3d.evaluation.perceptual import PerceptualConfig
 from mv3d.evaluation.protocols import ProtocolName
@@ -37,9 +38,9 @@ class ViewsCommand:
     """A views folder, or a folder of images."""
     gt: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="GT")]
     """A folder of the same kind with the same names, or a mesh, which is rendered with PRED's cameras."""
-    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS"), SAID] = None
     """Resize both to this side first. Default: both must have one size."""
-    gt_side: Annotated[float | None, tyro.conf.arg(metavar="LENGTH")] = None
+    gt_side: Annotated[float | None, tyro.conf.arg(metavar="LENGTH"), SAID] = None
     """Centre a mesh as GT and scale its largest side to this length. Default: the file's coordinates."""
     plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Plot the metrics against the azimuth."""
@@ -60,13 +61,15 @@ class MeshCommand:
     """The true mesh."""
     protocol: ProtocolName = "mv3d"
     """All settings of a publication at once; docs/evaluation.md says what each leaves open."""
-    align: Annotated[str, tyro.conf.arg(metavar="STEP,…")] = ""
+    align: Annotated[str, tyro.conf.arg(metavar="STEP,…"), SAID] = ""
     """none, or some of scale, azimuth-search, rotation-search, icp, icp-scale, in order. Default: the protocol's."""
-    samples: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    samples: Annotated[
+        int | None, tyro.conf.arg(name="points", aliases=("--samples",), metavar="N"), SAID
+    ] = None
     """Points on each surface. Default: the protocol's."""
-    thresholds: Annotated[str, tyro.conf.arg(metavar="LENGTH,…")] = ""
+    thresholds: Annotated[str, tyro.conf.arg(metavar="LENGTH,…"), SAID] = ""
     """Thresholds of the F-score in the protocol's unit. Default: the protocol's."""
-    iou_resolution: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    iou_resolution: Annotated[int | None, tyro.conf.arg(metavar="N"), SAID] = None
     """Samples of the solids along the longest side. Default: the protocol's."""
     renders: bool = True
     """Compare images from novel views, too."""

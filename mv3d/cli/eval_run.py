@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.core.flags import SAID
 from mv3d.evaluation.run.config import EvalRunConfig
 
 
@@ -19,7 +20,7 @@ class RunCommand:
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SET")]
     """A folder of .glb, .gltf, .obj, .ply and .stl files, with SOURCES.csv if it has one, or a list (.jsonl, .json, .csv)."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Folder for the table. The same command again continues an interrupted one. Default: SET-MODEL-ORBIT."""
     config: Annotated[EvalRunConfig, tyro.conf.arg(name="")] = field(default_factory=EvalRunConfig)
     workers: int = 1

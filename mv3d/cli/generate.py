@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.errors import UsageError
 from mv3d.generation.config import GenerateConfig
+
+if TYPE_CHECKING:
+    from mv3d.generation.batch import GenerateResult
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,21 @@ def generate(command: GenerateCommand) -> int:
     from mv3d.generation.plan import plan_generation
 
     plan = plan_generation(command.config)  # a wrong name fails before torch loads
-    from mv3d.generation.batch import GenerateResult, generate_to
+    from mv3d.generation.batch import generate_to
+    from mv3d.views.images import IMAGE_SUFFIXES, skipped_images
 
-    bars = StageBars()
+    for folder in filter(Path.is_dir, command.images):
+        if skipped := [path.name for path in skipped_images(folder)]:
+            note(f"warning: {folder}: skipped {', '.join(skipped)}: expected {', '.join(IMAGE_SUFFIXES)}")
+    bars, told = StageBars(), set[str]()
 
     def report(result: GenerateResult) -> None:
         bars.close()
-        for warning in result.record.get("warnings", ()) if not result.already_done else ():
-            note(f"warning: {warning}")
         if result.already_done:
             note(
                 f"{result.out_dir}: done already: the same input and settings; use --overwrite to make it again"
             )
-        elif result.error is None:
-            record = result.record
-            if result.elevation is not None:
-                note(str(result.elevation))
-            note(f"{result.out_dir}: {record['views']} views in {record['seconds']['total']:.0f} s")
+        note_views(result, told)
         if result.removed:
             note(
                 f"{result.out_dir}: removed {', '.join(result.removed)}: made of the views that were replaced; "
@@ -91,3 +92,22 @@ def generate(command: GenerateCommand) -> int:
     }
     print_result([str(r.out_dir) for r in results if r.error is None], document, as_json=command.json)
     return 1 if failed else 0
+
+
+def note_views(result: GenerateResult, told: set[str]) -> None:
+    """Print what a run has to say about one photo's views to stderr; nothing where it was done before.
+
+    told: what was said of earlier photos, and is not repeated; grows.
+    """
+    if result.already_done:
+        return
+    for warning in result.record.get("warnings", ()):
+        text = warning.removeprefix(f"{result.image}: ")
+        if text not in told:
+            note(f"warning: {warning}")
+        told.add(text)
+    if result.error is None:
+        if result.elevation is not None:
+            note(str(result.elevation))
+        views, seconds = result.record["views"], result.record["seconds"]["total"]
+        note(f"{result.out_dir}: {views} views in {seconds:.0f} s")

@@ -1,21 +1,26 @@
 """The command line: parse, call the API, print. Exit codes: 0 done, 1 failed, 2 usage, 3 an optional part is
-missing, 130 interrupted."""
+missing, 130 interrupted, 143 terminated."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mv3d.cli.generate import GenerateCommand, generate
 from mv3d.cli.groups import parsed, unknown_command
-from mv3d.cli.output import show
+from mv3d.cli.make import MakeCommand, make
+from mv3d.cli.output import note, show
 from mv3d.cli.recon import ReconCommand, recon
-from mv3d.core.errors import Mv3dError, UsageError
+from mv3d.core.errors import Mv3dError, Mv3dWarning, UsageError, shown
+from mv3d.core.signals import Terminated, terminated_as_interrupt
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
+    "make": (MakeCommand, make, "one photo of an object -> a textured mesh: generate, then recon"),
     "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
 }
@@ -35,19 +40,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        with _warnings_as_lines(), terminated_as_interrupt():
+            return _dispatch(arguments)
     except Mv3dError as error:
         if os.environ.get("MV3D_DEBUG") == "1":
             raise
         print(f"mv3d: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("mv3d: interrupted; nothing was left half-written", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as request:
+        ended = isinstance(request, Terminated)
+        print(f"mv3d: {str(request) or 'interrupted; nothing was left half-written'}", file=sys.stderr)
+        return 143 if ended else 130
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         return 141
+    except OSError as error:  # of a place that a command does not check itself, a name of 300 letters for one
+        if os.environ.get("MV3D_DEBUG") == "1" or error.filename is None:
+            raise
+        print(f"mv3d: {shown(error.filename)}: {error.strerror}; check the path", file=sys.stderr)
+        return 1
     except SystemExit as request:  # the parser's way to end: 0 after --help, 2 after a usage error
         return request.code if isinstance(request.code, int) else 2
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show_line(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, Mv3dWarning):
+                note(f"warning: {message}")
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show_line
+        yield
 
 
 def _dispatch(arguments: list[str]) -> int:

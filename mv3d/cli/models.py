@@ -82,7 +82,12 @@ def convert_model(command: ConvertCommand) -> int:
     types = {"keep": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     out = convert(command.source, command.out, dtype=types[command.dtype], overwrite=command.overwrite)
     info = read_info(out)
-    note(f"{info.kind}: the weights' licence is {info.licence}, {info.licence_url}")
+    if info.licence_url:
+        note(f"{info.kind}: the weights' licence is {info.licence}, {info.licence_url}")
+    else:
+        note(
+            f"{info.kind}: the weights' licence is {info.licence or 'unknown'}; ask their makers before you pass them on"
+        )
     print_result(
         [str(out)], {"folder": str(out), "kind": info.kind, "licence": info.licence}, as_json=command.json
     )

@@ -18,10 +18,12 @@ from mv3d.cli.orbits_catalogue import (
     guard_list,
     select_objects,
 )
-from mv3d.cli.orbits_flags import LimitFlags, OrbitFlags
+from mv3d.cli.orbits_flags import LimitFlags, OrbitFlags, ViewsFlags
 from mv3d.cli.orbits_paint import PaintCommand, paint
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
+from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.core.outputs import refuse_inputs
 from mv3d.training.encode_shards import EncodeConfig
 
@@ -35,7 +37,7 @@ class RenderCommand:
     out: Path
     """Folder for the shards. The same command again goes on where the last one ended."""
     config: Annotated[OrbitFlags, tyro.conf.arg(name="")] = field(default_factory=OrbitFlags)
-    workers: int | None = None
+    workers: Annotated[int | None, SAID] = None
     """Objects at a time. Default: as many as there are processors."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS|local")] = None
     """Spread the objects over a Ray cluster."""
@@ -56,7 +58,7 @@ class EncodeCommand:
     """Folder of an AutoencoderKL or AutoencoderKLTemporalDecoder (diffusers)."""
     image_encoder: Path
     """Folder of a CLIPVisionModelWithProjection (transformers)."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Folder for the latents. Default: the folder of the shards with -latents at its end."""
     config: Annotated[EncodeConfig, tyro.conf.arg(name="")] = field(default_factory=EncodeConfig)
     overwrite: bool = False
@@ -73,12 +75,30 @@ class InfoCommand:
     """A folder of `mv3d orbits render` or `mv3d orbits encode`."""
     sheets: Path | None = None
     """Folder for contact sheets."""
-    samples: int = 24
-    """Samples on the sheets."""
+    samples: Annotated[int, tyro.conf.arg(name="sheet-samples", aliases=("--samples",))] = 24
+    """Samples of the data set on the sheets."""
     seed: int = 0
     """Seed of the choice of samples."""
     verify: bool = False
     """Read all shards and compare their sha256."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class ViewsCommand:
+    """Write one object, rendered as `mv3d orbits render` does, or one sample of its shards as a views folder with true
+    cameras: for mv3d recon, mv3d eval and whatever reads nerfstudio's transforms.json."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE|SHARDS")]
+    """A .glb, .gltf, .obj, .ply or .stl file, or a folder of `mv3d orbits render`."""
+    out: Path
+    """Where to write."""
+    uid: str | None = None
+    """The sample of SHARDS."""
+    config: Annotated[ViewsFlags, tyro.conf.arg(name="")] = field(default_factory=ViewsFlags)
+    overwrite: bool = False
+    """Replace other views."""
     json: bool = False
     """Print one JSON object."""
 
@@ -191,6 +211,26 @@ def info(command: InfoCommand) -> int:
     return 1 if found.problems else 0
 
 
+def views(command: ViewsCommand) -> int:
+    """Run `mv3d orbits views`; the exit code."""
+    from mv3d.orbits.as_views import write_orbit_views
+    from mv3d.orbits.config import OrbitConfig
+
+    if command.source.is_dir() and command.config != ViewsFlags():
+        raise UsageError(
+            f"{command.source}: expected no settings of the rendering beside shards, whose samples are rendered already"
+        )
+    config = OrbitConfig(**vars(command.config))
+    result = write_orbit_views(
+        command.source, command.out, config, uid=command.uid, overwrite=command.overwrite
+    )
+    if result.already_done:
+        note("done already: the same input and settings; use --overwrite to make it again")
+    document = {"out": str(result.out_dir), "already_done": result.already_done, "record": result.record}
+    print_result([str(result.out_dir)], document, as_json=command.json)
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     "select": (SelectCommand, select_objects, "a catalogue -> a list of objects, by licence and size"),
     "fetch": (FetchCommand, fetch_objects, "a list -> files, with retries and checksums"),
@@ -199,6 +239,7 @@ COMMANDS: dict[str, Command] = {
     "paint": (PaintCommand, paint, "shapes without colours -> GLB files with materials"),
     "render": (RenderCommand, render, "a list or a folder -> shards of rendered orbits"),
     "encode": (EncodeCommand, encode, "shards -> latents and embeddings beside them"),
+    "views": (ViewsCommand, views, "one object, or one sample -> a views folder with true cameras"),
     "join": (JoinCommand, join, "several data sets as one"),
     "info": (InfoCommand, info, "counts, licences, sizes, contact sheets"),
 }

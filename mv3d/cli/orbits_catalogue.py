@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +16,7 @@ from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import replace, staging
+from mv3d.core.flags import SAID
 from mv3d.core.outputs import refuse_inputs
 
 OBJAVERSE = "objaverse"
@@ -34,9 +35,9 @@ class SelectCommand:
     """Only the uids in this file: one a line, or a list."""
     exclude: Path | None = None
     """None of the uids in this file."""
-    endpoint: str | None = None
+    endpoint: Annotated[str | None, SAID] = None
     """Address of the hub. Default: HF_ENDPOINT, or https://huggingface.co."""
-    cache: Path | None = None
+    cache: Annotated[Path | None, SAID] = None
     """Folder for the metadata of Objaverse. Default: MV3D_CACHE or the user's cache folder."""
     timeout: float = 30.0
     """Longest silence of the hub, seconds."""
@@ -132,7 +133,7 @@ def select_objects(command: SelectCommand) -> int:
     if selection.unknown_uids:
         note(f"{len(selection.unknown_uids)} uids are not in the catalogue, e.g. {selection.unknown_uids[0]}")
     if not selection.items:
-        raise InputError("no object passes all filters; the counts above show where they went")
+        raise InputError(f"no object passes all filters; {_why_none(Path(command.source), selection.funnel)}")
     _publish(command.out, lambda path: write_list(path, selection.items), overwrite=command.overwrite)
     document = {
         "list": str(command.out),
@@ -145,6 +146,17 @@ def select_objects(command: SelectCommand) -> int:
     }
     print_result([str(command.out)], document, as_json=command.json)
     return 0
+
+
+def _why_none(source: Path, funnel: Sequence[tuple[str, int]]) -> str:
+    from mv3d.orbits.catalogue import SOURCES
+
+    if source.is_dir() and not (source / SOURCES).is_file() and dict(funnel).get("licence") == 0:
+        return (
+            f"{source} has no {SOURCES}, so no licence is known: write one with columns file and licence, or take unknown "
+            "licences with --non-commercial"
+        )
+    return "the counts above show where they went"
 
 
 def fetch_objects(command: FetchCommand) -> int:

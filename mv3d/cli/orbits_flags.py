@@ -8,7 +8,9 @@ from typing import Annotated
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.orbits.config import OrbitConfig
+from mv3d.orbits.gate import ANYTHING, GateConfig
 from mv3d.orbits.infrastructure.isolate import Limits
 from mv3d.orbits.select import SelectConfig
 
@@ -48,7 +50,7 @@ Range = Annotated[
     ),
 ]
 """Two numbers with a colon between them, or one for both."""
-_Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
+Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,36 @@ class OrbitFlags(OrbitConfig):
 
 
 @dataclass(frozen=True)
+class ViewsFlags(OrbitFlags):
+    """`OrbitConfig` as flags for one object that is rendered to be looked at."""
+
+    views: int = 21
+    """Views of the orbit."""
+    elevation_deg: Annotated[Range, tyro.conf.arg(name="elevation")] = (10.0, 10.0)
+    """The (mean) elevation in degrees, or LOW:HIGH to draw it from."""
+    shard_size: Annotated[int, *Hidden] = OrbitConfig.shard_size
+    variants: Annotated[str, *Hidden] = OrbitConfig.variants  # type: ignore[assignment]
+    evaluation: Annotated[tuple[str, ...], *Hidden] = ()
+    gate: Annotated[GateConfig, *Hidden] = ANYTHING
+    geometry: Annotated[bool, *Hidden] = False
+    depth_size: Annotated[int | None, *Hidden] = None
+    solid_cells: Annotated[int, *Hidden] = OrbitConfig.solid_cells
+    normals: Annotated[bool, *Hidden] = False
+    albedo: Annotated[bool, *Hidden] = False
+
+
+@dataclass(frozen=True)
 class LimitFlags(Limits):
     """`Limits` as flags."""
 
-    recycle_after: Annotated[int, *_Hidden] = Limits.recycle_after
+    recycle_after: Annotated[int, *Hidden] = Limits.recycle_after
 
 
 @dataclass(frozen=True)
 class SelectFlags(SelectConfig):
     """`SelectConfig` as flags; its uids come from files."""
 
-    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…")] = ()
+    licences: Annotated[Words, tyro.conf.arg(metavar="cc0,by,…"), SAID] = ()
     non_commercial: tyro.conf.FlagCreatePairsOff[bool] = False
     no_derivatives: tyro.conf.FlagCreatePairsOff[bool] = False
     age_restricted: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -80,5 +101,5 @@ class SelectFlags(SelectConfig):
     exclude_categories: Annotated[Words, tyro.conf.arg(metavar="gun,…")] = ()
     with_category: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(name="lvis")] = False
     exclude_tags: Words = SelectConfig.exclude_tags
-    uids: Annotated[tuple[str, ...] | None, *_Hidden] = None
-    exclude_uids: Annotated[tuple[str, ...], *_Hidden] = ()
+    uids: Annotated[tuple[str, ...] | None, *Hidden] = None
+    exclude_uids: Annotated[tuple[str, ...], *Hidden] = ()

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from mv3d.cli.output import ObjectsBar, note, print_result
+from mv3d.core.flags import SAID
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ProceduralCommand:
     """Folder for the files, a new or an empty one."""
     count: int = 1000
     """Objects."""
-    families: Annotated[str, tyro.conf.arg(metavar="chair,mug,…")] = ""
+    families: Annotated[str, tyro.conf.arg(metavar="chair,mug,…"), SAID] = ""
     """Only these, with commas between them. Default: all, chairs above all."""
     seed: int = 0
     """The same seed gives the same files; a larger count begins with the same ones."""

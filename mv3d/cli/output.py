@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,8 @@ from mv3d.core.errors import OutputError
 
 def print_result(lines: list[str], document: dict[str, Any], *, as_json: bool) -> None:
     """Print lines for people, or one JSON object. Raises OutputError."""
-    show(json.dumps(document) if as_json else "\n".join(lines))
+    if as_json or lines:
+        show(json.dumps(document) if as_json else "\n".join(lines))
 
 
 def show(text: str) -> None:
@@ -49,16 +51,22 @@ def stdout_checked() -> Iterator[None]:
         raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
 
 
+_QUIET_S = 10.0
+
+
 class StageBars:
-    """One bar per stage on a terminal, as wide as it is; nothing on anything else."""
+    """One bar per stage on a terminal, as wide as it is; elsewhere a line when ten seconds have passed without one."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._shown, self._last = sys.stderr.isatty(), time.monotonic()
         self._bar: Any = None
         self._name = ""
 
     def __call__(self, name: str, share: float) -> None:
         if not self._shown:
+            if time.monotonic() - self._last >= _QUIET_S:
+                self._last = time.monotonic()
+                note(f"{name} {share:.0%}")
             return
         from tqdm import tqdm
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.core.flags import SAID
 from mv3d.recon.config import ReconConfig
 from mv3d.views.reading import OrbitReading
+
+if TYPE_CHECKING:
+    from mv3d.recon.pipeline import ReconResult
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,12 @@ class ReconCommand:
     input: tyro.conf.Positional[Path]
     """A views folder, a transforms.json folder (nerfstudio, NeRF-synthetic), an orbit video or animation
     (gif, webp, mp4), or a folder of numbered frames."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Where to write. Default: into the input folder; for a file, NAME_recon."""
     config: Annotated[ReconConfig, tyro.conf.arg(name="")] = field(default_factory=ReconConfig)
     reading: Annotated[OrbitReading, tyro.conf.arg(name="")] = field(default_factory=OrbitReading)
+    accept: bool = False
+    """End with 0 though the result does not fit its views."""
     overwrite: bool = False
     """Replace an earlier result: what its record lists, no other file."""
     json: bool = False
@@ -49,18 +55,32 @@ def recon(command: ReconCommand) -> int:
     if result.already_done:
         note("done already: the same input and settings; use --overwrite to make it again")
     else:
-        note(_summary(result.report))
+        note(summary(result.report))
     document = {
         "files": {name: str(path) for name, path in result.files.items()},
         "already_done": result.already_done,
         "report": result.report,
     }
     print_result([str(path) for path in result.files.values()], document, as_json=command.json)
-    return 0
+    return judged(result, accept=command.accept)
 
 
-def _summary(report: dict) -> str:
-    parts = [f"silhouette IoU {report['iou_mean']:.3f}", f"PSNR {report['psnr_mean_db']:.1f} dB"]
+def judged(result: ReconResult, *, accept: bool) -> int:
+    """Print what is doubtful to stderr; the exit code: 1 where the result does not fit its views."""
+    for warning in result.report.get("warnings", ()):
+        note(f"warning: {warning}")
+    if result.fits or accept:
+        return 0
+    note("mv3d: the result is written, but not to be trusted; --accept takes it")
+    return 1
+
+
+def summary(report: dict[str, Any]) -> str:
+    """What recon.json says, in one line."""
+    iou = f"silhouette IoU {report['iou_mean']:.3f}"
+    if "iou_least" in report:
+        iou += f" (least {report['iou_least']:.3f}, view {report['iou_least_view']})"
+    parts = [iou, f"PSNR {report['psnr_mean_db']:.1f} dB"]
     if "faces" in report:
         closed = "watertight" if report["watertight"] else "NOT watertight"
         parts += [

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -42,6 +42,8 @@ class TrainCommand:
     static_data: Path | None = None
     """Static orbits of sv3d_p's first stage."""
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    print_config: Annotated[Literal["ddp", "fsdp"] | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Alone: print the path of a configuration of accelerate, and stop."""
     dry_run: bool = False
     """Print the resolved plan and stop."""
     overwrite: bool = False
@@ -52,8 +54,8 @@ class TrainCommand:
 
 def train(arguments: list[str]) -> int:
     """Run the command; the exit code."""
-    if arguments[:1] == ["--print-config"]:
-        show(str(accelerate_config(arguments[1] if len(arguments) > 1 else "")))
+    if "--print-config" in arguments:
+        show(str(accelerate_config("".join(arguments[arguments.index("--print-config") + 1 :][:1]))))
         return 0
     chosen = preset(_asked_preset(arguments))
     return run(parsed(_with_defaults(chosen), arguments, program="mv3d train", description=_HELP))

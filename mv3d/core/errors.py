@@ -33,6 +33,10 @@ class MissingPartError(Mv3dError):
     exit_code = 3
 
 
+class Mv3dWarning(UserWarning):
+    """A result that a user should look at twice. The command line prints it as one line."""
+
+
 def shown(value: object, most: int = 80) -> str:
     """A foreign value as part of a message: one line of at most `most` characters and an ellipsis."""
     text = " ".join(str(value).split())

@@ -2,6 +2,7 @@
 
 Importing this loads no torch; what needs it imports it when called.
 """
+# ruff: noqa: F401 - these are the public names
 
 from __future__ import annotations
 
@@ -29,51 +30,3 @@ from mv3d.evaluation.silhouettes import silhouette_recall
 from mv3d.evaluation.surfaces import Samples, normalized, sample_surface
 from mv3d.evaluation.view_metrics import compare_image_sets, evaluate_views
 from mv3d.views.metrics import CONVENTION, compare, mask_iou, mse, psnr, ssim, ssim_padded
-
-__all__ = [
-    "CONVENTION",
-    "PROTOCOLS",
-    "SV3D_ROWS",
-    "Alignment",
-    "Contamination",
-    "EvalRunConfig",
-    "EvalRunResult",
-    "ImageSet",
-    "Interval",
-    "MeshProtocol",
-    "Perceptual",
-    "PerceptualConfig",
-    "PublishedRow",
-    "Samples",
-    "align",
-    "azimuth_chart",
-    "bootstrap_interval",
-    "compare",
-    "compare_image_sets",
-    "compare_renders",
-    "evaluate_consistency",
-    "evaluate_mesh",
-    "evaluate_model",
-    "evaluate_views",
-    "find_contamination",
-    "image_set",
-    "load_clip_s",
-    "load_lpips",
-    "mask_iou",
-    "mse",
-    "normalized",
-    "perceptual_metrics",
-    "protocol",
-    "psnr",
-    "published_rows",
-    "read_image_set",
-    "sample_surface",
-    "save_azimuth_chart",
-    "silhouette_recall",
-    "ssim",
-    "ssim_padded",
-    "summary_lines",
-    "surface_distances",
-    "thinned",
-    "volume_iou",
-]

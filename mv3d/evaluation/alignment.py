@@ -41,27 +41,30 @@ def align(pred: Mesh, gt: Mesh, steps: tuple[str, ...], rng: np.random.Generator
 
     Raises UsageError for an unknown step.
     """
-    for step in steps:
-        if step not in STEPS:
-            raise UsageError(f"--align: expected some of {', '.join(STEPS)}, got {step}")
+    check_steps(steps)
     if "none" in steps and len(steps) > 1:
         raise UsageError(f"--align: none stands alone, got {','.join(steps)}")
     matrix, record, scaled = np.eye(4), [], False
-    for step in steps:
-        if step == "none":
-            continue
+    for step in steps if steps != ("none",) else ():
+        here = moved(pred, matrix)
         if step == "scale":
-            matrix, scaled = _onto_box(moved(pred, matrix), gt) @ matrix, True
+            matrix, scaled = _onto_box(here, gt) @ matrix, True
             record.append({"step": step, "scale": _scale_of(matrix)})
-        elif step in ("azimuth-search", "rotation-search"):
-            turn, entry = _search(moved(pred, matrix), gt, step, scaled, rng)
-            matrix = turn @ matrix
-            record.append({"step": step, **entry})
-        else:
-            change, entry = _icp(moved(pred, matrix), gt, step == "icp-scale", rng)
-            matrix = change @ matrix
-            record.append({"step": step, **entry})
+            continue
+        searching = step in ("azimuth-search", "rotation-search")
+        change, entry = (
+            _search(here, gt, step, scaled, rng) if searching else _icp(here, gt, step == "icp-scale", rng)
+        )
+        matrix = change @ matrix
+        record.append({"step": step, **entry})
     return Alignment(matrix, record)
+
+
+def check_steps(steps: tuple[str, ...]) -> None:
+    """Raise UsageError for an unknown step."""
+    for step in steps:
+        if step not in STEPS:
+            raise UsageError(f"--align: expected some of {', '.join(STEPS)}, got {step}")
 
 
 def rotation_z(angle_deg: float) -> Float[np.ndarray, "4 4"]:
@@ -176,10 +179,9 @@ def _icp(
         error = float(np.sqrt((away**2).mean()))
         if rounds == 0:
             first = error
-        if error < best_error * (1 - 1e-4):
-            best, best_error = matrix, error
-        else:
+        if not error < best_error * (1 - 1e-4):
             break
+        best, best_error = matrix, error
         matrix = similarity_between(here, target[nearest], with_scale=with_scale) @ matrix
     entry = {"rms_before": first, "rms_after": best_error, "rounds": rounds, "scale": _scale_of(best)}
     return best, entry

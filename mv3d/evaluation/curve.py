@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mv3d.core.errors import InputError
@@ -55,7 +56,5 @@ def azimuth_chart(
 
 def save_azimuth_chart(curve: list[dict[str, Any]], path: Path) -> Path:
     """Write the chart as PNG, by an atomic rename. Raises OutputError if it cannot be written."""
-    import numpy as np  # noqa: PLC0415
-
     write_files({path: image_bytes(np.asarray(azimuth_chart(curve)))})
     return path

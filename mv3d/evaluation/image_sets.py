@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import Cameras, Orbit
-from mv3d.views.images import IMAGE_SUFFIXES, MAX_FRAMES, MAX_TOTAL_PIXELS, read_rgba, stack_frames
+from mv3d.views.images import MAX_FRAMES, MAX_TOTAL_PIXELS, image_files, read_rgba, stack_frames
 from mv3d.views.views import Views
 
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
@@ -78,14 +79,10 @@ def read_image_set(path: str | os.PathLike[str]) -> ImageSet:
         raise InputError(
             f"{path}: expected a folder of views or of pictures, got a file; a mesh is taken for GT alone"
         )
-    camera_file = (
-        path if path.is_file() else next((path / n for n in _CAMERA_FILES if (path / n).is_file()), None)
-    )
-    if camera_file is not None:
-        return _posed(camera_file)
-    files = sorted(
-        p for p in path.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
-    )
+    for camera_file in [path] if path.is_file() else [path / name for name in _CAMERA_FILES]:
+        if camera_file.is_file():
+            return _posed(camera_file)
+    files = image_files(path)
     files = [p for p in files if p.stem not in _NOT_VIEWS] or files
     if not files:
         raise InputError(f"{path}: expected transforms.json or pictures, found none of them")
@@ -130,8 +127,8 @@ def matched(pred: ImageSet, gt: ImageSet, pred_name: str, gt_name: str) -> Image
     lacking = [name for name in pred.names if name not in gt.names]
     surplus = [name for name in gt.names if name not in pred.names]
     if lacking or surplus:
-        parts = [f"{gt_name} has no {_some(lacking)}"] if lacking else []
-        parts += [f"{pred_name} has no {_some(surplus)}"] if surplus else []
+        parts = [f"{gt_name} has no {some(lacking)}"] if lacking else []
+        parts += [f"{pred_name} has no {some(surplus)}"] if surplus else []
         raise InputError(
             f"views: expected the same names on both sides, got {len(pred)} in {pred_name} and {len(gt)} in {gt_name}: "
             + "; ".join(parts)
@@ -141,20 +138,19 @@ def matched(pred: ImageSet, gt: ImageSet, pred_name: str, gt_name: str) -> Image
             f"views: expected one size, got {pred.width}x{pred.height} in {pred_name} and {gt.width}x{gt.height} in "
             f"{gt_name}; bring both to one with --size"
         )
-    order = [gt.names.index(name) for name in pred.names]
+    order, orbit = [gt.names.index(name) for name in pred.names], gt.orbit
+    if orbit is not None:
+        elevations, azimuths = (
+            tuple(angles[i] for i in order) for angles in (orbit.elevations_deg, orbit.azimuths_deg)
+        )
+        orbit = replace(orbit, elevations_deg=elevations, azimuths_deg=azimuths)
     return replace(
         gt,
         names=pred.names,
         images=gt.images[order],
         masks=None if gt.masks is None else gt.masks[order],
         cameras=None if gt.cameras is None else gt.cameras[order],
-        orbit=None
-        if gt.orbit is None
-        else replace(
-            gt.orbit,
-            elevations_deg=tuple(gt.orbit.elevations_deg[i] for i in order),
-            azimuths_deg=tuple(gt.orbit.azimuths_deg[i] for i in order),
-        ),
+        orbit=orbit,
         input_view=None if gt.input_view is None else order.index(gt.input_view),
     )
 
@@ -172,12 +168,10 @@ def resized(image_set: ImageSet, side: int) -> ImageSet:
         )
     if image_set.width == side:
         return image_set
-    flat = np.concatenate(
-        [image_set.images[..., :3] * image_set.images[..., 3:], image_set.images[..., 3:]], -1
-    )
-    planes = [_resample(flat[..., channel], side) for channel in range(4)]
-    alpha = np.clip(planes[3], 0, 1)
-    color = np.clip(np.stack(planes[:3], -1), 0, 1) / np.maximum(alpha, 1e-6)[..., None]
+    color, alpha = image_set.images[..., :3], image_set.images[..., 3]
+    planes = [_resample(color[..., channel] * alpha, side) for channel in range(3)]
+    alpha = np.clip(_resample(alpha, side), 0, 1)
+    color = np.clip(np.stack(planes, -1), 0, 1) / np.maximum(alpha, 1e-6)[..., None]
     masks = None if image_set.masks is None else np.clip(_resample(image_set.masks, side), 0, 1)
     return replace(
         image_set,
@@ -248,7 +242,8 @@ def _unique_names(files: list[Path], where: Path) -> tuple[str, ...]:
     return names
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 

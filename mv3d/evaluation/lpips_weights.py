@@ -66,12 +66,10 @@ def published_lpips_weights(where: Path | None = None) -> LpipsWeights:
 
 
 def _found(where: Path | None) -> Path:
-    if where is not None and not where.exists():
-        raise MissingPartError(f"lpips: {where} does not exist; get its weights by: {_HOW}")
-    if where is not None and where.is_file():
-        return where
     if where is not None:
-        candidates = [where / WHOLE_FILE, where / TRUNK_FILE]
+        if not where.exists():
+            raise MissingPartError(f"lpips: {where} does not exist; get its weights by: {_HOW}")
+        candidates = [where, where / WHOLE_FILE, where / TRUNK_FILE]
     else:
         import torch  # noqa: PLC0415 - knows where its hub's cache is
 

@@ -55,8 +55,7 @@ def evaluate_mesh(
     Raises InputError for meshes that are missing, damaged or without a surface, UsageError for settings out of range.
     """
     protocol = protocol or MeshProtocol()
-    a = checked_mesh(_mesh(pred), _label(pred, "pred"))
-    b = checked_mesh(_mesh(gt), _label(gt, "gt"))
+    a, b = _mesh(pred, "pred"), _mesh(gt, "gt")
     rng = np.random.default_rng(protocol.seed)
     file_side = largest_side(b)
     # One unit for both: this changes lengths, not how the meshes lie to each other.
@@ -79,11 +78,7 @@ def evaluate_mesh(
     in_files = np.linalg.inv(unit) @ found.matrix @ unit
     document: dict[str, Any] = {
         "protocol": asdict(protocol),
-        "alignment": {
-            "steps": list(protocol.align),
-            "found": found.record,
-            "matrix": in_files.tolist(),
-        },
+        "alignment": {"steps": list(protocol.align), "found": found.record, "matrix": in_files.tolist()},
         "unit": {"gt_side_in_file": file_side, "gt_side_here": largest_side(b)},
         "points": {"pred": len(sides[0]), "gt": len(sides[1])},
         "metrics": metrics,
@@ -135,26 +130,18 @@ def _misalignment(pred: Mesh, gt: Mesh) -> list[str]:
         found.append(f"pred's largest side is {ratio:.3g} times that of gt")
     if offset > _CENTRE_OFFSET:
         found.append(f"the centres are {offset:.3g} of gt's largest side apart")
-    return (
-        [f"{' and '.join(found)}: the figures mean little; --align scale brings pred onto gt"]
-        if found
-        else []
-    )
+    advice = "the figures mean little; --align scale brings pred onto gt"
+    return [f"{' and '.join(found)}: {advice}"] if found else []
 
 
-def _mesh(source: Mesh | str | os.PathLike[str]) -> Mesh:
+def _mesh(source: Mesh | str | os.PathLike[str], name: str) -> Mesh:
+    """A mesh with a surface. name: of one in memory, for messages."""
     if isinstance(source, Mesh):
-        return source
+        return checked_mesh(source, name)
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
     path = Path(source)
-    if path.is_dir():
-        inside = path / "mesh.glb"
-        if not inside.is_file():
-            raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")
-        path = inside
-    return load_mesh(path)
-
-
-def _label(source: Mesh | str | os.PathLike[str], fallback: str) -> str:
-    return fallback if isinstance(source, Mesh) else str(source)
+    inside = path / "mesh.glb"
+    if path.is_dir() and not inside.is_file():
+        raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")
+    return checked_mesh(load_mesh(inside if path.is_dir() else path), str(source))

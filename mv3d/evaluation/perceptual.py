@@ -19,12 +19,15 @@ import tyro
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
+from mv3d.core.flags import SAID
 from mv3d.evaluation.lpips_weights import TRUNK_KEYS, published_lpips_weights
 
 Wish = Literal["auto", "yes", "no"]
 """auto: if the weights are on this machine. yes: or MissingPartError. no: never."""
-PairMetric = Callable[[Float[np.ndarray, "n h w 3"], Float[np.ndarray, "n h w 3"]], Float[np.ndarray, " n"]]
-"""(pred, gt), both (n, h, w, 3) float32 in [0, 1] on white → (n,)."""
+Pictures = Float[np.ndarray, "n h w 3"]
+"""float32 in [0, 1], on white."""
+PairMetric = Callable[[Pictures, Pictures], Float[np.ndarray, " n"]]
+"""(pred, gt) → a value per picture."""
 
 LPIPS_MIN_SIDE = 63
 """Pixels; below it AlexNet's last layer has no output."""
@@ -51,7 +54,7 @@ class PerceptualConfig:
     with alex.pth of lpips beside it."""
     clip_s: Wish = "auto"
     """Compute CLIP-S. auto: if the model is in the hub's cache. yes: fetch it, or end with exit code 3."""
-    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID")] = None
+    clip_model: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB_ID"), SAID] = None
     """The CLIP model (naming one asks for CLIP-S). Default: openai/clip-vit-large-patch14."""
 
     def __post_init__(self) -> None:
@@ -81,15 +84,11 @@ def perceptual_metrics(config: PerceptualConfig | None = None, *, device: str = 
     config, found = config or PerceptualConfig(), Perceptual()
     lpips: Wish = "yes" if config.lpips_weights is not None else config.lpips
     clip_s: Wish = "yes" if config.clip_model is not None else config.clip_s
-    makers: tuple[tuple[str, Wish, Callable[[], tuple[PairMetric, dict[str, str]]]], ...] = (
+    clip_model, fetch = config.clip_model or CLIP_MODEL, clip_s == "yes"
+    for name, wish, make in (
         ("lpips", lpips, lambda: load_lpips(config.lpips_weights, device=device)),
-        (
-            "clip_s",
-            clip_s,
-            lambda: load_clip_s(config.clip_model or CLIP_MODEL, fetch=clip_s == "yes", device=device),
-        ),
-    )
-    for name, wish, make in makers:
+        ("clip_s", clip_s, lambda: load_clip_s(clip_model, fetch=fetch, device=device)),
+    ):
         if wish == "no":
             continue
         try:
@@ -134,9 +133,7 @@ def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str =
             found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return found
 
-    def metric(
-        pred: Float[np.ndarray, "n h w 3"], gt: Float[np.ndarray, "n h w 3"]
-    ) -> Float[np.ndarray, " n"]:
+    def metric(pred: Pictures, gt: Pictures) -> Float[np.ndarray, " n"]:
         if min(pred.shape[1:3]) < LPIPS_MIN_SIDE:
             raise InputError(
                 f"lpips: expected pictures of at least {LPIPS_MIN_SIDE}x{LPIPS_MIN_SIDE}, got {pred.shape[2]}x{pred.shape[1]}"
@@ -144,10 +141,7 @@ def lpips_metric(trunk: dict[str, Any], linear: dict[str, Any], *, device: str =
         values = []
         with torch.no_grad():
             for a, b in zip(pred, gt, strict=True):
-                pair = [
-                    torch.from_numpy(p.astype(np.float32)).permute(2, 0, 1)[None].to(device) for p in (a, b)
-                ]
-                layers = zip(features(pair[0]), features(pair[1]), heads, strict=True)
+                layers = zip(features(_tensor(a, device)), features(_tensor(b, device)), heads, strict=True)
                 values.append(sum(float(F.conv2d((x - y) ** 2, head).mean()) for x, y, head in layers))
         return np.array(values)
 
@@ -165,13 +159,18 @@ def load_clip_s(
     """
     import torch  # noqa: PLC0415
     import torch.nn.functional as F  # noqa: PLC0415
+    from huggingface_hub import constants  # noqa: PLC0415 - reads its environment when imported
     from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - slow to import
 
     from mv3d.models.encode import clip_normalized  # noqa: PLC0415
+    from mv3d.models.locate import cut_off  # noqa: PLC0415
 
     try:
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            model, local_files_only=not fetch, use_safetensors=True, output_loading_info=True
+            model,
+            local_files_only=not fetch or cut_off(constants.ENDPOINT),
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise MissingPartError(
@@ -187,14 +186,19 @@ def load_clip_s(
     side = int(network.config.image_size)
 
     def embed(picture: np.ndarray) -> Any:
-        x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None].to(device)
+        x = _tensor(picture, device)
         x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
         return F.normalize(network(pixel_values=clip_normalized(x)).image_embeds, dim=-1)
 
-    def metric(
-        pred: Float[np.ndarray, "n h w 3"], gt: Float[np.ndarray, "n h w 3"]
-    ) -> Float[np.ndarray, " n"]:
+    def metric(pred: Pictures, gt: Pictures) -> Float[np.ndarray, " n"]:
         with torch.no_grad():
             return np.array([float((embed(a) * embed(b)).sum()) for a, b in zip(pred, gt, strict=True)])
 
     return metric, {"model": model}
+
+
+def _tensor(picture: Float[np.ndarray, "h w 3"], device: str) -> Any:
+    """(1, 3, h, w) on the device, float32."""
+    import torch  # noqa: PLC0415
+
+    return torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None].to(device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mv3d.core.errors import UsageError
-from mv3d.evaluation.alignment import STEPS
+from mv3d.evaluation.alignment import check_steps
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,20 @@ class MeshProtocol:
     """Departures from the publication, and what it leaves open."""
 
     def __post_init__(self) -> None:
-        for step in self.align:
-            if step not in STEPS:
-                raise UsageError(f"--align: expected some of {', '.join(STEPS)}, got {step}")
-        if not 100 <= self.samples <= 10_000_000:
-            raise UsageError(f"--samples: expected 100 to 10000000, got {self.samples}")
+        check_steps(self.align)
+        for name, low, high in (
+            ("samples", 100, 10_000_000),
+            ("iou_resolution", 8, 512),
+            ("render_azimuths", 0, 360),
+            ("render_size", 32, 4096),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"--{name.replace('_', '-')}: expected {low} to {high}, got {value}")
         if not self.thresholds or any(not t > 0 for t in self.thresholds):
             raise UsageError(
                 f"--thresholds: expected lengths above 0, got {','.join(f'{t:g}' for t in self.thresholds) or 'none'}"
             )
-        if not 8 <= self.iou_resolution <= 512:
-            raise UsageError(f"--iou-resolution: expected 8 to 512, got {self.iou_resolution}")
-        if not 0 <= self.render_azimuths <= 360:
-            raise UsageError(f"--render-azimuths: expected 0 to 360, got {self.render_azimuths}")
-        if not 32 <= self.render_size <= 4096:
-            raise UsageError(f"--render-size: expected 32 to 4096, got {self.render_size}")
         if self.side is not None and not self.side > 0:
             raise UsageError(f"side: expected a length above 0, got {self.side:g}")
 

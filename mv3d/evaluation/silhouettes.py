@@ -49,7 +49,8 @@ def silhouette_recall(
     from mv3d.views.silhouettes import common_box, silhouette_distance  # noqa: PLC0415 - loads torch
 
     distances = [silhouette_distance(alpha) for alpha in alphas]
-    cropped = [_touches_border(alpha > 0.5) for alpha in alphas]
+    borders = [np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]]) for alpha in alphas]
+    cropped = [bool((border > 0.5).any()) for border in borders]
     center, half = common_box(alphas, cameras)
     radius = half * 3**0.5
     shares = np.zeros(len(cameras))
@@ -80,10 +81,9 @@ def _inside(
     cropped: bool,
 ) -> np.ndarray:
     xy, depth = cameras.project(points, view)
-    x, y = np.floor(xy[:, 0]), np.floor(xy[:, 1])
-    in_frame = (x >= 0) & (y >= 0) & (x < cameras.width) & (y < cameras.height)
-    column = np.clip(x, 0, cameras.width - 1).astype(int)
-    row = np.clip(y, 0, cameras.height - 1).astype(int)
+    pixel, last = np.floor(xy), np.array([cameras.width - 1, cameras.height - 1])
+    in_frame = ((pixel >= 0) & (pixel <= last)).all(1)
+    column, row = np.clip(pixel, 0, last).astype(int).T
     inside = distance[row, column] > -tolerance_px
     return (depth > 0) & np.where(in_frame, inside, cropped)
 
@@ -92,7 +92,3 @@ def _farthest_first(cameras: Cameras, view: int) -> list[int]:
     backs = cameras.c2w[:, :3, 2]
     across = np.abs(backs @ backs[view])
     return [int(other) for other in np.argsort(across) if other != view]
-
-
-def _touches_border(inside: np.ndarray) -> bool:
-    return bool(inside[0].any() or inside[-1].any() or inside[:, 0].any() or inside[:, -1].any())

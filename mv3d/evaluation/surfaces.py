@@ -30,13 +30,6 @@ class Samples:
     def __len__(self) -> int:
         return len(self.points)
 
-    def moved(self, matrix: Float[np.ndarray, "4 4"]) -> Samples:
-        """The samples moved by a similarity (rotation, one scale, translation)."""
-        linear = matrix[:3, :3]
-        turned = self.normals @ linear.T
-        turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-30)
-        return Samples(self.points @ linear.T + matrix[:3, 3], turned)
-
 
 def checked_mesh(mesh: Mesh, name: str) -> Mesh:
     """The mesh, if it has a surface. Raises InputError for one without faces or without area."""

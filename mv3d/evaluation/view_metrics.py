@@ -106,7 +106,8 @@ def compare_image_sets(
         document["mean_without_input"] = _mean(others, keys)
     document["views"] = rows
     if known.orbit is not None:
-        document["by_azimuth"] = azimuth_curve(rows, keys, start_deg=_start(known, input_view))
+        start_deg = 0.0 if input_view is None else known.orbit.azimuths_deg[input_view]
+        document["by_azimuth"] = azimuth_curve(rows, keys, start_deg=start_deg)
     worst = min(rows, key=lambda row: row["psnr"])
     document["worst"] = {key: worst[key] for key in ("name", "azimuth_deg", "psnr", "ssim") if key in worst}
     document["masks"] = {"pred": pred.masks_from, "gt": gt.masks_from}
@@ -132,19 +133,12 @@ def _mean(rows: list[dict[str, Any]], keys: list[str]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in keys}
 
 
-def _start(images: ImageSet, input_view: int | None) -> float:
-    if images.orbit is None or input_view is None:
-        return 0.0
-    return images.orbit.azimuths_deg[input_view]
-
-
 def _notes(pred: ImageSet, gt: ImageSet) -> list[str]:
-    notes = []
-    if pred.cameras is not None and gt.cameras is not None:
-        angle = pose_difference_deg(pred.cameras, gt.cameras)
-        if angle > _SAME_POSE_DEG:
-            notes.append(f"the stored poses of pred and gt differ by up to {angle:.1f} degrees")
-    return notes
+    if pred.cameras is None or gt.cameras is None:
+        return []
+    angle = pose_difference_deg(pred.cameras, gt.cameras)
+    note = f"the stored poses of pred and gt differ by up to {angle:.1f} degrees"
+    return [note] if angle > _SAME_POSE_DEG else []
 
 
 def _image_set(source: Views | ImageSet | str | os.PathLike[str]) -> ImageSet:

@@ -48,7 +48,8 @@ def generate_to(
     request: GenerateConfig | GenerationPlan | None = None,
     *,
     overwrite: bool = False,
-    progress: Callable[[str], Progress] | None = None,
+    keep_finished: bool = False,
+    progress: Callable[[str], Progress | None] | None = None,
     on_result: Callable[[GenerateResult], None] | None = None,
 ) -> list[GenerateResult]:
     """Write views folders of photos and of folders of photos, as `mv3d generate` does.
@@ -57,30 +58,31 @@ def generate_to(
     the same request is left as it is. Another one is replaced only with `overwrite`, together with the mesh that recon
     made of its views in the same folder. A photo that cannot be used is reported in its result and does not stop the
     others; errors of the model, the device or the settings are raised.
+    keep_finished: also with `overwrite`, a finished result of this request stays.
     progress: gives the progress of a photo's stages by the photo's name. on_result: called after each photo.
     """
     plan = request if isinstance(request, GenerationPlan) else plan_generation(request or GenerateConfig())
     jobs = plan_jobs([Path(image) for image in images], Path(out_dir))
-    run = _Run(plan)
+    run = _Run(plan, overwrite, keep_finished)
     results = []
     for image, folder in jobs:
-        result = _one(run, image, folder, overwrite, progress(image.name) if progress else None)
+        result = _one(run, image, folder, progress(image.name) if progress else None)
         results.append(result)
         if on_result:
             on_result(result)
     return results
 
 
-def _one(run: _Run, image: Path, folder: Path, overwrite: bool, progress: Progress | None) -> GenerateResult:
+def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> GenerateResult:
     """One photo. An error of the photo is in the result, an error of the model is raised."""
     clock = Clock(progress)
     try:
         if not image.is_file():
             raise InputError(f"{image}: expected an image, found no such file")
         digest = sha256(image)
-        if not overwrite and (result := run.finished(image, digest, folder)):
+        if result := run.finished(image, digest, folder):
             return result
-        output = Output(folder, RECORD, VIEW_FILES, (image, *run.inputs), overwrite)
+        output = Output(folder, RECORD, VIEW_FILES, (image, *run.inputs), run.overwrite)
         with output.opened() as staged:
             refuse_inputs(folder, recon_products(folder), output.inputs)
             with clock.stage("prepare"):
@@ -133,8 +135,8 @@ def _images_in(folder: Path) -> list[Path]:
 class _Run:
     """Several photos with one model, which is hashed once and loaded for the first photo that needs it."""
 
-    def __init__(self, plan: GenerationPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: GenerationPlan, overwrite: bool, keep_finished: bool) -> None:
+        self.plan, self.overwrite, self.keep_finished = plan, overwrite, keep_finished
         self.settings = recorded_settings(plan)
         adapters = [path for path, _ in plan.adapters]
         self.inputs = (plan.model.folder, *adapters, Path(plan.config.trajectory))
@@ -143,6 +145,8 @@ class _Run:
 
     def finished(self, image: Path, digest: str, out_dir: Path) -> GenerateResult | None:
         """The earlier result of the same request, or None if there is work to do."""
+        if self.overwrite and not self.keep_finished:
+            return None
         status = run_status(out_dir / RECORD, settings=self.settings, input_sha256=digest)
         if status is RunStatus.DONE and (record := read_record(out_dir / RECORD)):
             return GenerateResult(image, out_dir, record.document(), already_done=True)

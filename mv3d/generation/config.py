@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 
 Sampler = Literal["euler", "heun", "dpmpp_2m"]
 Matting = Literal["auto", "rembg", "colour"]
@@ -45,21 +46,21 @@ class GenerateConfig:
     """Commit, tag or branch of a hub id."""
     lora: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE[:WEIGHT]"), tyro.conf.UseAppendAction] = ()
     """An adapter, with its weight (default 1). Give the flag several times to add several."""
-    views: int | None = None
+    views: Annotated[int | None, SAID] = None
     """Number of views. Default: as many as the model was trained for, which is also the most."""
-    elevation: Annotated[float | Literal["auto"] | None, _ELEVATION] = None
+    elevation: Annotated[float | Literal["auto"] | None, _ELEVATION, SAID] = None
     """Elevation of the photo's camera, degrees up.
     auto: by quick trials at up to six elevations; takes about 4.5 times as long as the sampling.
     Default: 10 for a model that takes it; otherwise measured on the views."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|dynamic|sine|FILE.json")] = "static"
     """The cameras' path: one height, a smooth random path (--seed), a wave, or a file with angles.
     The file has lists elevations_deg and azimuths_deg. dynamic-release: SV3D's published random path."""
-    steps: int | None = None
+    steps: Annotated[int | None, SAID] = None
     """Noise levels of the sampler. Default: the model's (SV3D: 50)."""
-    sampler: Sampler | None = None
+    sampler: Annotated[Sampler | None, SAID] = None
     """euler: the original. dpmpp_2m: as good in fewer steps. heun: two network calls per step.
     Default: the model's."""
-    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX")] = None
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX"), SAID] = None
     """Largest guidance scale, opposite the photo; it is 1 at the photo. Default: the model's (SV3D: 2.5)."""
     seed: int = 0
     """Seed of the noise, the same for every photo. The same seed gives the same views."""

@@ -213,5 +213,5 @@ def _by_colour(rgba: Float[np.ndarray, "h w 4"], name: str, reason: str) -> Floa
     except NoForegroundError as error:
         way = f", or {reason}" if reason else ""
         raise InputError(
-            f"{name}: expected an object that stands out: {error.reason}; give a PNG with transparency{way}"
+            f"{name}: the object cannot be cut out: {error.reason}; give a PNG with transparency{way}"
         ) from error

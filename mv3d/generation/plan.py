@@ -136,9 +136,12 @@ def plan_orbit(config: GenerateConfig, info: ModelInfo, elevation_deg: float | N
         orbit = Orbit(orbit.elevations_deg, azimuths, SV3D_RADIUS, info.fov_deg, photo)
     low, high = info.elevations_deg
     if info.takes_elevation and not all(low <= e <= high for e in orbit.elevations_deg):
+        flag = "--elevation" if trajectory == "static" else f"--trajectory {trajectory}"
+        hint = "" if trajectory == "static" or from_file else f" around {elevation_deg:g} (--elevation)"
         raise UsageError(
-            f"--elevation: expected {low:g} to {high:g} degrees, for which the model was trained, got "
-            f"{min(orbit.elevations_deg):.1f} to {max(orbit.elevations_deg):.1f}"
+            f"{flag}: the model takes elevations of {low:g} to {high:g} degrees, got "
+            f"{min(orbit.elevations_deg):.0f} to {max(orbit.elevations_deg):.0f}{hint}"
+            + ("" if trajectory == "static" else "; use --trajectory static, or a file of elevations within")
         )
     return orbit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mv3d.core.errors import Mv3dError
+from mv3d.core.errors import Mv3dError, Mv3dWarning, shown
 from mv3d.core.progress import Clock, Progress
 from mv3d.generation.generator import Frames
 from mv3d.generation.photo import PreparedPhoto
@@ -151,6 +152,14 @@ def load_svd(plan: GenerationPlan) -> SvdGenerator:
     components = load_model_folder(plan.model.folder)
     if adapters:
         merge_loras(components.unet, adapters)
+    for (path, _), (adapter, _) in zip(plan.adapters, adapters, strict=True):
+        trained_at = adapter.metadata.get("resolution", list(plan.info.size))
+        if trained_at != list(plan.info.size):
+            warnings.warn(
+                f"{path}: trained on views of {shown(trained_at)} pixels, the model makes {list(plan.info.size)}",
+                Mv3dWarning,
+                stacklevel=2,
+            )
     # The original runs its network in half precision and the rest in full.
     _move(components.unet, dtype=getattr(torch, plan.dtype))
     for part in (components.vae, components.image_encoder):

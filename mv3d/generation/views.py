@@ -115,6 +115,10 @@ def make_views(
     """
     info, config, orbit = plan.info, plan.config, plan.orbit
     notes, trial = list(photo.warnings), None
+    if config.offload != "none" and plan.device.type != "cuda":
+        notes.append(
+            f"offload {config.offload}: of no use on {plan.device.type}, where all parts share one memory"
+        )
     with out_of_memory_explained(config, plan.device):
         if config.elevation == "auto" and info.takes_elevation:
             with clock.stage("elevation") as on_share:

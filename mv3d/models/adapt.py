@@ -19,8 +19,7 @@ def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> Mu
     are zero, the next layer is not. For inputs that are dropped (frame rate, motion, noise) the bias keeps the effect of
     their usual value; dropped camera angles leave no effect.
     """
-    config = {key: value for key, value in base.config.items() if not key.startswith("_")}
-    config |= {
+    config = base.arguments | {
         "vector_names": micro.names,
         "vector_widths": micro.widths,
         "addition_time_embed_dim": micro.widths[0],
@@ -31,16 +30,11 @@ def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> Mu
     state = {key: value.clone() for key, value in base.state_dict().items()}
     first = state["add_embedding.linear_1.weight"]
     old = dict(zip(base.micro.names, first.split(list(base.micro.widths), dim=1), strict=True))
-    kept = {
-        name: width
-        for name, width in zip(micro.names, micro.widths, strict=True)
-        if name in old and old[name].shape[1] == width
+    columns = {
+        n: first.new_zeros(len(first), width) for n, width in zip(micro.names, micro.widths, strict=True)
     }
-    columns = [
-        old[name] if name in kept else first.new_zeros(len(first), width)
-        for name, width in zip(micro.names, micro.widths, strict=True)
-    ]
-    state["add_embedding.linear_1.weight"] = torch.cat(columns, dim=1)
+    kept = {n: old[n] for n in columns.keys() & old.keys() if old[n].shape == columns[n].shape}
+    state["add_embedding.linear_1.weight"] = torch.cat([*(columns | kept).values()], dim=1)
     for name, weight in old.items():
         if name not in kept and name in _USUAL:
             usual = sinusoidal_embedding(torch.tensor(_USUAL[name], device=weight.device), weight.shape[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -43,17 +43,8 @@ _MOST_LAYERS = 256
 _LARGEST = 2**20  # of any other number in a config.json
 # What torch, diffusers and transformers raise for a configuration that makes no sense.
 _NO_NETWORK = (
-    StrictDataclassError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    NotImplementedError,
-    RuntimeError,
-)
+    StrictDataclassError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError
+)  # fmt: skip
 _NOTES = ("_class_name", "_diffusers_version", "_name_or_path", "_use_default_values")
 
 
@@ -67,10 +58,8 @@ def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
         raise InputError(f"unet/config.json: expected a network of Stable Video Diffusion, got {shown(kind)}")
     given = _known(config, MultiViewUNet, "unet")
     if "vector_names" not in given:
-        width, each = (
-            given.get("projection_class_embeddings_input_dim", 768),
-            given.get("addition_time_embed_dim", 256),
-        )
+        width = given.get("projection_class_embeddings_input_dim", 768)
+        each = given.get("addition_time_embed_dim", 256)
         if not isinstance(each, int) or width != len(SVD.names) * each:
             raise InputError(
                 f"unet/config.json: expected projection_class_embeddings_input_dim of {len(SVD.names)} times "
@@ -78,16 +67,12 @@ def build_unet(config: dict[str, Any]) -> tuple[MultiViewUNet, dict[str, Any]]:
             )
         given |= {"vector_names": SVD.names, "vector_widths": (each,) * len(SVD.names)}
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return _made(MultiViewUNet, "unet", arguments), _written("MultiViewUNet", given)
+    return _made(MultiViewUNet, "unet", arguments), written_config("MultiViewUNet", given)
 
 
 def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
     """The autoencoder of a config.json, and the config to write. Raises InputError for an unknown one."""
-    classes = {
-        "AutoencoderKL": AutoencoderKL,
-        "AutoencoderKLTemporalDecoder": AutoencoderKLTemporalDecoder,
-        "PatchAutoencoder": PatchAutoencoder,
-    }
+    classes = {kind.__name__: kind for kind in get_args(Autoencoder)}
     kind = config.get("_class_name")
     if not isinstance(kind, str) or kind not in classes:
         raise InputError(f"vae/config.json: expected one of {', '.join(classes)}, got {shown(kind)}")
@@ -95,12 +80,11 @@ def build_vae(config: dict[str, Any]) -> tuple[Autoencoder, dict[str, Any]]:
     channels = given.get("block_out_channels", ())
     if not isinstance(channels, list | tuple):
         raise InputError(f"vae/config.json: expected a list block_out_channels, got {shown(channels)}")
-    levels = len(channels)
     if kind != "PatchAutoencoder":
-        given.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
+        given.setdefault("down_block_types", ["DownEncoderBlock2D"] * len(channels))
     if kind == "AutoencoderKL":
-        given.setdefault("up_block_types", ["UpDecoderBlock2D"] * levels)
-    return _made(classes[kind], "vae", given), _written(kind, given)
+        given.setdefault("up_block_types", ["UpDecoderBlock2D"] * len(channels))
+    return _made(classes[kind], "vae", given), written_config(kind, given)
 
 
 def latent_factor(config: dict[str, Any]) -> int:
@@ -119,10 +103,9 @@ def build_image_encoder(config: dict[str, Any]) -> tuple[CLIPVisionModelWithProj
     _check_sizes(config, "image_encoder")
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     full = _made(CLIPVisionConfig, "image_encoder", given)
-    kept = {key: getattr(full, key) for key in (*CLIP_VIT_H, "num_channels", "layer_norm_eps")}
-    return _made(CLIPVisionModelWithProjection, "image_encoder", {"config": full}), {
-        "model_type": "clip_vision_model"
-    } | kept
+    written = {key: getattr(full, key) for key in (*CLIP_VIT_H, "num_channels", "layer_norm_eps")}
+    encoder = _made(CLIPVisionModelWithProjection, "image_encoder", {"config": full})
+    return encoder, {"model_type": "clip_vision_model"} | written
 
 
 def materialise_buffers(module: nn.Module) -> None:
@@ -175,5 +158,6 @@ def _made(kind: Callable[..., Any], what: str, arguments: dict[str, Any]) -> Any
         ) from error
 
 
-def _written(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+def written_config(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The config.json of a class with these arguments."""
     return json.loads(json.dumps({"_class_name": kind} | given))

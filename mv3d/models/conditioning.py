@@ -65,22 +65,13 @@ class OrbitConditioning:
 
     def unconditional(self) -> OrbitConditioning:
         """Guidance's other branch: no image, but the same camera and noise level (SV3D)."""
-        return replace(
-            self,
-            cond_latent=torch.zeros_like(self.cond_latent),
-            image_embedding=torch.zeros_like(self.image_embedding),
-        )
+        latent, embedding = torch.zeros_like(self.cond_latent), torch.zeros_like(self.image_embedding)
+        return replace(self, cond_latent=latent, image_embedding=embedding)
 
     def to(self, device: torch.device | str) -> OrbitConditioning:
         """The same on another device."""
-        return replace(
-            self,
-            cond_latent=self.cond_latent.to(device),
-            image_embedding=self.image_embedding.to(device),
-            polars_rad=self.polars_rad.to(device),
-            azimuths_rad=self.azimuths_rad.to(device),
-            cond_aug=self.cond_aug.to(device) if isinstance(self.cond_aug, Tensor) else self.cond_aug,
-        )
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
     def micro_conditioning(self, micro: MicroConditioning) -> Float[Tensor, "batch frames numbers"]:
         """The inputs named by `micro`, in its order, float32. Raises UsageError for a wrong number of cond_aug."""
@@ -108,19 +99,13 @@ class OrbitConditioning:
 
 def joined(first: OrbitConditioning, second: OrbitConditioning) -> OrbitConditioning:
     """Concatenate two batches of orbits."""
-
-    def angles(c: OrbitConditioning, value: Tensor) -> Tensor:
-        return value.expand(c.batch, c.frames)
-
-    def aug(c: OrbitConditioning) -> Tensor:
-        value = torch.as_tensor(c.cond_aug, dtype=torch.float32, device=c.cond_latent.device)
-        return value.reshape(-1).expand(c.batch)
-
+    both = (first, second)
+    augs = [torch.as_tensor(c.cond_aug, dtype=torch.float32, device=c.cond_latent.device) for c in both]
     return replace(
         first,
-        cond_latent=torch.cat([first.cond_latent, second.cond_latent]),
-        image_embedding=torch.cat([first.image_embedding, second.image_embedding]),
-        polars_rad=torch.cat([angles(first, first.polars_rad), angles(second, second.polars_rad)]),
-        azimuths_rad=torch.cat([angles(first, first.azimuths_rad), angles(second, second.azimuths_rad)]),
-        cond_aug=torch.cat([aug(first), aug(second)]),
+        cond_latent=torch.cat([c.cond_latent for c in both]),
+        image_embedding=torch.cat([c.image_embedding for c in both]),
+        polars_rad=torch.cat([c.polars_rad.expand(c.batch, c.frames) for c in both]),
+        azimuths_rad=torch.cat([c.azimuths_rad.expand(c.batch, c.frames) for c in both]),
+        cond_aug=torch.cat([aug.reshape(-1).expand(c.batch) for c, aug in zip(both, augs, strict=True)]),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from mv3d.models.components import (
     build_image_encoder,
     build_unet,
     build_vae,
+    written_config,
 )
 from mv3d.models.folder import (
     COMPONENTS,
@@ -89,10 +89,10 @@ def convert(
 ) -> Path:
     """Write `source` as a model folder. Returns the folder.
 
-    source: an original sv3d_u.safetensors or sv3d_p.safetensors, a folder of Stable Video Diffusion in diffusers'
-    form, or a model folder, whose description and card are kept. dtype: of the weights; by default as they are. Every key and shape is checked before the first byte is
-    written. Raises InputError that names what does not fit, OutputError where the folder cannot be written, or holds
-    files that the record of an earlier conversion does not list.
+    source: an original sv3d_u.safetensors or sv3d_p.safetensors, a folder of Stable Video Diffusion in diffusers' form, or
+    a model folder, whose description and card are kept. dtype: of the weights; by default as they are. Every key and shape
+    is checked before the first byte is written. Raises InputError that names what does not fit, OutputError where the
+    folder cannot be written, or holds files that the record of an earlier conversion does not list.
     """
     source, out = Path(source), Path(out_dir)
     if out.exists() and any(out.iterdir()) and not overwrite:
@@ -108,7 +108,10 @@ def convert(
         else:
             info, card = _convert_original(source, folder, parts, dtype)
         if (source / INFO_FILE).exists():
-            _keep_description(source, folder)
+            write_info(folder, read_info(source))
+            for name in ("README.md", MARKDOWN, TABLE):
+                if (source / name).exists():
+                    shutil.copyfile(source / name, folder / name)
         else:
             info = replace(info, base=base or info.base, revision=revision)
             card = replace(card, base=base or card.base)
@@ -118,22 +121,14 @@ def convert(
     return out
 
 
-def _keep_description(source: Path, folder: Path) -> None:
-    write_info(folder, read_info(source))
-    for name in ("README.md", MARKDOWN, TABLE):
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
-
-
 def _convert_original(
     source: Path, folder: Path, parts: OriginalParts, dtype: torch.dtype | None
 ) -> tuple[ModelInfo, ModelCard]:
     with open_weights(source) as weights:
         plans, kind = original_plan(weights, parts)
         for component, plan in plans.items():
-            _write_component(weights, folder / component, COMPONENTS[component], plan, dtype)
+            _write_component(weights, folder / component, plan, dtype)
     digest = sha256(source)
-    title = {"sv3d_p": "SV3D_p for mv3d", "sv3d_u": "SV3D_u for mv3d"}[kind]
     info = ModelInfo(
         kind=kind,
         **camera_support(plans["unet"].config["vector_names"]),
@@ -143,9 +138,9 @@ def _convert_original(
         licence_url=SV3D_LICENCE_URL,
     )
     card = ModelCard(
-        title=title,
-        licence="stabilityai-sv3d",
-        licence_url=SV3D_LICENCE_URL,
+        title=f"{kind.replace('sv3d', 'SV3D')} for mv3d",
+        licence=info.licence,
+        licence_url=info.licence_url,
         base="stabilityai/sv3d",
         data="Objaverse renders by Stability AI (arXiv 2403.12008)",
         notes=f"Converted from `{source.name}` (sha256 {digest}) without changing a value. The weights' licence is that of "
@@ -170,8 +165,9 @@ def original_plan(weights: WeightsFile, parts: OriginalParts) -> tuple[dict[str,
     """
     label = NETWORK_PREFIX + "label_emb.0.0.weight"
     if label not in weights.keys:
+        first = weights.keys[0] if weights.keys else "nothing"
         raise InputError(
-            f"{weights.path}: not a checkpoint of SV3D: {label} is missing (it begins with {_first(weights)})"
+            f"{weights.path}: not a checkpoint of SV3D: {label} is missing (it begins with {first})"
         )
     width = weights.shape(label)[1]
     if width not in _KIND_OF_WIDTH:
@@ -182,14 +178,16 @@ def original_plan(weights: WeightsFile, parts: OriginalParts) -> tuple[dict[str,
     config = network_config(parts.network | {"adm_in_channels": width})
     with torch.device("meta"):
         unet = config.build()
-        temporal = has_temporal_decoder(weights.keys)
-        vae, vae_config = build_vae(parts.vae | _vae_class(temporal))
+        form: dict[str, Any] = {"_class_name": "AutoencoderKLTemporalDecoder"}
+        if not has_temporal_decoder(weights.keys):
+            form = {"_class_name": "AutoencoderKL", "use_post_quant_conv": False}
+        vae, vae_config = build_vae(parts.vae | form)
         encoder, encoder_config = build_image_encoder(parts.image_encoder)
     unet_shapes, vae_shapes, encoder_shapes = (_shapes(m) for m in (unet, vae, encoder))
     names = network_key_map(config, unet_shapes)
     unet_pieces = {key: Piece(NETWORK_PREFIX + names[key], shape) for key, shape in unet_shapes.items()}
     plans = {
-        "unet": _Plan(_plain(dict(unet.config)), unet_shapes, unet_pieces),
+        "unet": _Plan(written_config("MultiViewUNet", unet.arguments), unet_shapes, unet_pieces),
         "vae": _Plan(vae_config, vae_shapes, vae_pieces(vae_shapes)),
         "image_encoder": _Plan(encoder_config, encoder_shapes, clip_pieces(encoder_shapes)),
     }
@@ -216,13 +214,10 @@ def _convert_diffusers(source: Path, folder: Path, dtype: torch.dtype | None) ->
         with open_weights(path) as weights:
             # transformers once stored this index among the weights; it is counted anew.
             found = {key: weights.shape(key) for key in weights.keys if not key.endswith(".position_ids")}
-            check_keys(
-                path, shapes, found, what=f"the {component.replace('_', ' ')} that its config.json describes"
-            )
-            pieces = {key: Piece(key, shape) for key, shape in shapes.items()}
-            _write_component(
-                weights, folder / component, COMPONENTS[component], _Plan(written, shapes, pieces), dtype
-            )
+            what = f"the {component.replace('_', ' ')} that its config.json describes"
+            check_keys(path, shapes, found, what=what)
+            plan = _Plan(written, shapes, {key: Piece(key, shape) for key, shape in shapes.items()})
+            _write_component(weights, folder / component, plan, dtype)
         if component == "unet":
             frames = int(written["num_frames"])
     if (source / "model_index.json").exists():
@@ -241,8 +236,8 @@ def _convert_diffusers(source: Path, folder: Path, dtype: torch.dtype | None) ->
     )
     card = ModelCard(
         title="Stable Video Diffusion for mv3d",
-        licence="stable-video-diffusion-community",
-        licence_url=SVD_LICENCE_URL,
+        licence=info.licence,
+        licence_url=info.licence_url,
         base=name,
         data="Stability AI's video collection (arXiv 2311.15127)",
         notes="Converted without changing a value. It takes no camera: it is a base for `mv3d train`. The weights' licence is "
@@ -251,39 +246,21 @@ def _convert_diffusers(source: Path, folder: Path, dtype: torch.dtype | None) ->
     return info, card
 
 
-def _write_component(
-    weights: WeightsFile, folder: Path, name: str, plan: _Plan, dtype: torch.dtype | None
-) -> None:
+def _write_component(weights: WeightsFile, folder: Path, plan: _Plan, dtype: torch.dtype | None) -> None:
     folder.mkdir()
-    stored = {key: weights.dtype(piece.key) for key, piece in plan.pieces.items()}
-    dtypes = {
-        key: dtype_name(dtype) if dtype is not None and value in ("F64", "F32", "F16", "BF16") else value
-        for key, value in stored.items()
-    }
+    dtypes = {key: weights.dtype(piece.key) for key, piece in plan.pieces.items()}
+    if dtype is not None:
+        floats = ("F64", "F32", "F16", "BF16")
+        dtypes = {key: dtype_name(dtype) if kind in floats else kind for key, kind in dtypes.items()}
 
     def read(key: str) -> Tensor:
         piece = plan.pieces[key]
         value = piece.take(weights.tensor(piece.key), plan.shapes[key])
         return value if dtype is None or not value.is_floating_point() else value.to(dtype)
 
-    write_weights(folder / name, plan.shapes, dtypes, read)
+    write_weights(folder / COMPONENTS[folder.name], plan.shapes, dtypes, read)
     (folder / "config.json").write_text(to_json(plan.config), encoding="utf-8")
-
-
-def _vae_class(temporal: bool) -> dict[str, Any]:
-    if temporal:
-        return {"_class_name": "AutoencoderKLTemporalDecoder"}
-    return {"_class_name": "AutoencoderKL", "use_post_quant_conv": False}
 
 
 def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if not key.startswith("_")}
-    return json.loads(json.dumps({"_class_name": "MultiViewUNet"} | kept))
-
-
-def _first(weights: WeightsFile) -> str:
-    return weights.keys[0] if weights.keys else "nothing"

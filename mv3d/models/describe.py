@@ -31,9 +31,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "dtype": dtypes,
         "sampler": dataclasses.asdict(info.sampler),
         "fov_deg": info.fov_deg,
-        "base": info.base,
-        "revision": info.revision,
-        "source_sha256": info.source_sha256,
-        "licence": info.licence,
-        "licence_url": info.licence_url,
+        **{
+            key: getattr(info, key) for key in ("base", "revision", "source_sha256", "licence", "licence_url")
+        },
     }

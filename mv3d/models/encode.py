@@ -36,13 +36,15 @@ def embed_image(
 def clip_input(
     encoder: CLIPVisionModelWithProjection, image: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch 3 side side"]:
-    """Images in [0, 1] → the encoder's input, float32: resized by antialiased bicubic interpolation with aligned corners,
-    as in SVD's training, and normalised."""
-    side: Any = encoder.config.image_size
-    small = resize(
-        image.to(torch.float32), (side, side), interpolation="bicubic", align_corners=True, antialias=True
-    )
-    return clip_normalized(small)
+    """Images in [0, 1] → the encoder's input, float32."""
+    return clip_normalized(clip_resized(image.to(torch.float32), encoder.config.image_size))
+
+
+def clip_resized(
+    image: Float[Tensor, "batch 3 height width"], side: Any
+) -> Float[Tensor, "batch 3 side side"]:
+    """Images resized as in SVD's training: antialiased bicubic interpolation with aligned corners."""
+    return resize(image, (side, side), interpolation="bicubic", align_corners=True, antialias=True)
 
 
 def clip_normalized(images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch 3 h w"]:
@@ -77,11 +79,8 @@ def encode_pixels(
     vae: Autoencoder, pixels: Float[Tensor, "frames channels height width"], *, chunk: int = 8
 ) -> Float[Tensor, "frames c h w"]:
     """The mean of the posterior of pictures in [-1, 1], NOT scaled, float32; `chunk` of them at a time."""
-    modes = [
-        vae.encode(part.to(vae.dtype), return_dict=False)[0].mode().to(torch.float32)
-        for part in pixels.split(_positive(chunk))
-    ]
-    return torch.cat(modes)
+    parts = (part.to(vae.dtype) for part in pixels.split(_positive(chunk)))
+    return torch.cat([vae.encode(part, return_dict=False)[0].mode().to(torch.float32) for part in parts])
 
 
 @torch.no_grad()
@@ -100,11 +99,9 @@ def decode_frames(
 
     A temporal decoder smooths over the frames of one chunk, so that its result depends a little on `chunk`.
     """
-    decoded = []
+    temporal, decoded = isinstance(vae, AutoencoderKLTemporalDecoder), []
     for part in (latents / vae.config["scaling_factor"]).to(vae.dtype).split(_positive(chunk)):
-        extra: dict[str, Any] = (
-            {"num_frames": len(part)} if isinstance(vae, AutoencoderKLTemporalDecoder) else {}
-        )
+        extra: dict[str, Any] = {"num_frames": len(part)} if temporal else {}
         decoded.append(vae.decode(part, return_dict=False, **extra)[0].to(torch.float32))
     return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
 

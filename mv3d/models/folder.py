@@ -110,12 +110,13 @@ class ModelCard:
 
     def text(self) -> str:
         """Markdown with the hub's front matter."""
-        front = ["---", "library_name: mv3d", "pipeline_tag: image-to-3d"]
-        front += [f"license: {self.licence}"] if not self.licence_url else ["license: other"]
+        lines = ["---", "library_name: mv3d", "pipeline_tag: image-to-3d"]
         if self.licence_url:
-            front += [f"license_name: {self.licence}", f"license_link: {self.licence_url}"]
-        front += [f"base_model: {self.base}"] if self.base else []
-        lines = [*front, "---", "", f"# {self.title}", ""]
+            lines += ["license: other", f"license_name: {self.licence}", f"license_link: {self.licence_url}"]
+        else:
+            lines.append(f"license: {self.licence}")
+        lines += [f"base_model: {self.base}"] if self.base else []
+        lines += ["---", "", f"# {self.title}", ""]
         rows = {
             "Base": self.base or "none: trained from random weights",
             "Licence": f"{self.licence} ({self.licence_url})" if self.licence_url else self.licence,
@@ -147,6 +148,7 @@ def read_info(folder: Path) -> ModelInfo:
     if document.pop("schema", None) != SCHEMA:
         raise InputError(f"{path}: expected schema {SCHEMA}; it was written by another version of mv3d")
     sampler = document.pop("sampler", {})
+    cameras = get_args(CameraSupport)
     if "camera" not in document and (folder / "unet").is_dir():
         document |= camera_support(read_micro_names(folder))
     try:
@@ -156,10 +158,8 @@ def read_info(folder: Path) -> ModelInfo:
                 raise ValueError(f"elevations_deg: expected -90 to 90, got {low:g} to {high:g}")
             document["elevations_deg"] = (low, high)
         info = ModelInfo(**document, sampler=SamplerDefaults(**sampler))
-        if info.camera not in get_args(CameraSupport):
-            raise ValueError(
-                f"camera: expected one of {', '.join(get_args(CameraSupport))}, got {info.camera}"
-            )
+        if info.camera not in cameras:
+            raise ValueError(f"camera: expected one of {', '.join(cameras)}, got {info.camera}")
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a description of a model ({shown(error)})") from error
     _check_kinds(info, path)
@@ -225,12 +225,11 @@ def _check_kinds(values: ModelInfo | SamplerDefaults, path: Path) -> None:
     """Raises InputError for a field of another type than declared, infinite numbers, and counts below one."""
     for entry in dataclasses.fields(values):
         value, kind = getattr(values, entry.name), str(entry.type)
-        wanted = _KINDS.get(kind)
-        good = wanted is None or (isinstance(value, wanted) and isinstance(value, bool) == (kind == "bool"))
-        if good and kind.startswith("int") and value is not None:
-            good = 1 <= value <= _LARGEST
-        if good and kind == "float" and isinstance(value, int | float):
-            good = abs(value) < math.inf
+        if kind not in _KINDS:
+            continue
+        good = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind == "bool")
+        if good and isinstance(value, int | float):
+            good = 1 <= value <= _LARGEST if kind.startswith("int") else abs(value) < math.inf
         if not good:
             raise InputError(f"{path}: {entry.name}: expected {kind}, finite, got {shown(repr(value))}")
 
@@ -262,12 +261,11 @@ def weights_path(folder: Path, component: str) -> Path:
     """
     name = COMPONENTS[component]
     path = folder / component / name
-    variant = path.with_name(name.replace(".safetensors", ".fp16.safetensors"))
-    if path.exists() or not variant.exists():
-        pickle = path.with_suffix(".bin")
-        if not path.exists() and pickle.exists():
-            raise InputError(
-                f"{path.parent}: has its weights only as a pickle ({pickle.name}); fetch {name} of the same model"
-            )
-        return path
-    return variant
+    variant, pickle = path.with_suffix(".fp16.safetensors"), path.with_suffix(".bin")
+    if path.exists() or variant.exists():
+        return path if path.exists() else variant
+    if pickle.exists():
+        raise InputError(
+            f"{path.parent}: has its weights only as a pickle ({pickle.name}); fetch {name} of the same model"
+        )
+    return path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPVisionModelWithProjection
@@ -37,21 +39,30 @@ def load_model_folder(folder: str | Path, *, dtype: torch.dtype | None = None) -
     Raises InputError that names what is wrong: no model there, a cut-off file, a pickle, other keys, NaN.
     """
     folder = Path(folder)
-    info = read_info(folder)
-    unet = load_unet(folder, dtype=dtype)
-    with torch.device("meta"):
-        vae, _ = build_vae(read_config(folder / "vae"))
-        encoder, _ = build_image_encoder(read_config(folder / "image_encoder"))
-    load_state(vae, weights_path(folder, "vae"), what="this autoencoder", dtype=dtype)
-    load_state(encoder, weights_path(folder, "image_encoder"), what="this image encoder", dtype=dtype)
-    materialise_buffers(encoder)
-    return ModelComponents(unet, vae.eval(), encoder.eval(), info, folder)
+    info, unet = read_info(folder), load_unet(folder, dtype=dtype)
+    return ModelComponents(unet, load_vae(folder, dtype), load_image_encoder(folder, dtype), info, folder)
 
 
 def load_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> MultiViewUNet:
     """The network of a model folder alone, for training from cached latents. Errors as in `load_model_folder`."""
-    folder = Path(folder)
+    return _loaded(Path(folder), "unet", build_unet, "this network", dtype)
+
+
+def load_vae(folder: Path, dtype: torch.dtype | None = None) -> Autoencoder:
+    """The autoencoder of a model folder alone. Errors as in `load_model_folder`."""
+    return _loaded(folder, "vae", build_vae, "this autoencoder", dtype)
+
+
+def load_image_encoder(folder: Path, dtype: torch.dtype | None = None) -> CLIPVisionModelWithProjection:
+    """The image encoder of a model folder alone. Errors as in `load_model_folder`."""
+    return _loaded(folder, "image_encoder", build_image_encoder, "this image encoder", dtype)
+
+
+def _loaded(
+    folder: Path, component: str, build: Callable[..., tuple[Any, Any]], what: str, dtype: torch.dtype | None
+) -> Any:
     with torch.device("meta"):
-        unet, _ = build_unet(read_config(folder / "unet"))
-    load_state(unet, weights_path(folder, "unet"), what="this network", dtype=dtype)
-    return unet.eval()
+        module, _ = build(read_config(folder / component))
+    load_state(module, weights_path(folder, component), what=what, dtype=dtype)
+    materialise_buffers(module)
+    return module.eval()

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from mv3d.core import caches
 from mv3d.core.errors import InputError, OutputError
 from mv3d.models.folder import INFO_FILE
-from mv3d.models.names import ALIASES, DEFAULT_FOLDER, default_hint
+from mv3d.models.names import ALIASES, DEFAULT_FOLDER
 
 _REPO_FILES = ["*.json", "*.safetensors", "*.md"]
 
@@ -36,9 +36,8 @@ class ResolvedModel:
 def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | None = None) -> ResolvedModel:
     """The folder of a model by path, `default`, alias (sv3d_u, sv3d_p, svd, svd_xt) or hub id.
 
-    What the hub has in the original's form is converted once into `cache_dir` (see
-    `mv3d.core.caches`). Raises InputError with the command to run or the page to open where it cannot be had, OutputError
-    where a cache cannot be written.
+    What the hub has in the original's form is converted once into `cache_dir` (see `mv3d.core.caches`). Raises InputError
+    with the command to run or the page to open where it cannot be had, OutputError where a cache cannot be written.
     """
     text, path = str(name), Path(name)
     if path.is_dir():
@@ -49,7 +48,10 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
         )
     if text == "default":
         if not (DEFAULT_FOLDER / INFO_FILE).exists():
-            raise InputError(f"model default: {default_hint()}")
+            raise InputError(
+                "model default: no model comes with this installation; use --model sv3d_p, a hub id or a folder "
+                "(mv3d models list)"
+            )
         return ResolvedModel(DEFAULT_FOLDER, text)
     if text in ALIASES:
         alias = ALIASES[text]
@@ -72,7 +74,7 @@ def parse_lora_argument(text: str) -> tuple[Path, float]:
 
 def _nothing_there(text: str) -> str:
     known = ["default", *ALIASES]
-    near = difflib.get_close_matches(text, known, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(text.rpartition("/")[2], known, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}expected a folder, a hub id (owner/name) or one of {', '.join(known)}, got nothing by that name"
 
@@ -90,44 +92,30 @@ def _model_folder(path: Path) -> Path:
 def _from_hub(
     name: str, repo: str, file: str | None, revision: str | None, cache_dir: Path | None
 ) -> ResolvedModel:
-    import huggingface_hub  # noqa: PLC0415 - reads its environment when imported
+    import huggingface_hub as hub  # noqa: PLC0415 - reads its environment when imported
     from huggingface_hub import constants  # noqa: PLC0415
 
-    local = _cut_off(constants.ENDPOINT)
+    local = cut_off(constants.ENDPOINT)
     command = (
         f"hf download {repo}" + (f" {file}" if file else "") + (f" --revision {revision}" if revision else "")
     )
-    if file is not None:
-        fetched = Path(
-            _hub(
-                lambda: huggingface_hub.hf_hub_download(
-                    repo, file, revision=revision, local_files_only=local
-                ),
-                repo,
-                command,
+    with _explained(repo, command):
+        if file is not None:
+            fetched = hub.hf_hub_download(repo, file, revision=revision, local_files_only=local)
+        else:
+            fetched = hub.snapshot_download(
+                repo, revision=revision, allow_patterns=_REPO_FILES, local_files_only=local
             )
+    fetched = Path(fetched)
+    commit = fetched.name if file is None else fetched.parent.name
+    if file is None and (fetched / INFO_FILE).exists():
+        return ResolvedModel(fetched, name, commit)
+    if file is None and not (fetched / "model_index.json").exists():
+        raise InputError(
+            f"model {name}: neither a model of mv3d ({INFO_FILE}) nor one in diffusers' form is at {repo}"
         )
-        commit = fetched.parent.name
-    else:
-        fetched = Path(
-            _hub(
-                lambda: huggingface_hub.snapshot_download(
-                    repo, revision=revision, allow_patterns=_REPO_FILES, local_files_only=local
-                ),
-                repo,
-                command,
-            )
-        )
-        commit = fetched.name
-        if (fetched / INFO_FILE).exists():
-            return ResolvedModel(fetched, name, commit)
-        if not (fetched / "model_index.json").exists():
-            raise InputError(
-                f"model {name}: neither a model of mv3d ({INFO_FILE}) nor one in diffusers' form is at {repo}"
-            )
-    target = (
-        cache_dir or caches.cache_dir("models")
-    ) / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
+    folder = cache_dir or caches.cache_dir("models")
+    target = folder / f"{repo.replace('/', '--')}--{file or 'all'}--{commit}"
     if not (target / INFO_FILE).exists():
         from mv3d.models.convert import convert  # noqa: PLC0415 - torch loads here, not for a wrong name
 
@@ -135,13 +123,13 @@ def _from_hub(
             convert(fetched, target, base=repo, revision=commit, overwrite=True)
         except OutputError as error:
             raise OutputError(
-                f"model {name}: cannot be kept converted in {target.parent} ({error.__cause__ or error}); free some space, set "
+                f"model {name}: cannot be kept converted in {folder} ({error.__cause__ or error}); free some space, set "
                 "MV3D_CACHE to another folder, or convert it yourself: mv3d models convert"
             ) from error
     return ResolvedModel(target, name, commit)
 
 
-def _cut_off(endpoint: str) -> bool:
+def cut_off(endpoint: str) -> bool:
     """Whether the hub's host name cannot be resolved: its own client would retry for half a minute, cached or not."""
     host = urlsplit(endpoint).hostname
     if getproxies() or not host:
@@ -153,42 +141,31 @@ def _cut_off(endpoint: str) -> bool:
     return False
 
 
-def _hub(fetch: Callable[[], Any], repo: str, command: str) -> str:
-    """Fetch from the hub. Raises InputError or OutputError with the way out for each kind of failure."""
+@contextmanager
+def _explained(repo: str, command: str) -> Iterator[None]:
+    """Fetch from the hub within. Raises InputError or OutputError with the way out for each kind of failure."""
     from huggingface_hub import errors  # noqa: PLC0415 - as above
 
     try:
-        return fetch()
-    except errors.GatedRepoError as error:
-        raise InputError(
-            f"model {repo}: its makers ask you to accept their licence first: open https://huggingface.co/{repo}, accept, "
-            "then run: hf auth login"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(
-            f"model {repo}: the hub has no such revision; see https://huggingface.co/{repo}/commits"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise InputError(
-            f"model {repo}: {_nothing_there(repo)} on the hub; for a private one run: hf auth login"
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise InputError(
-            f"model {repo}: not in the cache, and the hub cannot be reached; with a connection run: {command}"
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise InputError(
-            f"model {repo}: the hub has no such file there; it was asked for by: {command}"
-        ) from error
-    except errors.HFValidationError as error:
-        raise InputError(f"model {repo}: not a hub id (owner/name): {error}") from error
-    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, ConnectionError) as error:
-        raise InputError(
-            f"model {repo}: not in the cache, and the hub cannot be reached ({type(error).__name__}); with a connection "
-            f"run: {command}"
-        ) from error
-    except OSError as error:
-        if error.errno is None:
+        yield
+    except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
+        page = f"https://huggingface.co/{repo}"
+        unreachable = "no such folder here; as a hub id: not in the cache, and the hub cannot be reached"
+        ways_out: dict[type[Exception], str] = {
+            errors.GatedRepoError: f"its makers ask you to accept their licence first: open {page}, accept, then run: "
+            "hf auth login",
+            errors.RevisionNotFoundError: f"the hub has no such revision; see {page}/commits",
+            errors.RepositoryNotFoundError: f"no such folder here; {_nothing_there(repo)} on the hub; for a private one run: hf auth login",
+            errors.LocalEntryNotFoundError: f"{unreachable}; with a connection run: {command}",
+            errors.EntryNotFoundError: f"the hub has no such file there; it was asked for by: {command}",
+            errors.HFValidationError: f"not a hub id (owner/name): {error}",
+            errors.HfHubHTTPError: f"{unreachable} ({type(error).__name__}); with a connection run: {command}",
+            ConnectionError: f"{unreachable} ({type(error).__name__}); with a connection run: {command}",
+        }
+        for kind, text in ways_out.items():  # from the narrowest kind to the widest
+            if isinstance(error, kind):
+                raise InputError(f"model {repo}: {text}") from error
+        if not isinstance(error, OSError) or error.errno is None:
             raise
         raise OutputError(
             f"model {repo}: the cache cannot be written ({error.strerror}: {error.filename}); free some space or set HF_HOME "

@@ -23,6 +23,7 @@ from mv3d.models.weights import open_weights
 
 METADATA_KEY = "mv3d_lora"
 _PEFT_PREFIXES = ("base_model.model.", "unet.")
+_SUFFIXES = (".lora_A.weight", ".lora_B.weight", ".diff")
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -66,22 +67,17 @@ class LoraLinear(nn.Module):
 
 def temporal_attention_modules(unet: nn.Module) -> list[str]:
     """Names of the projections of all temporal attention: where SVD's camera-motion adapters go (arXiv 2311.15127, D.4.2)."""
-    return [
-        name
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear)
-        and ".temporal_transformer_blocks." in name
-        and name.endswith(_PROJECTIONS)
-    ]
+    linear = _linear_layers(unet)
+    return [n for n in linear if ".temporal_transformer_blocks." in n and n.endswith(_PROJECTIONS)]
 
 
 def camera_modules(unet: nn.Module) -> list[str]:
     """Names of the layers that read the camera."""
-    return [
-        name
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith("add_embedding.")
-    ]
+    return [name for name in _linear_layers(unet) if name.startswith("add_embedding.")]
+
+
+def _linear_layers(unet: nn.Module) -> list[str]:
+    return [name for name, module in unet.named_modules() if isinstance(module, nn.Linear)]
 
 
 def inject_lora(
@@ -97,7 +93,10 @@ def inject_lora(
     parameters: list[nn.Parameter] = []
     for name in modules:
         owner, _, leaf = name.rpartition(".")
-        layer = _submodule(unet, name)
+        try:
+            layer = unet.get_submodule(name)
+        except AttributeError as error:
+            raise InputError(f"adapter: the network has no layer {name}") from error
         if not isinstance(layer, nn.Linear):
             raise InputError(f"adapter: expected a linear layer at {name}, got {type(layer).__name__}")
         adapter = LoraLinear(layer, rank, alpha, generator)
@@ -106,28 +105,13 @@ def inject_lora(
     return parameters
 
 
-def extract_lora(unet: nn.Module, *, metadata: dict[str, Any] | None = None) -> Lora:
-    """The adapters in a network, as values."""
-    adapters = {name: module for name, module in unet.named_modules() if isinstance(module, LoraLinear)}
-    if not adapters:
-        raise UsageError("adapter: expected a network with adapters, got one without; call inject_lora first")
-    first = next(iter(adapters.values()))
-    return Lora(
-        down={name: a.lora_A.detach().cpu().clone() for name, a in adapters.items()},
-        up={name: a.lora_B.detach().cpu().clone() for name, a in adapters.items()},
-        alpha=first.scale * len(first.lora_A),
-        metadata=metadata or {},
-    )
-
-
 def save_lora(path: str | Path, lora: Lora) -> None:
     """Write an adapter atomically. Raises OutputError where it cannot be written."""
     from safetensors.torch import save_file  # noqa: PLC0415 - writing alone needs it
 
     path = Path(path)
-    tensors = {f"{name}.lora_A.weight": value.contiguous() for name, value in lora.down.items()}
-    tensors |= {f"{name}.lora_B.weight": value.contiguous() for name, value in lora.up.items()}
-    tensors |= {f"{name}.diff": value.contiguous() for name, value in lora.diffs.items()}
+    parts = zip(_SUFFIXES, (lora.down, lora.up, lora.diffs), strict=True)
+    tensors = {f"{name}{suffix}": v.contiguous() for suffix, part in parts for name, v in part.items()}
     record = {"rank": lora.rank, "alpha": lora.alpha} | lora.metadata
     with atomic_path(path) as part:
         save_file(tensors, part, metadata={"format": "pt", METADATA_KEY: json.dumps(record)})
@@ -136,24 +120,21 @@ def save_lora(path: str | Path, lora: Lora) -> None:
 def read_lora(path: str | Path) -> Lora:
     """Read an adapter: ours, or one that PEFT saved of the same network. Raises InputError as `open_weights` does."""
     path = Path(path)
-    down: dict[str, Tensor] = {}
-    up: dict[str, Tensor] = {}
-    diffs: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {suffix: {} for suffix in _SUFFIXES}
     with open_weights(path) as weights:
         for key in weights.keys:
             name = key
             for prefix in _PEFT_PREFIXES:
                 name = name.removeprefix(prefix)
-            for suffix, store in ((".lora_A.weight", down), (".lora_B.weight", up), (".diff", diffs)):
-                if name.endswith(suffix):
-                    store[name.removesuffix(suffix)] = weights.tensor(key)
-                    break
-            else:
+            suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
+            if suffix is None:
                 raise InputError(f"{path}: not an adapter: unknown key {shown(key)}")
+            parts[suffix][name.removesuffix(suffix)] = weights.tensor(key)
         try:
             record = json.loads(weights.metadata.get(METADATA_KEY, "{}"))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: its metadata are not JSON ({shown(error)})") from error
+    down, up, diffs = parts.values()
     if down.keys() != up.keys():
         odd = sorted(down.keys() ^ up.keys())[0]
         raise InputError(f"{path}: not a whole adapter: {shown(odd)} has one of lora_A and lora_B alone")
@@ -200,10 +181,3 @@ def merge_loras(unet: nn.Module, loras: Sequence[tuple[Lora, float]]) -> None:
     for name, delta in changes.items():
         value = parameters[name]
         value.copy_((value.float() + delta.to(value.device)).to(value.dtype))
-
-
-def _submodule(unet: nn.Module, name: str) -> nn.Module:
-    try:
-        return unet.get_submodule(name)
-    except AttributeError as error:
-        raise InputError(f"adapter: the network has no layer {name}") from error

@@ -15,24 +15,13 @@ class Alias:
     repo: str
     file: str | None
     takes: str
-    licence: str
+    licence: str = "Stability AI's, see the page"
 
 
-_LICENCE = "Stability AI's, see the page"
+_SVD, _BASE = "stabilityai/stable-video-diffusion-img2vid", "no camera: a base for training"
 ALIASES = {
-    "sv3d_p": Alias("stabilityai/sv3d", "sv3d_p.safetensors", "a camera per view", _LICENCE),
-    "sv3d_u": Alias("stabilityai/sv3d", "sv3d_u.safetensors", "the static orbit", _LICENCE),
-    "svd": Alias(
-        "stabilityai/stable-video-diffusion-img2vid", None, "no camera: a base for training", _LICENCE
-    ),
-    "svd_xt": Alias(
-        "stabilityai/stable-video-diffusion-img2vid-xt", None, "no camera: a base for training", _LICENCE
-    ),
+    "sv3d_p": Alias("stabilityai/sv3d", "sv3d_p.safetensors", "a camera per view"),
+    "sv3d_u": Alias("stabilityai/sv3d", "sv3d_u.safetensors", "the static orbit"),
+    "svd": Alias(_SVD, None, _BASE),
+    "svd_xt": Alias(f"{_SVD}-xt", None, _BASE),
 }
-
-
-def default_hint() -> str:
-    """What to do where no default model is installed."""
-    return (
-        "no model comes with this installation; use --model sv3d_p, a hub id or a folder (mv3d models list)"
-    )

@@ -1,9 +1,9 @@
 """The network: Stable Video Diffusion's UNet with a camera per frame.
 
-`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The numbers that
-conditions it (noise augmentation, elevation, azimuth, ...) may differ from frame to frame and each number has its
-own embedding width (SV3D, arXiv 2403.12008, section 3); and every residual block normalises with the epsilon that the
-weights were trained with. The parameters and their names are those of the parent.
+`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The numbers that condition it (noise
+augmentation, elevation, azimuth, ...) may differ from frame to frame, and each has its own embedding width (SV3D, arXiv
+2403.12008, section 3). Every residual block normalises with the epsilon that the weights were trained with. The
+parameters and their names are those of the parent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mv3d.core.errors import InputError, UsageError
 
 MicroName = Literal["fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth"]
-_MICRO_NAMES = ("fps", "motion_bucket", "cond_aug", "elevation", "polar", "azimuth")
+_MICRO_NAMES = get_args(MicroName)
 _RESNET_EPS = 1e-5
 _GROUPS = 32
 
@@ -172,21 +172,9 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         vector_widths: tuple[int, ...] = SVD.widths,
         mid_transformer_layers: int | None = None,
     ) -> None:
-        super().__init__(
-            sample_size=sample_size,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            down_block_types=tuple(down_block_types),
-            up_block_types=tuple(up_block_types),
-            block_out_channels=tuple(block_out_channels),
-            addition_time_embed_dim=addition_time_embed_dim,
-            projection_class_embeddings_input_dim=projection_class_embeddings_input_dim,
-            layers_per_block=layers_per_block,
-            cross_attention_dim=cross_attention_dim,
-            transformer_layers_per_block=transformer_layers_per_block,  # type: ignore[arg-type]
-            num_attention_heads=num_attention_heads,
-            num_frames=num_frames,
-        )
+        # The decorator has kept the arguments in `self.config`; all but the last three are the parent's.
+        own = ("vector_names", "vector_widths", "mid_transformer_layers")
+        super().__init__(**{key: value for key, value in self.arguments.items() if key not in own})
         self.micro = MicroConditioning(tuple(vector_names), tuple(vector_widths))
         if self.micro.total_width != projection_class_embeddings_input_dim:
             raise InputError(
@@ -202,7 +190,15 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
                 cross_attention_dim=cross_attention_dim,
                 num_attention_heads=_last(num_attention_heads),
             )
-        _set_resnet_eps(self, _RESNET_EPS)
+        # diffusers normalises with 1e-6 in some residual blocks; the original uses 1e-5 in all.
+        for block in self.modules():
+            if isinstance(block, ResnetBlock2D | TemporalResnetBlock):
+                block.norm1.eps = block.norm2.eps = _RESNET_EPS
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What another network like this is made with; what its config.json holds beside the class."""
+        return {key: value for key, value in self.config.items() if not key.startswith("_")}
 
     def forward(
         self,
@@ -221,14 +217,13 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         self._check(sample, added_time_ids)
         time = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1).expand(batch)
         time_emb = self.time_embedding(self.time_proj(time).to(sample.dtype))
-        values = (
-            added_time_ids if added_time_ids.ndim == 3 else added_time_ids[:, None].expand(-1, frames, -1)
-        )
+        values = added_time_ids
+        if values.ndim == 2:
+            values = values[:, None].expand(-1, frames, -1)
         embedded = embed_micro_conditioning(values.to(sample.device), self.micro.widths).to(sample.dtype)
         emb = time_emb.repeat_interleave(frames, dim=0) + self.add_embedding(embedded.flatten(0, 1))
-        out = self._run_blocks(
-            sample.flatten(0, 1), emb, encoder_hidden_states.repeat_interleave(frames, dim=0), batch, frames
-        )
+        context = encoder_hidden_states.repeat_interleave(frames, dim=0)
+        out = self._run_blocks(sample.flatten(0, 1), emb, context, batch, frames)
         out = out.unflatten(0, (batch, frames))
         return UNetSpatioTemporalConditionOutput(sample=out) if return_dict else (out,)
 
@@ -236,26 +231,22 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         """hidden (batch·frames, channels, h, w), emb and context per frame -> (batch·frames, out_channels, h, w)."""
         # All frames are video: nothing skips the temporal layers.
         video = torch.zeros(batch, frames, dtype=hidden.dtype, device=hidden.device)
+        plain = {"temb": emb, "image_only_indicator": video}
+        attended = plain | {"encoder_hidden_states": context}
+
+        def inputs(block: nn.Module) -> dict[str, Tensor]:
+            return attended if getattr(block, "has_cross_attention", False) else plain
+
         hidden = self.conv_in(hidden)
         skips: tuple[Tensor, ...] = (hidden,)
         for block in self.down_blocks:
-            extra = {"encoder_hidden_states": context} if _attends(block) else {}
-            hidden, new = block(hidden_states=hidden, temb=emb, image_only_indicator=video, **extra)
+            hidden, new = block(hidden, **inputs(block))
             skips += new
-        hidden = self.mid_block(
-            hidden_states=hidden, temb=emb, encoder_hidden_states=context, image_only_indicator=video
-        )
+        hidden = self.mid_block(hidden, **inputs(self.mid_block))
         for block in self.up_blocks:
             count = len(block.resnets)  # type: ignore[arg-type]
             used, skips = skips[-count:], skips[:-count]
-            extra = {"encoder_hidden_states": context} if _attends(block) else {}
-            hidden = block(
-                hidden_states=hidden,
-                temb=emb,
-                res_hidden_states_tuple=used,
-                image_only_indicator=video,
-                **extra,
-            )
+            hidden = block(hidden, res_hidden_states_tuple=used, **inputs(block))
         return self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
 
     def _check(self, sample: Tensor, added_time_ids: Tensor) -> None:
@@ -288,17 +279,5 @@ def embed_micro_conditioning(
     return torch.cat([sinusoidal_embedding(values[..., i], width) for i, width in enumerate(widths)], dim=-1)
 
 
-def _attends(block: nn.Module) -> bool:
-    return bool(getattr(block, "has_cross_attention", False))
-
-
 def _last(value: int | Sequence[int]) -> int:
     return value if isinstance(value, int) else value[-1]
-
-
-def _set_resnet_eps(network: nn.Module, eps: float) -> None:
-    """diffusers normalises with 1e-6 in some residual blocks; the original uses 1e-5 in all."""
-    for module in network.modules():
-        if isinstance(module, ResnetBlock2D | TemporalResnetBlock):
-            module.norm1.eps = eps
-            module.norm2.eps = eps

@@ -54,22 +54,18 @@ def denoise(
     level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1)
     if len(level) not in (1, batch):
         raise UsageError(f"denoise: expected one sigma per orbit ({batch}), got {len(level)}")
-    level = level.expand(batch)
-    c_skip, c_out, c_in, c_noise = scalings(level)
-
-    def spread(value: Tensor) -> Tensor:
-        return value.view(-1, 1, 1, 1, 1)
-
+    *factors, c_noise = scalings(level.expand(batch))
+    c_skip, c_out, c_in = (factor.view(-1, 1, 1, 1, 1) for factor in factors)
     latents = batch_x.to(torch.float32)
     concat = conditioning.cond_latent.to(torch.float32)[:, None].expand(-1, frames, -1, -1, -1)
     output = unet(
-        torch.cat([spread(c_in) * latents, concat], dim=2).to(unet.dtype),
+        torch.cat([c_in * latents, concat], dim=2).to(unet.dtype),
         c_noise,
         conditioning.image_embedding.to(unet.dtype),
         conditioning.micro_conditioning(unet.micro),
         return_dict=False,
     )[0]
-    denoised = spread(c_skip) * latents + spread(c_out) * output.to(torch.float32)
+    denoised = c_skip * latents + c_out * output.to(torch.float32)
     return denoised[0] if single else denoised
 
 

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
+Levels = Float[Tensor, " levels"]
+OnStep = Callable[[int], None]
 Sampler = Callable[..., Tensor]
 
 
@@ -20,13 +22,7 @@ def _nothing(step: int) -> None:
     """No progress wanted."""
 
 
-def euler(
-    denoise: Denoiser,
-    x: Tensor,
-    sigmas: Float[Tensor, " levels"],
-    *,
-    on_step: Callable[[int], None] = _nothing,
-) -> Tensor:
+def euler(denoise: Denoiser, x: Tensor, sigmas: Levels, *, on_step: OnStep = _nothing) -> Tensor:
     """First order, one network call per step: the original's sampler (Karras et al. 2022, algorithm 1 without the correction)."""
     for i in range(len(sigmas) - 1):
         slope = (x - denoise(x, sigmas[i])) / sigmas[i]
@@ -35,13 +31,7 @@ def euler(
     return x
 
 
-def heun(
-    denoise: Denoiser,
-    x: Tensor,
-    sigmas: Float[Tensor, " levels"],
-    *,
-    on_step: Callable[[int], None] = _nothing,
-) -> Tensor:
+def heun(denoise: Denoiser, x: Tensor, sigmas: Levels, *, on_step: OnStep = _nothing) -> Tensor:
     """Second order, two network calls per step but the last (Karras et al. 2022, algorithm 1)."""
     for i in range(len(sigmas) - 1):
         width = sigmas[i + 1] - sigmas[i]
@@ -54,13 +44,7 @@ def heun(
     return x
 
 
-def dpmpp_2m(
-    denoise: Denoiser,
-    x: Tensor,
-    sigmas: Float[Tensor, " levels"],
-    *,
-    on_step: Callable[[int], None] = _nothing,
-) -> Tensor:
+def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Levels, *, on_step: OnStep = _nothing) -> Tensor:
     """Second order multistep, one network call per step: DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
     In λ = -ln σ with α = 1: x ← (σ'/σ)·x - (e^(-h) - 1)·D, where D extrapolates the last two estimates.

@@ -35,10 +35,7 @@ def triangular_guidance(
     num_frames: int, max_scale: float, min_scale: float = 1.0
 ) -> Float[Tensor, " frames"]:
     """Guidance per frame: min at the first and last, max in the middle, linear between (SV3D, section 3)."""
-    if num_frames < 1:
-        raise UsageError(f"guidance: expected at least one frame, got {num_frames}")
-    position = torch.linspace(0, 1, num_frames)
-    triangle = 1 - (2 * position - 1).abs()
+    triangle = 1 - (2 * linear_guidance(num_frames, 1.0, 0.0) - 1).abs()
     return min_scale + (max_scale - min_scale) * triangle
 
 

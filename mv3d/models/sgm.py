@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mv3d.core.errors import InputError
 from mv3d.models.network import SV3D_P, SV3D_U, SVD, MicroConditioning, MultiViewUNet, NetworkConfig
@@ -29,32 +28,19 @@ _RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-# What a term must be for the network to be one of this family; the released ones all are.
-_FIXED: dict[str, tuple[Any, ...]] = {
-    "num_classes": ("sequential",),
-    "use_spatial_context": (True,),
-    "merge_strategy": ("learned_with_images", "learned"),
-    "use_scale_shift_norm": (False,),
-    "resblock_updown": (False,),
-    "conv_resample": (True,),
-    "time_downup": (False,),
-    "dims": (2,),
-    "disable_temporal_crossattention": (False,),
-    "max_ddpm_temb_period": (10000,),
-    "time_context_dim": (None,),
-}
-_DEFAULTS: dict[str, Any] = {
-    "num_classes": None,
-    "use_spatial_context": False,
-    "merge_strategy": "fixed",
-    "use_scale_shift_norm": False,
-    "resblock_updown": False,
-    "conv_resample": True,
-    "time_downup": False,
-    "dims": 2,
-    "disable_temporal_crossattention": False,
-    "max_ddpm_temb_period": 10000,
-    "time_context_dim": None,
+# What a term must be for the network to be one of this family, and its default; the released ones all are.
+_FIXED: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "num_classes": (("sequential",), None),
+    "use_spatial_context": ((True,), False),
+    "merge_strategy": (("learned_with_images", "learned"), "fixed"),
+    "use_scale_shift_norm": ((False,), False),
+    "resblock_updown": ((False,), False),
+    "conv_resample": ((True,), True),
+    "time_downup": ((False,), False),
+    "dims": ((2,), 2),
+    "disable_temporal_crossattention": ((False,), False),
+    "max_ddpm_temb_period": ((10000,), 10000),
+    "time_context_dim": ((None,), None),
 }
 # Terms that are read below, and those that change speed or training alone.
 _READ = (
@@ -79,8 +65,8 @@ def network_config(
     for term in network:
         if term not in (*_FIXED, *_READ, *_WITHOUT_EFFECT):
             raise InputError(f"network configuration: unknown term {term}")
-    for term, allowed in _FIXED.items():
-        value = network.get(term, _DEFAULTS[term])
+    for term, (allowed, default) in _FIXED.items():
+        value = network.get(term, default)
         if value not in allowed:
             raise InputError(
                 f"network configuration: expected {term} {' or '.join(map(str, allowed))}, got {value}"
@@ -135,15 +121,13 @@ def load_sgm_unet(
         unet = config.build()
     shapes = {key: tuple(value.shape) for key, value in unet.state_dict().items()}
     with open_weights(weights_path) as weights:
-        names = checked_network_keys(weights, config, shapes)
-        state = {
-            key: read_network_tensor(weights, name, shapes[key]).to(dtype) for key, name in names.items()
-        }
+        names = _checked_keys(weights, config, shapes)
+        state = {key: weights.tensor(name).reshape(shapes[key]).to(dtype) for key, name in names.items()}
     unet.load_state_dict(state, assign=True)
     return unet.eval()
 
 
-def checked_network_keys(
+def _checked_keys(
     weights: WeightsFile, config: NetworkConfig, shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, str]:
     """Our key -> the file's key, every one there with its shape, and none left over."""
@@ -162,19 +146,13 @@ def checked_network_keys(
     return names
 
 
-def read_network_tensor(weights: WeightsFile, name: str, shape: tuple[int, ...]) -> Tensor:
-    """One tensor in our shape."""
-    return weights.tensor(name).reshape(shape)
-
-
 def network_key_map(config: NetworkConfig, keys: Any) -> dict[str, str]:
     """Our key -> the original's, without its prefix. keys: all keys of our network."""
     blocks = _block_map(config)
     names = {}
     for key in keys:
         block = next(b for b in blocks if key.startswith(b + "."))
-        inner = key.removeprefix(block + ".")
-        names[key] = f"{blocks[block]}.{_inner(block, inner)}"
+        names[key] = f"{blocks[block]}.{_inner(block, key.removeprefix(block + '.'))}"
     return names
 
 
@@ -209,9 +187,8 @@ def _block_map(config: NetworkConfig) -> dict[str, str]:
             if attention:
                 blocks[f"up_blocks.{level}.attentions.{layer}"] = f"output_blocks.{number}.1"
         if level != last:
-            blocks[f"up_blocks.{level}.upsamplers.0.conv"] = (
-                f"output_blocks.{number}.{2 if attention else 1}.conv"
-            )
+            place = 2 if attention else 1
+            blocks[f"up_blocks.{level}.upsamplers.0.conv"] = f"output_blocks.{number}.{place}.conv"
     return blocks
 
 

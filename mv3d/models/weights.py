@@ -159,14 +159,13 @@ def load_state(module: torch.nn.Module, path: Path, *, what: str, dtype: torch.d
 
     dtype: convert floating-point weights to it, one by one; by default as stored.
     """
-    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    kinds = {key: value.is_floating_point() for key, value in module.state_dict().items()}
+    state = dict(module.state_dict())
     with open_weights(path) as weights:
+        expected = {key: tuple(value.shape) for key, value in state.items()}
         check_keys(path, expected, {key: weights.shape(key) for key in weights.keys}, what=what)
-        state = {}
         for key in expected:
             value = weights.tensor(key)
-            if value.is_floating_point() != kinds[key]:
+            if value.is_floating_point() != state[key].is_floating_point():
                 raise InputError(
                     f"{path}: not the weights of {what}: {key} is stored as {weights.dtype(key)}"
                 )

@@ -57,11 +57,9 @@ def prepare_parts(
         raise InputError(
             "--data: cached latents need the model that made them; give its folder as --base, or give rendered shards"
         )
-    size = samples.sample(0)["images"].shape[1:3]
-    if size[0] != size[1]:
-        raise InputError(
-            f"--data: expected square pictures to train an autoencoder, got {size[1]} × {size[0]}"
-        )
+    height, width = samples.sample(0)["images"].shape[1:3]
+    if height != width:
+        raise InputError(f"--data: expected square pictures to train an autoencoder, got {width} × {height}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder, encoder_config = build_image_encoder({"model_type": "clip_vision_model"} | _ENCODER)
@@ -77,23 +75,16 @@ def prepare_parts(
     assert isinstance(vae, PatchAutoencoder)
     vae.fit(pictures(samples, range(_SAMPLES // _ORBITS_PER_STEP), config.seed))
     error = restored_psnr(vae, pictures(samples, range(1000, 1008), config.seed))
-    fit_image_encoder(
-        encoder.to(device),  # pyright: ignore[reportArgumentType]
-        samples,
-        steps=config.encoder_steps,
-        seed=config.seed,
-        progress=progress,
-    )
+    encoder.to(device)  # pyright: ignore[reportArgumentType]
+    fit_image_encoder(encoder, samples, steps=config.encoder_steps, seed=config.seed, progress=progress)
+    parts = (("vae", vae, vae_config), ("image_encoder", encoder.cpu(), encoder_config))
     with atomic_path(folder) as part:
-        for name, module, written in (
-            ("vae", vae, vae_config),
-            ("image_encoder", encoder.cpu(), encoder_config),
-        ):
+        for name, module, written in parts:
             (part / name).mkdir(parents=True)
             state = {key: value.detach().contiguous() for key, value in module.state_dict().items()}
             save_file(state, part / name / COMPONENTS[name], metadata={"format": "pt"})
             (part / name / "config.json").write_text(to_json(written), encoding="utf-8")
-        write_info(part, ModelInfo("tiny", config.frames, int(size[0]), licence="unknown"))
+        write_info(part, ModelInfo("tiny", config.frames, int(width), licence="unknown"))
     return error
 
 

@@ -28,21 +28,10 @@ from mv3d.core.files import atomic_path, remove, sha256, to_json
 SCHEMA = 1
 _RECORD = "checkpoint.json"
 _FILES = ("weights.safetensors", "ema.safetensors", "optimizer.pt")
+_NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 # What safetensors, zipfile and torch's reader of plain tensors raise for a file whose record fits and whose content
 # does not.
-_UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-)
+_UNREADABLE = (*_NO_RECORD, SafetensorError, pickle.UnpicklingError, EOFError, AssertionError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -89,15 +78,7 @@ def _read(folder: Path) -> Checkpoint:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         step = int(record["step"])
         files = {name: (known["bytes"], known["sha256"]) for name, known in record["files"].items()}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _NO_RECORD as error:
         raise InputError(f"{folder}: not a whole checkpoint ({shown(error)})") from error
     if record.get("schema") != SCHEMA:
         raise InputError(

@@ -44,7 +44,7 @@ class ClipSet:
         self._clips: list[tuple[Path, int]] = []
         for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
             try:
-                count = count_frames(path)
+                count = sum(1 for _ in _decoded(path))
             except InputError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
                 continue
@@ -52,8 +52,8 @@ class ClipSet:
                 warnings.warn(
                     f"left out: {path}: expected at least {frames} frames, got {count}", stacklevel=2
                 )
-                continue
-            self._clips.append((path, count))
+            else:
+                self._clips.append((path, count))
         if not self._clips:
             raise InputError(f"{folder}: expected a clip of at least {frames} frames, found none")
 
@@ -69,20 +69,14 @@ class ClipSet:
         stride = max(1, min(2, (count - 1) // max(self._frames - 1, 1)))
         start = int(rng.integers(count - stride * (self._frames - 1)))
         wanted = start + stride * np.arange(self._frames)
-        images = read_frames(path, wanted, self._size)
         angles = torch.zeros(self._frames)
         return {
             "uid": path.name,
             "index": index,
-            "images": torch.from_numpy(images),
+            "images": torch.from_numpy(read_frames(path, wanted, self._size)),
             "elevations_deg": angles,
             "azimuths_deg": angles.clone(),
         }
-
-
-def count_frames(path: Path) -> int:
-    """Frames that decode. Raises InputError where the file is no video."""
-    return sum(1 for _ in _decoded(path))
 
 
 def read_frames(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> UInt8[np.ndarray, "n h w 3"]:
@@ -112,7 +106,5 @@ def _fitted(image: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w
     scale = max(width / image.width, height / image.height)
     crop_w, crop_h = width / scale, height / scale
     left, top = (image.width - crop_w) / 2, (image.height - crop_h) / 2
-    fitted = image.convert("RGB").resize(
-        size, Image.Resampling.LANCZOS, box=(left, top, left + crop_w, top + crop_h)
-    )
-    return np.asarray(fitted)
+    box = (left, top, left + crop_w, top + crop_h)
+    return np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS, box=box))

@@ -7,13 +7,14 @@ conditions, and the curve of the lower weight near the input view, is our choice
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
+from mv3d.core.settings import with_settings
 
 Vector = Literal["keep", "svd_mv", "sv3d_u", "sv3d_p"]
 Trained = Literal["all", "temporal", "lora"]
@@ -66,7 +67,7 @@ class TrainConfig:
     drop_image: float = 0.15
     """Share of samples without the image embedding."""
     drop_latent: float = 0.15
-    """Share of samples without the latent of the input view; drawn apart from the other."""
+    """Share of samples without the latent of the input view, drawn independently of --drop-image."""
     near_weight: float = 1.0
     """Weight of the loss at the input view, where that of the opposite view is 1."""
     rank: int = 16
@@ -111,8 +112,8 @@ class TrainConfig:
     """What orbits are shown on: white, a random colour, or each in turn."""
     mirror: bool = False
     """Mirror every other orbit, by chance: twice the data. Pixels only; cached latents cannot be mirrored."""
-    resolution: int | None = None
-    """Side of video clips, pixels; by default what the base was trained for."""
+    resolution: Annotated[int | None, SAID] = None
+    """Side of video clips, pixels. Default: what the base was trained for."""
 
     def __post_init__(self) -> None:
         at_least = {
@@ -123,18 +124,15 @@ class TrainConfig:
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
-        for name in ("lr", "grad_clip", "alpha", "p_std", "cond_std", "weight_decay", "near_weight"):
-            value = getattr(self, name)
-            if not math.isfinite(value) or value < 0 or (value == 0 and name in ("lr", "grad_clip", "alpha")):
-                raise UsageError(f"{flag(name)}: expected a positive number, got {value}")
-        for name in ("p_mean", "cond_mean"):
-            if not math.isfinite(getattr(self, name)):
-                raise UsageError(f"{flag(name)}: expected a finite number, got {getattr(self, name)}")
-        for name in ("ema", "drop_image", "drop_latent"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(
-                    f"{flag(name)}: expected a number from 0 to less than 1, got {getattr(self, name)}"
-                )
+        for names, expected, fits in (
+            ("lr grad_clip alpha", "a positive number", lambda v: 0 < v < math.inf),
+            ("p_std cond_std weight_decay near_weight", "a positive number", lambda v: 0 <= v < math.inf),
+            ("p_mean cond_mean", "a finite number", math.isfinite),
+            ("ema drop_image drop_latent", "a number from 0 to less than 1", lambda v: 0 <= v < 1),
+        ):
+            for name in names.split():
+                if not fits(getattr(self, name)):
+                    raise UsageError(f"{flag(name)}: expected {expected}, got {getattr(self, name)}")
         if self.batch % self.micro_batch:
             raise UsageError(
                 f"--batch: expected a multiple of --micro-batch {self.micro_batch}, got {self.batch}"
@@ -201,13 +199,7 @@ def preset(name: str, **changes: Any) -> TrainConfig:
         near = difflib.get_close_matches(name, PRESETS, n=2, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"--preset: expected one of {', '.join(PRESETS)}, got {name}{hint}")
-    known = [field.name for field in dataclasses.fields(TrainConfig)]
-    for key in changes:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"training: no setting {key}{hint}")
-    return dataclasses.replace(PRESETS[name], **changes)
+    return with_settings(PRESETS[name], changes, "training")
 
 
 def flag(name: str) -> str:

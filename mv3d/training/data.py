@@ -26,15 +26,11 @@ def open_samples(folder: Path, config: TrainConfig, size: tuple[int, int]) -> Sa
         raise InputError(f"--data {folder}: expected a folder of orbit shards or of video clips, got none")
     if (folder / INDEX).exists():
         pixels = (read_index(folder) or {}).get("kind") == PIXELS
-        return OrbitSet(
-            folder,
-            OrbitSetConfig(
-                frames=config.frames,
-                backgrounds=config.backgrounds,
-                mirror=config.mirror and pixels,
-                seed=config.seed,
-            ),
+        mirror, backgrounds = config.mirror and pixels, config.backgrounds
+        settings = OrbitSetConfig(
+            frames=config.frames, backgrounds=backgrounds, mirror=mirror, seed=config.seed
         )
+        return OrbitSet(folder, settings)
     if is_clip_folder(folder):
         return ClipSet(folder, frames=config.frames, size=size, seed=config.seed)
     raise InputError(

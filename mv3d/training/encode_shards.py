@@ -39,7 +39,8 @@ from mv3d.orbits.shards import Shard, is_count, tar_fragment, write_shard
 if TYPE_CHECKING:
     import torch
 
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["fp32", "fp16", "bf16"]
+_RECORDED = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class EncodeConfig:
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
-    dtype: Dtype = "float32"
-    """What the networks compute in; latents and embeddings are stored as float16."""
+    dtype: Dtype = "fp32"
+    """What the networks compute in; latents and embeddings are stored as fp16."""
     batch: int = 8
     """Frames at a time."""
     seed: int = 0
@@ -57,7 +58,7 @@ class EncodeConfig:
 
     def __post_init__(self) -> None:
         if self.dtype not in get_args(Dtype):
-            raise UsageError(f"--dtype: expected float32, float16 or bfloat16, got {self.dtype}")
+            raise UsageError(f"--dtype: expected fp32, fp16 or bf16, got {self.dtype}")
         if self.batch < 1:
             raise UsageError(f"--batch: expected at least 1, got {self.batch}")
 
@@ -125,8 +126,6 @@ class Networks:
 
     vae: Any
     image_encoder: Any
-    device: torch.device
-    dtype: torch.dtype
 
 
 def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Networks:
@@ -138,7 +137,7 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
     from mv3d.models.folder import read_config  # noqa: PLC0415
 
     device = pick_device(config.device)
-    dtype = getattr(torch, config.dtype)
+    dtype = getattr(torch, _RECORDED[config.dtype])
     known: dict[str, Any] = {kind.__name__: kind for kind in get_args(Autoencoder)}
     document = read_config(vae)
     kind = str(document.get("_class_name") or document.get("architectures"))
@@ -154,12 +153,8 @@ def load_networks(vae: Path, image_encoder: Path, config: EncodeConfig) -> Netwo
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"{vae}, {image_encoder}: the networks cannot be loaded ({first})") from error
-    return Networks(
-        autoencoder.to(device).eval().requires_grad_(False),
-        encoder.to(device).eval().requires_grad_(False),
-        device,
-        dtype,
-    )
+    frozen = (network.to(device).eval().requires_grad_(False) for network in (autoencoder, encoder))
+    return Networks(*frozen)
 
 
 def encode_sample(members: dict[str, memoryview], networks: Networks, config: EncodeConfig) -> Sample:
@@ -194,34 +189,28 @@ def encode_images(
     embedding of the same images as CLIP wants them. The alpha is for an autoencoder of four channels."""
     import torch  # noqa: PLC0415
 
-    channels = int(networks.vae.config.get("in_channels", 3))
-    latents, embeddings = [], []
+    from mv3d.models.encode import encode_pixels, image_channels  # noqa: PLC0415
+
+    vae, encoder, latents, embeddings = networks.vae, networks.image_encoder, [], []
     with torch.inference_mode():
         for begin in range(0, len(images), batch):
             part = torch.from_numpy(images[begin : begin + batch].transpose(0, 3, 1, 2).copy())
-            pixels = part.to(networks.device, torch.float32) / 127.5 - 1
-            posterior = networks.vae.encode(pixels[:, :channels].to(networks.dtype), return_dict=False)[0]
-            latents.append(posterior.mode().float().cpu())
-            prepared = clip_pixels(pixels[:, :3], networks.image_encoder.config.image_size).to(networks.dtype)
-            embeddings.append(networks.image_encoder(prepared).image_embeds.float().cpu())
+            pixels = part.to(vae.device, torch.float32) / 127.5 - 1
+            latents.append(encode_pixels(vae, pixels[:, : image_channels(vae)], chunk=batch).cpu())
+            prepared = clip_pixels(pixels[:, :3], encoder.config.image_size).to(encoder.dtype)
+            embeddings.append(encoder(prepared).image_embeds.float().cpu())
     found = torch.cat(latents).numpy(), torch.cat(embeddings).numpy()
     for what, values in zip(("latents", "embeddings"), found, strict=True):
         if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float16).max:
-            raise InputError(f"{what}: expected finite numbers of float16, got others; use --dtype float32")
+            raise InputError(f"{what}: expected finite numbers of float16, got others; use --dtype fp32")
     return found[0].astype(np.float16), found[1].astype(np.float16)
 
 
 def clip_pixels(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Images in [-1, 1] (n, 3, h, w) → CLIP's input: bicubic with anti-aliasing to size², CLIP's mean and deviation.
+    """Images in [-1, 1] (n, 3, h, w) → CLIP's input (n, 3, size, size), resized as by `clip_resized`."""
+    from mv3d.models.encode import clip_normalized, clip_resized  # noqa: PLC0415
 
-    The resizing is the one that Stable Video Diffusion was trained with (kornia, corners aligned).
-    """
-    from kornia.geometry.transform import resize  # noqa: PLC0415
-
-    from mv3d.models.encode import clip_normalized  # noqa: PLC0415
-
-    small = resize(pixels, (size, size), interpolation="bicubic", align_corners=True, antialias=True)
-    return clip_normalized((small + 1) / 2)
+    return clip_normalized((clip_resized(pixels, size) + 1) / 2)
 
 
 def weights_sha256(folder: Path) -> str:
@@ -309,7 +298,7 @@ def _identity(index: dict[str, Any], vae: Path, image_encoder: Path, config: Enc
             "image_embeddings": "CLIP, bicubic with anti-aliasing, corners aligned, float16",
             "views": index["config"]["views"],
             "size": index["config"]["size"],
-            "dtype": config.dtype,
+            "dtype": _RECORDED[config.dtype],
             "seed": config.seed,
         },
     }

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,11 +107,13 @@ def train_loop(
     validate: Validate | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     stop_after: int | None = None,
+    interrupt: Callable[[], type[KeyboardInterrupt] | None] = lambda: None,
 ) -> TrainState:
     """Train `unet` where it takes gradients; go on from the last whole checkpoint in `out`, if there is one.
 
     validate: called with the network (average in place) and the step. stop_after: leave after so many steps of the run
-    without saving, as a power cut would.
+    without saving, as a power cut would. interrupt: asked after each step (`interrupts_held`); what it gives is raised
+    once a checkpoint of that step is written.
     """
     module = Denoise(unet.train(), bf16=config.precision == "bf16")
     if config.compile:
@@ -122,22 +124,29 @@ def train_loop(
     ema = Ema(trained, config.ema) if config.ema else None
     start = _resume(out / CHECKPOINTS, model, optimizer.optimizer, ema)
     metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
-    feed = _loader_of(samples, config, start, accelerator)
+    schedule = Schedule(config, start, accelerator.process_index, accelerator.num_processes)
+    pin_memory = accelerator.device.type == "cuda"
+    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
+
+    def save(step: int) -> None:
+        _save(out / CHECKPOINTS, step, model, optimizer.optimizer, ema, config, accelerator)
+
     waits, begun, loss_value = [], time.perf_counter(), metrics.last_loss
     for step in range(start, config.steps):
         step_begun = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step)
         with _memory_advice():
-            loss, waited = _gradients(config, model, feed, batches, accelerator)
+            with _saving_if_readers_ended(interrupt, save, step, accelerator.num_processes == 1):
+                loss, waited = _gradients(config, model, feed, batches, accelerator)
             norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(step)
         waits.append((waited, time.perf_counter() - step_begun))
-        done = step + 1
-        saving = done % config.checkpoint_every == 0 or done == config.steps
+        done, asked = step + 1, _agreed(interrupt(), accelerator)
+        saving = done % config.checkpoint_every == 0 or done == config.steps or asked is not None
         if saving or done % config.log_every == 0:
             # Before every checkpoint, too: one whose loss is no number is not worth keeping.
             loss_value = float(accelerator.reduce(loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
@@ -147,12 +156,12 @@ def train_loop(
             if progress and accelerator.is_main_process:
                 progress(done, config.steps, line)
         if saving:
-            _save(out / CHECKPOINTS, done, model, optimizer.optimizer, ema, config, accelerator)
+            save(done)
+        if asked is not None:
+            raise asked(_kept(done))
         if validate and config.validate_every and done % config.validate_every == 0:
-            with torch.no_grad(), ema.in_place() if ema else nullcontext():
-                model.eval()
+            with torch.no_grad(), ema.in_place() if ema else nullcontext(), _evaluating(model):
                 validate(model, done)
-                model.train()
         if stop_after is not None and done >= stop_after:
             break
     metrics.close()
@@ -162,6 +171,45 @@ def train_loop(
     elapsed = (time.perf_counter() - begun) / steps
     # The first step waits for the readers to start.
     return TrainState(weights, config.steps, start, loss_value, _share(waits[1:]), elapsed)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    model.eval()
+    yield
+    model.train()
+
+
+@contextmanager
+def _saving_if_readers_ended(
+    interrupt: Callable[[], type[KeyboardInterrupt] | None],
+    save: Callable[[int], None],
+    step: int,
+    alone: bool,
+) -> Iterator[None]:
+    """A signal to all processes ends the readers, too: then this step cannot be done, and the last one is saved."""
+    try:
+        yield
+    except RuntimeError:
+        asked = interrupt()
+        if asked is None or not alone:
+            raise
+        save(step)
+        raise asked(_kept(step)) from None
+
+
+def _kept(step: int) -> str:
+    return f"interrupted; the checkpoint of step {step} is kept, and the same command goes on from it"
+
+
+def _agreed(
+    asked: type[KeyboardInterrupt] | None, accelerator: Accelerator
+) -> type[KeyboardInterrupt] | None:
+    """The interrupt of this process or of any other: they save together."""
+    if accelerator.num_processes == 1:
+        return asked
+    count = accelerator.reduce(torch.tensor(float(asked is not None), device=accelerator.device), "sum")
+    return asked or (KeyboardInterrupt if float(count) else None)  # pyright: ignore[reportArgumentType]
 
 
 def _gradients(
@@ -261,7 +309,7 @@ def _save(
         with ema.in_place():
             averages = _weights(model)
     state = get_optimizer_state_dict(model, optimizer, options=_FULL)
-    failure: list[Any] = [None]
+    failure: list[Mv3dError | None] = [None]
     if accelerator.is_main_process:
         try:
             write_checkpoint(root, Checkpoint(step, weights, averages, state), keep=config.keep_checkpoints)
@@ -307,14 +355,6 @@ def _refuse_nan(loss: float, step: int) -> None:
         raise Mv3dError(
             f"the loss is {loss} at step {step}: try a lower --lr or --precision fp32; the last checkpoint is kept"
         )
-
-
-def _loader_of(
-    samples: Samples, config: TrainConfig, first: int, accelerator: Accelerator
-) -> Iterator[dict[str, Any]]:
-    schedule = Schedule(config, first, accelerator.process_index, accelerator.num_processes)
-    pin_memory = accelerator.device.type == "cuda"
-    return iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
 
 
 def _share(waits: list[tuple[float, float]]) -> float:

@@ -50,22 +50,25 @@ def write_results(
 ) -> None:
     """Write into a staging folder. weights: those of `TrainState`. resolution: (width, height)."""
     if config.trained == "lora":
-        lora = as_lora(config, weights, provenance, model)
+        lora = as_lora(config, weights, provenance, model, resolution)
         save_lora(staged / LORA, lora)
         if not model.adapted:
             return
         # An adapter of a network with another vector fits no base: the whole model goes with it.
-        plain = _rebuilt(replace(config, trained="all"), model, provenance)
-        merge_loras(plain, [(lora, 1.0)])
-        _write_model(config, model, plain, provenance, staged / MODEL, resolution)
-        return
-    unet = _rebuilt(config, model, provenance)
-    _assign(unet, weights)
+        unet = _rebuilt(replace(config, trained="all"), model, provenance)
+        merge_loras(unet, [(lora, 1.0)])
+    else:
+        unet = _rebuilt(config, model, provenance)
+        _assign(unet, weights)
     _write_model(config, model, unet, provenance, staged / MODEL, resolution)
 
 
 def as_lora(
-    config: TrainConfig, weights: dict[str, Tensor], provenance: Provenance, model: TrainableModel
+    config: TrainConfig,
+    weights: dict[str, Tensor],
+    provenance: Provenance,
+    model: TrainableModel,
+    resolution: tuple[int, int],
 ) -> Lora:
     """The trained weights as an adapter with what a reader of the file has to know."""
     down = {n.removesuffix(".lora_A"): v for n, v in weights.items() if n.endswith(".lora_A")}
@@ -76,6 +79,7 @@ def as_lora(
         "base_licence": model.info.licence,
         "data": provenance.data,
         "vector": list(model.unet.micro.names),
+        "resolution": list(resolution),
         "steps": config.steps,
         "seed": config.seed,
         "metrics": provenance.metrics,
@@ -110,8 +114,8 @@ def _write_model(
     (folder / "unet").mkdir()
     state = {key: value.detach().float().contiguous() for key, value in unet.state_dict().items()}
     save_file(state, folder / "unet" / COMPONENTS["unet"], metadata={"format": "pt"})
-    kept = {key: value for key, value in unet.config.items() if not key.startswith("_")}
-    write_text(folder / "unet" / "config.json", to_json({"_class_name": "MultiViewUNet"} | kept))
+    written = {"_class_name": "MultiViewUNet"} | unet.arguments
+    write_text(folder / "unet" / "config.json", to_json(written))
     width, height = resolution
     info = replace(
         model.info,

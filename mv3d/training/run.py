@@ -22,6 +22,7 @@ from mv3d.core.machine import peak_memory_bytes
 from mv3d.core.outputs import Output, files_below, refuse_inputs, refuse_named
 from mv3d.core.progress import TrainingProgress
 from mv3d.core.records import RunRecord, RunStatus, read_record, refuse_other_algorithm, run_status
+from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
 
@@ -77,20 +78,17 @@ def plan(
     _check_request(config, data, base, static_data)
     listed = []
     for name, stage in stages(config, static=static_data is not None):
-        folder = static_data if name and static_data else data
-        listed.append(
-            {
-                "stage": name or "main",
-                "data": str(folder),
-                "base": base
-                if name or static_data is None or not config.static_steps
-                else f"{out / STATIC}/model",
-                "out": str(out / name),
-                "orbits": stage.steps * stage.batch,
-                "images": stage.steps * stage.batch * stage.frames,
-                "settings": dataclasses.asdict(stage),
-            }
-        )
+        row = {
+            "stage": name or "main",
+            "data": str(static_data if name and static_data else data),
+            "base": base,
+            "out": str(out / name),
+            "orbits": stage.steps * stage.batch,
+            "images": stage.steps * stage.batch * stage.frames,
+            "settings": dataclasses.asdict(stage),
+        }
+        listed.append(row)
+        base = f"{out / name}/model"
     return {"stages": listed}
 
 
@@ -114,17 +112,13 @@ def train(
     data, out = Path(data), Path(out)
     first = None if static_data is None else Path(static_data)
     _check_request(config, data, base, first)
-    result = None
-    for name, stage in stages(config, static=first is not None):
-        shown = first if name and first is not None else data
-        with ExitStack() as held:
-            result = _train_stage(
-                stage, shown, base, out / name, held, overwrite=overwrite, progress=progress
-            )
-        base = str(result.files["model"]) if "model" in result.files else base
-    if result is None:
-        raise UsageError("training: expected at least one stage")
-    return result
+    *static, (_, last) = stages(config, static=first is not None)
+    with ExitStack() as held:
+        for name, stage in static:
+            assert first is not None, "the first stage has data of its own"
+            made = _train_stage(stage, first, base, out / name, held, overwrite=overwrite, progress=progress)
+            base = str(made.files["model"])
+        return _train_stage(last, data, base, out, held, overwrite=overwrite, progress=progress)
 
 
 def _train_stage(
@@ -179,32 +173,30 @@ def _train_stage(
             return _train_parts(config, samples, record, output, accelerator, progress)
         context = prepare(config, samples, found, out, accelerator, _of_stage(progress, "image encoder"))
     except Mv3dError:
-        if fresh:
-            _remove_traces(out)
+        if fresh:  # the run could not begin: nothing stays behind
+            (out / SETTINGS).unlink(missing_ok=True)
+            shutil.rmtree(out / PARTS, ignore_errors=True)
         raise
-    state = train_loop(
-        config,
-        context.model.unet,
-        samples,
-        context.batches,
-        out,
-        accelerator=accelerator,
-        validate=context.validate,
-        progress=_of_stage(progress, "train"),
-    )
-    if accelerator.is_main_process:
-        score = last_score(out)
-        metrics = {"training loss": state.last_loss}
-        metrics |= {} if score is None else {"validation PSNR, dB": score}
-        revision = found.revision if found else ""
-        provenance = Provenance(
-            base,
-            revision,
-            f"{data.name}, {len(samples)} {samples.format.name}",
-            samples.licences,
-            metrics,
-            (*([found.folder] if found else []), data),
+    with interrupts_held() as interrupt:
+        state = train_loop(
+            config,
+            context.model.unet,
+            samples,
+            context.batches,
+            out,
+            accelerator=accelerator,
+            validate=context.validate,
+            progress=_of_stage(progress, "train"),
+            interrupt=interrupt,
         )
+    if accelerator.is_main_process:
+        metrics = {"training loss": state.last_loss}
+        if (score := last_score(out)) is not None:
+            metrics["validation PSNR, dB"] = score
+        revision = found.revision if found else ""
+        credited = (found.folder, data) if found else (data,)
+        shown = f"{data.name}, {len(samples)} {samples.format.name}"
+        provenance = Provenance(base, revision, shown, samples.licences, metrics, credited)
         report = {
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
@@ -237,10 +229,8 @@ def _train_parts(
     begun = time.time()
     if accelerator.is_main_process:
         with staging(output.folder) as staged:
-            on_step = _of_stage(progress, "image encoder")
-            score = prepare_parts(
-                config, samples, staged / MODEL, device=accelerator.device, progress=on_step
-            )
+            on_step, device = _of_stage(progress, "image encoder"), accelerator.device
+            score = prepare_parts(config, samples, staged / MODEL, device=device, progress=on_step)
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": score}}
             output.publish(staged, _reported(record, report))
@@ -306,14 +296,7 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     if config.resolution is not None or base is None:
         side = config.resolution or 64
         return side, side
-    info = read_info(base)
-    return info.resolution, info.height or info.resolution
-
-
-def _remove_traces(out: Path) -> None:
-    """Remove what a run that could not begin has written."""
-    (out / SETTINGS).unlink(missing_ok=True)
-    shutil.rmtree(out / PARTS, ignore_errors=True)
+    return read_info(base).size
 
 
 def _open_run(output: Output, config: TrainConfig, base: str, digest: str) -> bool:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, DistributedType
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.models.encode import image_channels
+from mv3d.models.loading import load_image_encoder, load_vae
 from mv3d.models.locate import ResolvedModel
 from mv3d.orbits.dataset import Samples
 from mv3d.training.autoencoder import prepare_parts
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
 from mv3d.training.loop import Validate
-from mv3d.training.trainable import (
-    TrainableModel,
-    build_trainable,
-    check_data_size,
-    load_image_encoder,
-    load_vae,
-)
+from mv3d.training.trainable import TrainableModel, build_trainable, check_data_size
 from mv3d.training.validation import Validator, clean
 
 PARTS = "parts"
@@ -66,13 +63,22 @@ def prepare(
         half_frozen=config.trained == "lora" and config.precision == "bf16" and not sharded,
     )
     one, pixels = samples.sample(0), not samples.format.latents
-    factor = 1 if pixels else model.latent_factor
-    height, width = (
-        side * factor for side in (one["images"].shape[1:3] if pixels else one["latents"].shape[-2:])
-    )
+    height, width = one["images"].shape[1:3] if pixels else one["latents"].shape[-2:]
+    if not pixels:
+        height, width = height * model.latent_factor, width * model.latent_factor
     check_data_size(model, (width, height))
-    vae = load_vae(folder).to(accelerator.device) if pixels or config.validate_every else None
-    encoder = load_image_encoder(folder).to(accelerator.device) if pixels else None
+    if config.trained == "lora" and (width, height) != model.info.size:
+        warnings.warn(
+            f"the orbits are {width}x{height}, the base was trained for {model.info.size[0]}x{model.info.size[1]}: the adapter "
+            "will fit views of the base worse",
+            Mv3dWarning,
+            stacklevel=2,
+        )
+    vae = encoder = None
+    if pixels or config.validate_every:
+        vae = load_vae(folder, torch.float32).requires_grad_(False).to(accelerator.device)
+    if pixels:
+        encoder = load_image_encoder(folder, torch.float32).requires_grad_(False).to(accelerator.device)
     if pixels and not samples.format.alpha and vae is not None and image_channels(vae) == 4:
         raise InputError(
             "--data: video clips have no alpha, which the base was trained with; give orbits, or a base without it"

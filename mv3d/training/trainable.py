@@ -1,4 +1,4 @@
-"""The networks of a run: what is trained, and the frozen autoencoder and image encoder beside it."""
+"""The network of a run, and which of its weights are trained."""
 
 from __future__ import annotations
 
@@ -6,30 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import CLIPVisionModelWithProjection
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.models.adapt import with_micro_conditioning
-from mv3d.models.components import (
-    Autoencoder,
-    build_image_encoder,
-    build_vae,
-    latent_factor,
-    materialise_buffers,
-)
-from mv3d.models.folder import (
-    ModelInfo,
-    SamplerDefaults,
-    camera_support,
-    read_config,
-    read_info,
-    weights_path,
-)
+from mv3d.models.components import latent_factor
+from mv3d.models.folder import ModelInfo, SamplerDefaults, camera_support, read_config, read_info
 from mv3d.models.loading import load_unet
 from mv3d.models.lora import camera_modules, inject_lora, temporal_attention_modules
 from mv3d.models.network import SV3D_P, SV3D_U, SVD_MV, MultiViewUNet, NetworkConfig
-from mv3d.models.weights import load_state
 from mv3d.training.config import TrainConfig
 
 VECTORS = {"svd_mv": SVD_MV, "sv3d_u": SV3D_U, "sv3d_p": SV3D_P}
@@ -50,24 +34,6 @@ class TrainableModel:
     """Pixels along a side of one latent."""
     adapted: bool
     """Whether the network takes another camera conditioning than its base."""
-
-
-def load_vae(folder: Path) -> Autoencoder:
-    """The frozen autoencoder of a model folder, float32."""
-    with torch.device("meta"):
-        vae, _ = build_vae(read_config(folder / "vae"))
-    load_state(vae, weights_path(folder, "vae"), what="this autoencoder", dtype=torch.float32)
-    return vae.eval().requires_grad_(False)
-
-
-def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
-    """The frozen image encoder of a model folder, float32."""
-    with torch.device("meta"):
-        encoder, _ = build_image_encoder(read_config(folder / "image_encoder"))
-    path = weights_path(folder, "image_encoder")
-    load_state(encoder, path, what="this image encoder", dtype=torch.float32)
-    materialise_buffers(encoder)
-    return encoder.eval().requires_grad_(False)
 
 
 def build_trainable(
@@ -95,7 +61,7 @@ def build_trainable(
     info = replace(
         info, num_frames=config.frames, base=base, revision=revision, **camera_support(unet.micro.names)
     )
-    choose_trained(unet, config)
+    _choose_trained(unet, config)
     if half_frozen:
         # They need no more precision than what is computed in; what is trained stays float32.
         for parameter in unet.parameters():
@@ -106,7 +72,7 @@ def build_trainable(
     return TrainableModel(unet, info, folder, float(vae.get("scaling_factor", 0.18215)), factor, adapted)
 
 
-def choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:
+def _choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:
     """Leave gradients where they are wanted, put adapters in, in place."""
     if config.trained == "lora":
         names = temporal_attention_modules(unet) + camera_modules(unet)
@@ -114,23 +80,12 @@ def choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:
         inject_lora(unet, names, rank=config.rank, alpha=config.alpha, generator=generator)
         return
     for name, parameter in unet.named_parameters():
-        parameter.requires_grad_(config.trained == "all" or is_temporal(name))
-    _leave_out_unused(unet)
-
-
-def is_temporal(name: str) -> bool:
-    """Whether a parameter belongs to the layers that SVD added to the image model, or reads the camera."""
-    return any(part in name for part in ("temporal", "time_mixer", "time_pos_embed", "add_embedding"))
-
-
-def _leave_out_unused(unet: nn.Module) -> None:
-    """Queries and keys over a single image token: attention is constant there and no gradient ever comes.
-
-    They keep their gradients of zero; nothing has to be done for them, but weight decay would shrink them for nothing.
-    """
-    for name, parameter in unet.named_parameters():
-        if ".attn2.to_q." in name or ".attn2.to_k." in name:
-            parameter.requires_grad_(False)
+        # SVD's additions to the image model, and the layers that read the camera.
+        temporal = any(part in name for part in ("temporal", "time_mixer", "time_pos_embed", "add_embedding"))
+        # Attention over a single image token is constant: no gradient ever comes to its queries and keys, and weight
+        # decay would shrink them for nothing.
+        unused = ".attn2.to_q." in name or ".attn2.to_k." in name
+        parameter.requires_grad_((config.trained == "all" or temporal) and not unused)
 
 
 def _new_network(config: TrainConfig, folder: Path, sample_size: int) -> MultiViewUNet:

@@ -45,17 +45,12 @@ def sample_views(
     """(truth, generated) views in [0, 1] of one sample, without guidance. The truth has gone through the autoencoder
     where only latents are known."""
     target, conditioning, _ = batches.make(raw)
-    sigmas = karras_sigmas(
-        steps, sigma_min=sampler.sigma_min, sigma_max=sampler.sigma_max, rho=sampler.rho
-    ).to(target.device)
-    noise = torch.randn(target.shape, generator=sample_generator(seed, int(raw["index"][0]), _STREAM)).to(
-        target.device
-    )
-    latents = dpmpp_2m(
-        lambda x, sigma: model(x, sigma.reshape(1).expand(len(x)), conditioning),
-        noise * (1 + sigmas[0] ** 2).sqrt(),
-        sigmas,
-    )
+    ends = {"sigma_min": sampler.sigma_min, "sigma_max": sampler.sigma_max, "rho": sampler.rho}
+    sigmas = karras_sigmas(steps, **ends).to(target.device)
+    generator = sample_generator(seed, int(raw["index"][0]), _STREAM)
+    start = torch.randn(target.shape, generator=generator).to(target.device) * (1 + sigmas[0] ** 2).sqrt()
+    denoiser = lambda x, sigma: model(x, sigma.reshape(1).expand(len(x)), conditioning)  # noqa: E731
+    latents = dpmpp_2m(denoiser, start, sigmas)
     generated = decode_frames(vae, latents[0])[:, :3]
     truth = decode_frames(vae, target[0])[:, :3]
     if "images" in raw:
@@ -85,8 +80,8 @@ class Validator:
         *,
         main: bool,
     ) -> None:
-        self._config, self._batches, self._vae, self._sampler = config, batches, vae, sampler
-        self._out, self._main = out / FOLDER, main
+        self._batches, self._vae, self._out, self._main = batches, vae, out / FOLDER, main
+        self._settings = {"steps": config.validation_steps, "sampler": sampler, "seed": config.seed}
         self._raws = [
             default_collate([samples.sample(i)]) for i in range(min(config.validation_orbits, len(samples)))
         ]
@@ -94,15 +89,7 @@ class Validator:
     def __call__(self, model: nn.Module, step: int) -> None:
         rows, scores = [], []
         for raw in self._raws:
-            truth, made = sample_views(
-                model,
-                raw,
-                self._batches,
-                self._vae,
-                steps=self._config.validation_steps,
-                sampler=self._sampler,
-                seed=self._config.seed,
-            )
+            truth, made = sample_views(model, raw, self._batches, self._vae, **self._settings)
             rows += [truth, made]
             scores.append(psnr_from_mse(float(mse_loss(made, truth))))
         if not self._main:

@@ -7,6 +7,7 @@ cones miss each other and the hull loses matter. The covered share peaks at the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def estimate_elevation(
 
     Raises InputError where no elevation makes a common object.
     """
-    coarse, fine = (_Silhouettes.of(alphas, *size) for size in (_COARSE, _FINE))
+    coarse, fine = (_Silhouettes(_shrink(alphas, pixels), grid) for pixels, grid in (_COARSE, _FINE))
     for view, alpha in enumerate(coarse.alphas):
         if not (alpha > 0.5).any():
             raise InputError(
@@ -63,8 +64,7 @@ def estimate_elevation(
 
     rough = {angle: recall(angle, coarse) for angle in CANDIDATES_DEG}
     start = max(rough, key=lambda angle: rough[angle])
-    scores = {start: recall(start, fine)}
-    step = 5.0
+    scores, step = {start: recall(start, fine)}, 5.0
     while step >= 0.6:
         best = max(scores, key=lambda angle: scores[angle])
         for angle in (best - step, best + step):
@@ -87,23 +87,17 @@ def estimate_elevation(
 
 def hull_recall(alphas: Float[np.ndarray, "n h w"], cameras: Cameras) -> float:
     """Share of all silhouette pixels whose rays meet the intersection of the cones, mean over the views."""
-    return _recall(_Silhouettes(alphas, _distances(alphas), _FINE[1]), cameras)
+    return _recall(_Silhouettes(alphas, _FINE[1]), cameras)
 
 
 @dataclass(frozen=True, eq=False)
 class _Silhouettes:
     alphas: Float[np.ndarray, "n h w"]
-    distances: Float[torch.Tensor, "n h w"]
     grid: int
 
-    @staticmethod
-    def of(alphas: Float[np.ndarray, "n h w"], pixels: int, grid: int) -> _Silhouettes:
-        small = _shrink(alphas, pixels)
-        return _Silhouettes(small, _distances(small), grid)
-
-
-def _distances(alphas: Float[np.ndarray, "n h w"]) -> Float[torch.Tensor, "n h w"]:
-    return torch.tensor(np.stack([silhouette_distance(alpha) for alpha in alphas]))
+    @cached_property
+    def distances(self) -> Float[torch.Tensor, "n h w"]:
+        return torch.tensor(np.stack([silhouette_distance(alpha) for alpha in self.alphas]))
 
 
 def _recall(silhouettes: _Silhouettes, cameras: Cameras) -> float:

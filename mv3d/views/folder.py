@@ -66,15 +66,12 @@ def transforms(views: Views, names: list[str]) -> dict[str, Any]:
         # nerfstudio turns and centres poses by default; the orbit is upright and centred already.
         "orientation_override": "none",
     }
-    if shared:
-        document.update({key: float(getattr(cameras, key)[0]) for key in keys})
-    frames = []
-    for index, name in enumerate(names):
-        frame: dict[str, Any] = {"file_path": name, "transform_matrix": cameras.c2w[index].tolist()}
-        if not shared:
-            frame.update({key: float(getattr(cameras, key)[index]) for key in keys})
-        frames.append(frame)
-    document["frames"] = frames
+    intrinsics = [{key: float(getattr(cameras, key)[index]) for key in keys} for index in range(len(cameras))]
+    document |= intrinsics[0] if shared else {}
+    document["frames"] = [
+        {"file_path": name, "transform_matrix": pose.tolist()} | ({} if shared else own)
+        for name, pose, own in zip(names, cameras.c2w, intrinsics, strict=True)
+    ]
     if views.orbit is not None:
         document["orbit"] = views.orbit.to_dict() | {"input_view": views.input_view}
     return document

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 import struct
@@ -12,11 +14,27 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from mv3d.core.errors import InputError, shown
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+OTHER_IMAGE_SUFFIXES = (
+    ".gif",
+    ".apng",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jfif",
+    ".jp2",
+    ".svg",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+)
+"""Pictures that are not read as photos."""
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4", ".webm", ".mov", ".mkv", ".avi", ".apng", ".png")
 MAX_PIXELS = 64_000_000
 """Largest image: 8000 x 8000. A decompression bomb stops here, before it is decoded."""
@@ -25,15 +43,7 @@ MAX_TOTAL_PIXELS = 300_000_000
 """Largest sum over all views; 4.8 GB as float RGBA."""
 
 # What Pillow's decoders raise for damaged files; a file that ends within a field is an IndexError or a struct.error.
-_BROKEN = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-)
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
 
 def read_rgba(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 4"]:
@@ -93,12 +103,8 @@ def read_animation(path: str | os.PathLike[str]) -> Float[np.ndarray, "n h w 4"]
     if not path.is_file():
         raise InputError(f"{path}: expected a video or an animation, found no such file")
     frames: list[np.ndarray] = []
-    source = (
-        _pillow_frames(path)
-        if path.suffix.lower() in (".gif", ".webp", ".apng", ".png")
-        else _video_frames(path)
-    )
-    for frame in source:
+    by_pillow = path.suffix.lower() in (".gif", ".webp", ".apng", ".png")
+    for frame in _pillow_frames(path) if by_pillow else _video_frames(path):
         frames.append(frame)
         if len(frames) > MAX_FRAMES or len(frames) * frame.shape[0] * frame.shape[1] > MAX_TOTAL_PIXELS:
             raise InputError(
@@ -123,17 +129,59 @@ def stack_frames(frames: list[np.ndarray], what: str) -> Float[np.ndarray, "n h 
 
 def numbered_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files of a folder in the order of the numbers in their names."""
-    files = [
-        p
-        for p in Path(folder).iterdir()
-        if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
-    ]
-    numbered = [p for p in files if re.search(r"\d", p.stem)]
-    return sorted(numbered, key=_number_key)
+
+    def key(path: Path) -> tuple[Any, ...]:
+        return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem))
+
+    return sorted((path for path in image_files(folder) if re.search(r"\d", path.stem)), key=key)
 
 
-def _number_key(path: Path) -> tuple[Any, ...]:
-    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.stem))
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Image files of a folder, hidden ones left out, by name."""
+    files = (path for path in Path(folder).iterdir() if path.is_file() and path.name[0] != ".")
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def skipped_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Pictures in a folder of photos that are no photos to us, in order."""
+    return sorted(
+        p for p in Path(folder).iterdir() if p.suffix.lower() in OTHER_IMAGE_SUFFIXES and p.name[0] != "."
+    )
+
+
+def turn_places(files: list[Path]) -> tuple[list[int], int]:
+    """The places of numbered frames (at least two, in order) in their turn, from 0, and the number of places.
+
+    A number that is missing in even steps leaves its place free. Raises InputError for frames of several objects and
+    for numbers in no even steps.
+    """
+    folder = files[0].parent
+    parts = [re.split(r"(\d+)", file.stem) for file in files]
+    numbers = [[int(number) for number in words[1::2]] for words in parts]
+    prefixes = sorted({_prefix(words) for words in parts})
+    if len({tuple(words[::2]) for words in parts}) == 1:
+        varying = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+        last = varying[-1] if varying else (0,) * len(files)
+        if len(set(last)) == len(files):
+            if len(varying) > 1:  # times, for one: in order, and no more is known
+                return list(range(len(files))), len(files)
+            step = math.gcd(*(b - a for a, b in itertools.pairwise(last)))
+            places = [(number - last[0]) // step for number in last]
+            if places[-1] + 1 > 2 * len(files):
+                raise InputError(
+                    f"{folder}: expected frames numbered in even steps, got {len(files)} of {last[0]} to {last[-1]}; number "
+                    "them anew, or write their cameras into transforms.json"
+                )
+            return places, places[-1] + 1
+    names = " and ".join(f"{name}…" for name in prefixes[:2]) if len(prefixes) > 1 else "one number twice"
+    raise InputError(
+        f"{folder}: expected the frames of one object, got {names}; move each object's frames to a folder of its own"
+    )
+
+
+def _prefix(words: list[str]) -> str:
+    """A name up to its last number."""
+    return "".join(words[:-2])
 
 
 def _pillow_frames(path: Path) -> Iterator[np.ndarray]:

@@ -5,30 +5,35 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from mv3d.core.errors import InputError, shown
+from mv3d.core.errors import InputError, Mv3dWarning, UsageError, shown
 from mv3d.core.settings import with_settings
 from mv3d.render.cameras import SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
 from mv3d.views.elevation import estimate_elevation
 from mv3d.views.images import (
     ANIMATION_SUFFIXES,
+    IMAGE_SUFFIXES,
     MAX_FRAMES,
     MAX_TOTAL_PIXELS,
     numbered_images,
     read_animation,
     read_rgba,
     stack_frames,
+    turn_places,
 )
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.reading import OrbitReading
 from mv3d.views.views import Views
 
 MIN_VIEWS = 3
+_GOOD_RECALL = 0.95  # of silhouettes that are those of one orbit
 _MAX_JSON_BYTES = 64_000_000
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
@@ -43,13 +48,15 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
     Raises InputError for anything that cannot be used, with the reason, UsageError for angles out of range.
     """
     reading = with_settings(reading or OrbitReading(), settings, "load_views")
-    path = Path(path)
+    path, places = Path(path), None
+    photo = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+    hint = f"; one photo becomes a mesh with: mv3d make {path}" if photo else ""
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
     if path.is_dir():
         for name in ("transforms.json", "transforms_train.json"):
             if (path / name).is_file():
-                return _from_transforms(path / name)
+                return _from_transforms(path / name, reading)
         files = numbered_images(path)
         if not files:
             raise InputError(
@@ -57,20 +64,22 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
             )
         if len(files) > MAX_FRAMES:
             raise InputError(f"{path}: expected at most {MAX_FRAMES} frames, got {len(files)}; thin them out")
+        if len(files) > 1:
+            places = turn_places(files)
         frames = stack_frames([read_rgba(file) for file in files], str(path))
     elif path.suffix.lower() == ".json":
-        return _from_transforms(path)
+        return _from_transforms(path, reading)
     elif path.suffix.lower() in ANIMATION_SUFFIXES:
         frames = read_animation(path)
     else:
         raise InputError(
-            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}"
+            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}{hint}"
         )
     if len(frames) < MIN_VIEWS:
-        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}")
+        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}{hint}")
     images = with_alpha(frames)
     _require_foreground(images, path)
-    return _from_orbit(images, path, reading)
+    return _from_orbit(images, path, reading, *(places or (range(len(images)), len(images))))
 
 
 def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 4"]:
@@ -80,15 +89,32 @@ def with_alpha(frames: Float[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w
     return foreground_alpha(frames[..., :3])
 
 
-def _from_orbit(images: Float[np.ndarray, "n h w 4"], path: Path, reading: OrbitReading) -> Views:
+def _from_orbit(
+    images: Float[np.ndarray, "n h w 4"],
+    path: Path,
+    reading: OrbitReading,
+    places: Sequence[int],
+    turn: int,
+) -> Views:
+    """places: of the frames, among the `turn` even steps of one turn."""
     count, height, width = images.shape[:3]
     elevation_deg, fov_deg = reading.elevation_deg, reading.fov_deg
-    azimuths, others = (sv3d_azimuths_deg(count, sign * reading.azimuth_sign) for sign in (1, -1))
+    azimuths, others = (
+        sv3d_azimuths_deg(turn, sign * reading.azimuth_sign)[list(places)] for sign in (1, -1)
+    )
+    if turn != count:
+        missing = [str(place + 1) for place in range(turn) if place not in places]
+        warnings.warn(
+            f"{path}: {len(missing)} of {turn} frames missing by their numbers (place {', '.join(missing[:5])}"
+            f"{', …' if len(missing) > 5 else ''}); the others keep their places in the turn",
+            Mv3dWarning,
+            stacklevel=3,
+        )
     if elevation_deg is None:
         found = estimate_elevation(images[..., 3], azimuths, radius=SV3D_RADIUS, fov_deg=fov_deg)
-        if found.recall < 0.95:
+        if found.recall < _GOOD_RECALL:
             other = estimate_elevation(images[..., 3], others, radius=SV3D_RADIUS, fov_deg=fov_deg)
-            if other.recall > found.recall + 0.02:
+            if other.recall > max(_GOOD_RECALL, found.recall + 0.02):
                 raise InputError(
                     f"{path}: the silhouettes fit an orbit in the other direction better ({other.recall:.1%} against "
                     f"{found.recall:.1%} covered); use --azimuth-sign {-reading.azimuth_sign}"
@@ -98,7 +124,10 @@ def _from_orbit(images: Float[np.ndarray, "n h w 4"], path: Path, reading: Orbit
     return Views(images, orbit.cameras(width, height), orbit, count - 1)
 
 
-def _from_transforms(path: Path) -> Views:
+def _from_transforms(path: Path, reading: OrbitReading) -> Views:
+    if reading != OrbitReading():
+        given = ", ".join(reading.changed())
+        raise UsageError(f"{given}: expected only with an orbit without cameras; {path} has its own")
     document = _read_json(path)
     frames = document.get("frames")
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
@@ -137,8 +166,8 @@ def _from_transforms(path: Path) -> Views:
         poses.append(_pose(frame, path, index))
         intrinsics.append(_intrinsics({**document, **frame}, image.shape[1], image.shape[0], path, index))
     stacked = np.stack(images)
-    focal_x, focal_y, center_x, center_y = np.array(intrinsics).T
     height, width = stacked.shape[1:3]
+    focal_x, focal_y, center_x, center_y = np.array(intrinsics).T
     try:
         cameras = Cameras(np.stack(poses), focal_x, focal_y, center_x, center_y, width, height)
     except InputError as error:
@@ -177,15 +206,15 @@ def _inside(root: Path, name: Any, path: Path, index: int) -> Path:
         there = inside and target.is_file()
     except (OSError, ValueError):  # too long for the file system, or no text
         inside, there = True, False
-    if not inside:
-        raise InputError(
-            f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
-        )
-    if not there:
+    if there:
+        return target
+    if inside:
         raise InputError(
             f"{path}: frame {index}: {shown(name)} does not exist; restore it or remove the frame"
         )
-    return target
+    raise InputError(
+        f"{path}: frame {index}: expected a file inside {root}, got {shown(name)}; copy the images into the folder"
+    )
 
 
 def _pose(frame: dict[str, Any], path: Path, index: int) -> Float[np.ndarray, "4 4"]:
@@ -219,18 +248,10 @@ def _intrinsics(
                 f"{where}: lens distortion ({', '.join(bent)}) is not supported; undistort the images first"
             )
         own_width, own_height = float(values.get("w") or width), float(values.get("h") or height)
-        if values.get("fl_x") is not None:
-            focal_x = float(values["fl_x"])
-        elif values.get("camera_angle_x") is not None:
-            focal_x = 0.5 * own_width / np.tan(float(values["camera_angle_x"]) / 2)
-        else:
+        focal_x, focal_y = _focal(values, "x", own_width), _focal(values, "y", own_height)
+        if focal_x is None:
             raise InputError(f"{where}: expected fl_x or camera_angle_x, got neither; add the intrinsics")
-        if values.get("fl_y") is not None:
-            focal_y = float(values["fl_y"])
-        elif values.get("camera_angle_y") is not None:
-            focal_y = 0.5 * own_height / np.tan(float(values["camera_angle_y"]) / 2)
-        else:
-            focal_y = focal_x
+        focal_y = focal_x if focal_y is None else focal_y
         center_x, center_y = float(values.get("cx", own_width / 2)), float(values.get("cy", own_height / 2))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{where}: expected intrinsics as numbers ({shown(error)})") from error
@@ -242,6 +263,13 @@ def _intrinsics(
             f"{where}: expected an image of {own_width:g}x{own_height:g} or a scaled copy, got {width}x{height}"
         )
     return focal_x * scale_x, focal_y * scale_y, center_x * scale_x, center_y * scale_y
+
+
+def _focal(values: dict[str, Any], axis: str, size: float) -> float | None:
+    if values.get(f"fl_{axis}") is not None:
+        return float(values[f"fl_{axis}"])
+    angle = values.get(f"camera_angle_{axis}")
+    return None if angle is None else 0.5 * size / np.tan(float(angle) / 2)
 
 
 def _orbit(block: Any, count: int, path: Path) -> Orbit | None:

@@ -44,16 +44,13 @@ class Views:
 
     def subset(self, keep: list[int]) -> Views:
         """Only these views, in this order, with their angles."""
-        orbit = None
         position = keep.index(self.input_view) if self.input_view in keep else None
-        if self.orbit is not None:
-            orbit = Orbit(
-                tuple(self.orbit.elevations_deg[i] for i in keep),
-                tuple(self.orbit.azimuths_deg[i] for i in keep),
-                self.orbit.radius,
-                self.orbit.fov_deg,
-                position,
+        orbit = self.orbit
+        if orbit is not None:
+            elevations, azimuths = (
+                tuple(angles[i] for i in keep) for angles in (orbit.elevations_deg, orbit.azimuths_deg)
             )
+            orbit = Orbit(elevations, azimuths, orbit.radius, orbit.fov_deg, position)
         return Views(self.images[keep], self.cameras[keep], orbit, position)
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

@@ -13,7 +13,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -156,7 +157,8 @@ def _one_try(
         with _open(request, transport) as response:
             known = sha256 or response.linked_sha256
             start = _start(response, had)
-            length = _length(response)
+            announced = response.headers.get("Content-Length", "")
+            length = int(announced) if announced.isdigit() else None
             _judge_size(start + (length or 0), transport)
             with _writing(part):
                 tag.unlink(missing_ok=True)
@@ -241,19 +243,10 @@ def _authorize(request: urllib.request.Request, transport: Transport) -> None:
 def _open(request: urllib.request.Request, transport: Transport) -> Any:
     """The answer, with `linked_sha256`: the hash that a redirect announced, or None."""
     redirects = _Redirects(transport)
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        redirects,
-    ):
-        opener.add_handler(handler)
     _authorize(request, transport)
     try:
-        response = opener.open(request, timeout=transport.timeout_s)
+        # It knows other schemes, too: the address and every redirect were judged before.
+        response = urllib.request.build_opener(redirects).open(request, timeout=transport.timeout_s)
     except ValueError as error:  # an address without a host, a port that is no number
         raise DownloadError("refused_url", f"no usable address ({error})") from error
     response.linked_sha256 = redirects.linked_sha256
@@ -270,11 +263,6 @@ def _start(response: Any, had: int) -> int:
     if not had or not given or int(given[1]) != had:
         raise DownloadError("http_error", "the server sent another range than asked for")
     return had
-
-
-def _length(response: Any) -> int | None:
-    text = response.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
 
 
 def _validator(response: Any) -> str:
@@ -317,39 +305,30 @@ def _receive(
         raise DownloadError("cut_off", f"expected {start + length} bytes, got {start + got}", again=True)
 
 
-class _writing:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     """Errors of the disk end everything: the next file would fail as well. Those of the network do not."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise OutputError(
-                f"{self._path.parent}: cannot be written ({error.strerror}); free some space or choose another --out"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be written ({error.strerror}); free some space or choose another --out"
+        ) from error
 
 
 def _finish(
     part: Path, target: Path, sha256: str | None, check: Callable[[Path], str | None] | None
 ) -> tuple[int, str]:
-    digest = hashlib.sha256()
     with part.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if sha256 and digest.hexdigest() != sha256:
-        raise DownloadError(
-            "checksum", f"expected sha256 {sha256[:16]}…, got {digest.hexdigest()[:16]}…", again=True
-        )
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 and digest != sha256:
+        raise DownloadError("checksum", f"expected sha256 {sha256[:16]}…, got {digest[:16]}…", again=True)
     if check is not None and (complaint := check(part)):
         raise DownloadError("bad_content", complaint, again=True)
     size = part.stat().st_size
     with _writing(part):
         replace(part, target)
-    return size, digest.hexdigest()
+    return size, digest
 
 
 def _of_status(code: int, headers: Message) -> DownloadError:

@@ -19,8 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from mv3d.core import errors
 from mv3d.core.errors import Mv3dError, UsageError
@@ -62,7 +61,13 @@ Work = Callable[[Any, Any], Sample]
 
 
 class Pool(Protocol):
-    """Objects in, outcomes out, in whatever order they are done."""
+    """Objects in, outcomes out, in whatever order they are done. As a context it closes at the end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def capacity(self) -> int:
         """How many more objects it takes now."""
@@ -77,20 +82,12 @@ class Pool(Protocol):
     def close(self) -> None: ...
 
 
-class LocalPool:
-    """Children on this machine. Used as a context: they end with it."""
+class LocalPool(Pool):
+    """Children on this machine."""
 
     def __init__(self, work: Work, config: Any, *, workers: int, limits: Limits) -> None:
         self._children = [IsolatedWorker(work, config, limits) for _ in range(workers)]
         self._positions: dict[int, int] = {}
-
-    def __enter__(self) -> LocalPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def capacity(self) -> int:
         return len(self._children) - len(self._positions)
@@ -180,9 +177,13 @@ class IsolatedWorker:
         self._errors.close()
         self._process, self._begun, self._ready = None, 0, False
 
-    def _finish(self, header: Mapping[str, Any], blob: bytes) -> Outcome | None:
+    def _taken_back(self) -> Item:
         item, self._item = self._item, None
         assert item is not None
+        return item
+
+    def _finish(self, header: Mapping[str, Any], blob: bytes) -> Outcome | None:
+        item = self._taken_back()
         if header["ok"]:
             return Sample(blob, header["summary"])
         if "fatal" in header:
@@ -195,8 +196,7 @@ class IsolatedWorker:
     def _late(self) -> Outcome | None:
         if not self._ready:
             self._fail_to_start(f"not ready after {_START_SECONDS:.0f} s")
-        item, self._item = self._item, None
-        assert item is not None
+        item = self._taken_back()
         self.stop()  # no second try: that would double the time that such files cost
         return Reject(item.uid, "timeout", f"not done after {self._limits.timeout_s:g} s")
 
@@ -205,8 +205,7 @@ class IsolatedWorker:
         code = self._process.wait()
         if not self._ready:
             self._fail_to_start(f"ended with code {code}")
-        item, self._item = self._item, None
-        assert item is not None
+        item = self._taken_back()
         said = self._stderr_tail()
         if code == -signal.SIGKILL:
             reject = Reject(item.uid, "memory", "killed, by the system for want of memory or by someone")

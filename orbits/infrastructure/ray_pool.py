@@ -6,18 +6,17 @@ import logging
 import pickle
 import socket
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 from mv3d.core.errors import MissingPartError, Mv3dError
-from mv3d.orbits.infrastructure.isolate import IsolatedWorker, Item, Limits, Work
+from mv3d.orbits.infrastructure.isolate import IsolatedWorker, Item, Limits, Pool, Work
 from mv3d.orbits.sample import Outcome
 
 LOCAL = "local"
 _RETRIES = 3  # of a task whose machine was lost
 
 
-class RayPool:
+class RayPool(Pool):
     """Objects as Ray tasks, one CPU each. Every Ray worker keeps a child process of its own, with the limits of
     `mv3d.orbits.infrastructure.isolate`; results come back through Ray, so only the driver writes files. The object files and mv3d
     have to be in the same place on every machine.
@@ -44,14 +43,6 @@ class RayPool:
         self._task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_run)
         self._shared = ray.put(pickle.dumps((work, config, limits)))
         self._flying: dict[Any, int] = {}
-
-    def __enter__(self) -> RayPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def capacity(self) -> int:
         return self._slots - len(self._flying)

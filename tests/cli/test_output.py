@@ -6,15 +6,20 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import warnings
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mv3d.cli.main import main
+from mv3d.cli.output import StageBars
+from mv3d.core.errors import Mv3dWarning
 
 SCRIPT = [
     sys.executable,
@@ -99,3 +104,61 @@ def test_values_out_of_range_are_usage_errors(arguments: list[str], tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     assert main([part.replace("{views}", str(tmp_path)) for part in arguments]) == 2
     assert capsys.readouterr().err.startswith(f"mv3d: {arguments[-2]}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["recon", "a" * 300 + ".gif"], "File name too long"),
+        (["generate", "a" * 300 + ".png"], "File name too long"),
+        (["recon", "photo.png"], "mv3d make photo.png"),
+        (["recon", "photo.jpg"], "mv3d make photo.jpg"),
+        (["orbits", "select", "objects", "--out", "list.jsonl"], "no SOURCES.csv"),
+        (["generate", "photo.png", "--trajectory", "none.json"], "found no file none.json"),
+        (
+            ["generate", "photo.png", "--trajectory", "sine"],
+            "--trajectory sine: the model takes elevations of",
+        ),
+        (["train", "--data", "x", "--print-config", "none"], "expected one of ddp, fsdp"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else value[0],
+)
+def test_what_is_missing_is_said_in_one_line(arguments, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.png", "photo.jpg"):
+        Image.new("RGB", (8, 8)).save(name)
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects" / "a.glb").touch()
+    assert main(arguments) in (1, 2)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("mv3d: ") and told in last
+
+
+def test_a_long_stage_is_a_line_now_and_then_where_there_is_no_terminal(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("mv3d.cli.output.time.monotonic", lambda: now[0])
+    bars = StageBars()
+    for second in range(0, 25, 4):
+        now[0] = second
+        bars("field", second / 25)
+    assert capsys.readouterr().err == "field 48%\nfield 96%\n"
+
+
+def test_warnings_of_ours_are_lines_and_sigterm_ends_with_143(capsys, monkeypatch):
+    def stop(arguments: list[str]) -> int:
+        warnings.warn("look twice", Mv3dWarning, stacklevel=1)
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr("mv3d.cli.main._dispatch", stop)
+    assert main([]) == 143
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "warning: look twice" and told[1].startswith("mv3d: interrupted")
+
+
+def test_pictures_that_are_no_photos_are_named(tmp_path, capsys, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "b.png")
+    monkeypatch.setattr("mv3d.generation.batch.generate_to", lambda *arguments, **options: [])
+    assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "skipped a.gif" in capsys.readouterr().err

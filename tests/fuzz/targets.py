@@ -325,12 +325,11 @@ def _mend_shards(folder: Path, rng: np.random.Generator) -> None:
 def _read_shards(folder: Path) -> Any:
     from mv3d.core.errors import InputError
     from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
-    from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards, read_rejects, reject_table
+    from mv3d.orbits.info import contact_sheets, info_lines, inspect_shards
 
     refused, read = None, []
     for step in (
         lambda: info_lines(inspect_shards(folder, verify=True)),
-        lambda: reject_table(read_rejects(folder)),
         lambda: contact_sheets(folder, samples=2, frames=2),
         lambda: [OrbitSet(folder, OrbitSetConfig(frames=2)).sample(n) for n in range(4)],
     ):

@@ -7,40 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.stand_ins import write_photo_and_model
 
 import mv3d
 from mv3d.cli.main import main
-from mv3d.generation import generator
-from mv3d.generation.generator import Frames
-from mv3d.models.folder import ModelInfo, write_info
-
-
-class Repeat:
-    """A generator that repeats the photo, with alpha."""
-
-    def __init__(self, plan):
-        self.info = plan.info
-
-    def generate(self, photo, orbit, settings, on_progress=None):
-        if on_progress:
-            on_progress("repeat", 1.0)
-        cameras = orbit.cameras(*self.info.size)
-        frames = np.repeat(photo.on_white(alpha=True)[None], len(cameras), axis=0)
-        return Frames(frames, cameras, {"repeat": 0.5}, ("nothing new was seen",))
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """The command line that calls it for a photo."""
-    monkeypatch.setitem(generator.GENERATORS, "repeat", Repeat)
-    (tmp_path / "model").mkdir()
-    info = ModelInfo("repeat", num_frames=6, resolution=24, elevations_deg=(-5, 10))
-    write_info(tmp_path / "model", info)
-    (tmp_path / "model" / "weights.safetensors").write_bytes(b"some")
-    photo = Image.new("RGBA", (40, 40))
-    photo.paste((200, 60, 40, 255), (12, 10, 28, 32))
-    photo.save(tmp_path / "x.png")
+    write_photo_and_model(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     return ["generate", "x.png", "--model", "model", "--device", "cpu"]
 

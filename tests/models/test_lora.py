@@ -12,8 +12,8 @@ from mv3d.models.locate import parse_lora_argument
 from mv3d.models.lora import (
     METADATA_KEY,
     Lora,
+    LoraLinear,
     camera_modules,
-    extract_lora,
     inject_lora,
     merge_loras,
     read_lora,
@@ -58,7 +58,10 @@ def trained(seed: int) -> tuple[Lora, torch.Tensor]:
         unet(*inputs()).sample.square().mean().backward()
         optimiser.step()
     with torch.no_grad():
-        return extract_lora(unet, metadata={"seed": seed}), unet(*inputs()).sample
+        adapters = {name: module for name, module in unet.named_modules() if isinstance(module, LoraLinear)}
+        down = {name: adapter.lora_A.detach() for name, adapter in adapters.items()}
+        up = {name: adapter.lora_B.detach() for name, adapter in adapters.items()}
+        return Lora(down, up, alpha=8.0, metadata={"seed": seed}), unet(*inputs()).sample
 
 
 def run(unet) -> torch.Tensor:

@@ -70,6 +70,20 @@ def test_sets_that_do_not_fit_are_refused(sets, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_data_set_given_twice_is_refused(sets, tmp_path):
+    with pytest.raises(InputError, match="would count twice"):
+        join_shards([sets / "a", sets / "b", sets / "a"], tmp_path / "out")
+
+
+def test_the_index_names_all_trajectories(sets, tmp_path):
+    for name, trajectory in (("d", "sine"), ("e", "dynamic")):
+        items = [CatalogueItem(name, licence="CC0-1.0")]
+        build_shards(items, tmp_path / name, replace(CONFIG, trajectory=trajectory), work=painted)
+    join_shards([sets / "a", tmp_path / "d"], tmp_path / "two")
+    three = join_shards([tmp_path / "two", tmp_path / "e"], tmp_path / "three")
+    assert three.index["config"]["trajectory"] == "static,sine,dynamic"
+
+
 def test_a_cut_off_shard_is_refused_and_nothing_stays(sets, tmp_path):
     build_shards([CatalogueItem("d", licence="CC0-1.0")], tmp_path / "d", CONFIG, work=painted)
     shard = tmp_path / "d" / "shard-000000.tar"

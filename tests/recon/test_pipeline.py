@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,20 @@ from helpers.shapes import cube, orbit_of
 from scipy.spatial import KDTree
 
 import mv3d
+from mv3d.cli.main import main
 from mv3d.core.errors import OutputError, UsageError
+from mv3d.core.progress import Clock
 from mv3d.core.records import ALGORITHMS
+from mv3d.recon.centring import moved_views, origin_of
 from mv3d.recon.config import ReconConfig
+from mv3d.recon.doubts import doubts
 from mv3d.recon.pipeline import run
+from mv3d.recon.representation import METHODS
+from mv3d.render.cameras import Cameras
 from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
+from mv3d.views.views import Views
 
 QUICK = ReconConfig(quality="draft", faces=2000, texture_size=256)
 
@@ -152,6 +160,10 @@ def test_settings_are_checked():
         {"faces": 5},
         {"texture_size": 1000},
         {"print_size_mm": 0},
+        {"print_size_mm": 80.0},
+        {"trajectory": "sine"},
+        {"method": "nerf", "formats": ("obj",)},
+        {"method": "nerf", "faces": 500},
     ):
         with pytest.raises(UsageError, match="expected"):
             ReconConfig(**bad)
@@ -176,3 +188,64 @@ def test_real_orbits(name, tmp_path):
     result = reconstruct_to(SHARED / "sv3d_orbits" / f"{name}.gif", tmp_path / "out")
     assert result.report["watertight"] and result.report["shells"] == 1
     assert result.report["iou_mean"] >= 0.97 and result.report["psnr_mean_db"] >= 22.5
+
+
+def test_a_result_that_does_not_fit_its_views_is_doubted(tmp_path, monkeypatch, capsys):
+    shape = cube(0.6)
+    views = orbit_of(replace(shape, vertices=shape.vertices * [0.4, 0.4, 1.2]), count=6, size=48)
+    wrong = replace(views.orbit, elevations_deg=(60.0,) * len(views))
+    steep = replace(views, orbit=wrong, cameras=wrong.cameras(48, 48))
+    steep.save(tmp_path / "v")
+    monkeypatch.setitem(METHODS, "fixed", lambda config: Fixed(shape))
+    command = ["recon", str(tmp_path / "v"), "--method", "fixed", "--quality", "draft"]
+    for ending in (1, 1):  # made, and found again
+        assert main(command) == ending
+        told = capsys.readouterr().err
+        assert "silhouette IoU 0." in told and "orbit at an elevation of" in told and "--accept" in told
+    assert main([*command, "--accept"]) == 0
+    assert "not of 60" in json.loads((tmp_path / "v" / "recon.json").read_text())["warnings"][0]
+    crossed = replace(views, images=np.concatenate([views.images[:3], np.roll(views.images[3:], 16, 2)]))
+    assert "contradict each other" in doubts(crossed, {"iou_mean": 0.5})[0]
+
+
+def test_a_photo_whose_thin_parts_are_lost_and_floating_pieces_are_named(cube_views):
+    ious = [0.98] * 11 + [0.89]
+    report = {"iou_mean": 0.97, "iou": ious, "shells": 3}
+    first, second = doubts(cube_views, report)
+    assert "view (11)" in first and "0.89" in first and "thin parts" in first and "3 pieces" in second
+    assert doubts(cube_views, report | {"iou": [0.97] * 12, "shells": 1}) == []
+    halves = cube_views.images.copy()
+    halves[:, :, 40:56] = 0
+    assert doubts(replace(cube_views, images=halves, input_view=None), report) == []
+
+
+def test_a_world_far_from_its_origin_gives_the_same_result(tmp_path):
+    views = orbit_of(cube(), count=8, size=64)
+    offset = np.array([1000.0, -700.0, 300.0])
+    far = moved_views(views, offset)
+    result = run(QUICK, far, tmp_path / "far")
+    assert np.allclose(origin_of(far.cameras), offset, atol=1e-6) and not origin_of(views.cameras).any()
+    back = load_mesh(result.files["mesh.glb"])
+    for axis in (np.min, np.max):
+        assert axis(back.vertices, 0) - offset == pytest.approx(axis(cube().vertices, 0), abs=0.1)
+    assert result.report["iou_mean"] > 0.95 and result.report["coverage"] < 1
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A mesh whatever the views show; its own reconstructor."""
+
+    mesh: mv3d.Mesh
+    makes_mesh: bool = True
+
+    def fit(self, views: Views, clock: Clock) -> Fixed:
+        return self
+
+    def render(self, cameras: Cameras) -> np.ndarray:
+        return render_views(self.mesh, cameras)
+
+    def to_mesh(self) -> mv3d.Mesh:
+        return self.mesh
+
+    def details(self) -> dict[str, Any]:
+        return {}

@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pytest
-from helpers.shapes import cube
+from helpers.stand_ins import Box
 
 import mv3d
 from mv3d.cli.main import main
 from mv3d.core.errors import UsageError
-from mv3d.core.progress import Clock
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.representation import METHODS
-from mv3d.render.cameras import Cameras
-from mv3d.render.raycast import render_views
-from mv3d.views.views import Views
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box of the views' mean colour, whatever they show; it is its own reconstructor."""
-
-    makes_mesh: bool
-    color: tuple[int, ...] = ()
-
-    def fit(self, views: Views, clock: Clock) -> Box:
-        with clock.stage("box"):
-            rgb = views.images[views.images[..., 3] > 0.5][:, :3].mean(0)
-        return Box(self.makes_mesh, tuple((255 * rgb).astype(int).tolist()))
-
-    def _mesh(self) -> mv3d.Mesh:
-        return cube(0.6, self.color)  # type: ignore[arg-type]
-
-    def render(self, cameras: Cameras) -> np.ndarray:
-        return render_views(self._mesh(), cameras)
-
-    def to_mesh(self) -> mv3d.Mesh | None:
-        return self._mesh() if self.makes_mesh else None
-
-    def details(self) -> dict[str, Any]:
-        return {"color": list(self.color)}
 
 
 @pytest.mark.parametrize("makes_mesh", [True, False])

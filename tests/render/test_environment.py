@@ -10,9 +10,7 @@ from helpers.models import spot
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
 from mv3d.render.environment import (
-    BUILTIN,
     Environment,
-    builtin_environment,
     exposed,
     load_environment,
     texel_directions,
@@ -21,6 +19,7 @@ from mv3d.render.environment import (
 )
 from mv3d.render.prefilter import LightField, octa_directions, sample_equirect
 from mv3d.render.shading import ggx_energy
+from mv3d.render.skies import BUILTIN, builtin_environment
 
 
 def some_directions(count=500, seed=0):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,6 +34,7 @@ from safetensors.torch import load_file
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
 from mv3d.core.records import ALGORITHMS
+from mv3d.core.signals import Terminated, interrupts_held
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.views import generate_orbit, load_model
@@ -90,6 +93,25 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(whole, latents, t
     assert again.resumed_from == 4
     assert losses(tmp_path) == losses(whole[0])
     assert all(torch.equal(again.weights[name], value) for name, value in whole[1].items())
+
+
+def test_a_signal_saves_a_checkpoint_at_the_end_of_the_step(latents, tmp_path):
+    def stop(done, total, line):
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with interrupts_held() as interrupt, pytest.raises(Terminated, match="checkpoint of step 3 is kept"):
+        loop(quick(steps=6, log_every=1), latents, tmp_path, progress=stop, interrupt=interrupt)
+    assert loop(quick(steps=6), latents, tmp_path).resumed_from == 3
+
+    class Ended:
+        def __next__(self) -> None:
+            raise RuntimeError("DataLoader worker exited")
+
+    shutil.rmtree(tmp_path / CHECKPOINTS / "00000006")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="of step 4"):
+        patch.setattr("mv3d.training.loop._loader_of", lambda *arguments: Ended())
+        loop(quick(steps=6), latents, tmp_path, interrupt=lambda: KeyboardInterrupt)
 
 
 def test_a_cut_off_checkpoint_is_passed_over(whole, latents, tmp_path):

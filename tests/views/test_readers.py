@@ -11,12 +11,12 @@ from helpers.places import SHARED
 from helpers.shapes import cube, orbit_of
 from PIL import Image
 
-from mv3d.core.errors import InputError, Mv3dError, OutputError
+from mv3d.core.errors import InputError, Mv3dError, Mv3dWarning, OutputError, UsageError
 from mv3d.render.cameras import sv3d_azimuths_deg
 from mv3d.render.video import encode_mp4
-from mv3d.views.elevation import estimate_elevation
+from mv3d.views.elevation import ElevationEstimate, estimate_elevation
 from mv3d.views.folder import to_uint8
-from mv3d.views.images import read_animation, read_rgba
+from mv3d.views.images import read_animation, read_rgba, turn_places
 from mv3d.views.masks import foreground_alpha
 from mv3d.views.readers import load_views
 from mv3d.views.views import Views, composite
@@ -342,9 +342,75 @@ def test_short_animation_and_wrong_direction(tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "one.gif")
     with pytest.raises(InputError, match="at least 3 views, got 1"):
         load_views(tmp_path / "one.gif")
+    for name in ("photo.png", "photo.jpg"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+        with pytest.raises(InputError, match=f"got .*; one photo becomes a mesh with: mv3d make .*{name}"):
+            load_views(tmp_path / name)
 
 
 @pytest.mark.skipif(not (SHARED / "sv3d_orbits").is_dir(), reason="real orbits are not beside the checkout")
 def test_wrong_direction_is_noticed():
     with pytest.raises(InputError, match="--azimuth-sign 1"):
         load_views(SHARED / "sv3d_orbits" / "bag.gif", azimuth_sign=-1)
+
+
+def save_frames(folder: Path, views: Views, names: list[str]) -> Path:
+    folder.mkdir()
+    for image, name in zip(views.images, names, strict=True):
+        Image.fromarray(to_uint8(image)).save(folder / name)
+    return folder
+
+
+def test_a_missing_frame_leaves_its_place_free(cube_views, tmp_path):
+    folder = save_frames(tmp_path / "f", cube_views, [f"f{index:02d}.png" for index in range(12)])
+    (folder / "f04.png").unlink()
+    with pytest.warns(Mv3dWarning, match=r"1 of 12 frames missing by their numbers \(place 5\)"):
+        views = load_views(folder, elevation_deg=10.0)
+    whole = cube_views.orbit.azimuths_deg
+    assert views.orbit.azimuths_deg == pytest.approx([*whole[:4], *whole[5:]]) and views.input_view == 10
+
+
+@pytest.mark.parametrize(
+    ("names", "places", "turn"),
+    [
+        (["a1", "a2", "a3"], [0, 1, 2], 3),
+        (["0", "30", "90"], [0, 1, 3], 4),
+        (["10-58", "10-59", "11-04"], [0, 1, 2], 3),
+    ],
+)
+def test_places_by_number(names, places, turn):
+    assert turn_places([Path("f") / f"{name}.png" for name in names]) == (places, turn)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a_0", "a_1", "b_0", "b_1"], "a_… and b_…"),
+        (["o1_0", "o1_1", "o2_0", "o2_1"], "o1_… and o2_…"),
+        (["1", "01", "2"], "one number twice"),
+        (["1", "2", "9"], "even steps"),
+    ],
+)
+def test_frames_of_several_objects_are_refused(names, told):
+    with pytest.raises(InputError, match=told):
+        turn_places([Path("f") / f"{name}.png" for name in names])
+
+
+@pytest.mark.parametrize(("other", "advised"), [(0.9, False), (0.99, True)])
+def test_the_other_direction_is_advised_only_where_it_fits(other, advised, cube_views, tmp_path, monkeypatch):
+    save_frames(tmp_path / "f", cube_views, [f"{index}.png" for index in range(12)])
+    recalls = iter((0.6, other))
+    monkeypatch.setattr(
+        "mv3d.views.readers.estimate_elevation", lambda *a, **k: ElevationEstimate(10.0, next(recalls))
+    )
+    if advised:
+        with pytest.raises(InputError, match="--azimuth-sign -1"):
+            load_views(tmp_path / "f")
+    else:
+        assert load_views(tmp_path / "f").orbit.elevations_deg[0] == 10
+
+
+def test_flags_of_reading_are_refused_where_cameras_are_there(cube_views, tmp_path):
+    cube_views.save(tmp_path / "v")
+    with pytest.raises(UsageError, match=r"--elevation, --azimuth-sign: .* has its own"):
+        load_views(tmp_path / "v", elevation_deg=5.0, azimuth_sign=-1)

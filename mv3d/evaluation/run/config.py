@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.evaluation.bootstrap import RESAMPLES
 from mv3d.evaluation.perceptual import PerceptualConfig
 from mv3d.generation.config import GenerateConfig
@@ -29,22 +30,22 @@ class EvalRunConfig:
     """static: one elevation, equal steps. dynamic: SV3D's random smooth path, another for each object."""
     elevation: Annotated[float, tyro.conf.arg(metavar="DEG")] = 10.0
     """Degrees up; the mean of a dynamic orbit."""
-    views: int | None = None
+    views: Annotated[int | None, SAID] = None
     """Number of views. Default: as many as the model was trained for."""
     environment: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "studio_softbox"
     """The light: uniform, a built-in one, or a .hdr or .exr file; turned about the vertical for each object, by seed
     and uid."""
     samples: int = 4
     """Camera samples a pixel of the truth."""
-    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS"), SAID] = None
     """Side at which views are compared. Default: the model's resolution, at which the truth is rendered."""
     baseline: bool = True
     """Evaluate the repeated input view, too: a figure means little without it."""
-    steps: int | None = None
+    steps: Annotated[int | None, SAID] = None
     """Noise levels of the sampler. Default: the model's."""
-    sampler: Literal["euler", "heun", "dpmpp_2m"] | None = None
+    sampler: Annotated[Literal["euler", "heun", "dpmpp_2m"] | None, SAID] = None
     """Default: the model's."""
-    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX")] = None
+    guidance: Annotated[float | None, tyro.conf.arg(metavar="MAX"), SAID] = None
     """Largest guidance scale. Default: the model's."""
     seed: int = 0
     """Seed of paths, lights, the model's noise and the bootstrap."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mv3d.evaluation.image_sets import some
 from mv3d.models.folder import INFO_FILE
 from mv3d.orbits.attribution import TABLE
 from mv3d.orbits.catalogue import CatalogueItem
@@ -27,7 +28,6 @@ _SAYS_NOTHING = frozenset(
     "set test tests".split()
 )
 """Folder names that any card may hold as plain words."""
-_SHOWN = 5
 _TRAINING = re.compile(r"\b(pre|re)?(train|fine-?tun|finetun|learn)(s|ed|ing)?\b|\bdata(sets?)?\b", re.I)
 _JUDGING = re.compile(r"\b(evaluat\w*|benchmark\w*|test(s|ed|ing)?|measured|compared|scores?)\b", re.I)
 _DENIAL = re.compile(
@@ -66,12 +66,10 @@ def find_contamination(
     if table.is_file():
         looked_at.append(TABLE)
         warnings += _in_table(table, items, digests)
-    texts = {name: path for name in (CARD, INFO_FILE) if (path := model / name).is_file()}
+    papers = (path for name in (CARD, INFO_FILE) if (path := model / name).is_file())
+    texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in papers}
     names = _names(items, set_name)
-    for name, path in texts.items():
-        looked_at.append(name)
-        warnings += _in_text(name, path.read_text(encoding="utf-8", errors="replace"), names)
-    for name, text in (adapters or {}).items():
+    for name, text in [*texts.items(), *(adapters or {}).items()]:
         looked_at.append(name)
         warnings += _in_text(name, text, names)
     return Contamination(tuple(warnings), tuple(looked_at))
@@ -92,12 +90,12 @@ def _in_table(table: Path, items: Sequence[CatalogueItem], digests: Mapping[str,
     if same:
         found.append(
             f"trained on {len(same)} of the {len(items)} objects: the sha256 of their files is in the model's "
-            f"{TABLE}: {_some(same)}"
+            f"{TABLE}: {some(same)}"
         )
     if alike:
         found.append(
             f"perhaps trained on {len(alike)} of the {len(items)} objects: their names are in the model's {TABLE}, "
-            f"with other files: {_some(alike)}"
+            f"with other files: {some(alike)}"
         )
     return found
 
@@ -150,8 +148,3 @@ def _folded(text: str | None) -> str:
 def _as_words(folded: str) -> str:
     """A pattern for these whole words in folded text."""
     return rf"(?<![^\W_]){re.escape(folded)}(?![^\W_])"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

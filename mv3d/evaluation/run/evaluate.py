@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +37,13 @@ from mv3d.evaluation.run.folders import (
     facts_of,
     is_current,
     read_pictures,
-    read_sample,
     views_digest,
     write_object,
 )
 from mv3d.evaluation.run.plan import Plan, default_out, plan_run, protocol
 from mv3d.evaluation.run.scores import score_object
 from mv3d.evaluation.run.tables import csv_text, markdown, table_document
+from mv3d.orbits.as_views import read_sample
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Work
 from mv3d.orbits.jobs import render_object
@@ -180,9 +180,7 @@ class _Run:
         from mv3d.generation.views import load_model  # noqa: PLC0415 - loads diffusers
 
         model: LoadedModel | None = None
-        todo = [item for item in self._kept() if not self._has_views(item)]
-        for number, item in enumerate(todo):
-            _report(progress, "generate", number, len(todo))
+        for item in self._remaining("generate", self._has_views, progress):
             model = model or load_model(self._plan.generate)
             try:
                 self._generate_one(item, model)
@@ -192,14 +190,11 @@ class _Run:
                 if error.__cause__ is not None and is_out_of_memory(error.__cause__):
                     raise  # no fault of this object: the next one would end the same way
                 self._reject(item, "generate", type(error).__name__, str(error))
-        _report(progress, "generate", len(todo), len(todo))
 
     def compare(self, progress: Progress | None) -> None:
         """Score every object that has no scores yet."""
         plan = self._plan
-        todo = [item for item in self._kept() if self._scores(item) is None]
-        for number, item in enumerate(todo):
-            _report(progress, "compare", number, len(todo))
+        for item in self._remaining("compare", self._scores, progress):
             try:
                 scores = score_object(
                     read_pictures(self._generated(item)),
@@ -212,7 +207,6 @@ class _Run:
                 self._reject(item, "compare", type(error).__name__, str(error))
                 continue
             self._note(item, {"of": self._scored_of(item), "scores": scores})
-        _report(progress, "compare", len(todo), len(todo))
 
     def finish(self) -> dict[str, Any]:
         """Write the tables, then the record that marks them as complete."""
@@ -257,11 +251,19 @@ class _Run:
     def _kept(self) -> list[CatalogueItem]:
         return [item for item in self._plan.items if self._rejected(item) is None]
 
+    def _remaining(
+        self, stage: str, done: Callable[[CatalogueItem], Any], progress: Progress | None
+    ) -> Iterator[CatalogueItem]:
+        """The objects that a stage has not done yet, with a report before each and after the last."""
+        todo = [item for item in self._kept() if not done(item)]
+        for number, item in enumerate(todo):
+            _report(progress, stage, number, len(todo))
+            yield item
+        _report(progress, stage, len(todo), len(todo))
+
     def _has_truth(self, item: CatalogueItem) -> bool:
-        plan = self._plan
-        return is_current(
-            self._truth(item), settings=plan.truth, input_sha256=plan.digests[item.uid] or "absent"
-        )
+        digest = self._plan.digests[item.uid] or "absent"
+        return is_current(self._truth(item), settings=self._plan.truth, input_sha256=digest)
 
     def _has_views(self, item: CatalogueItem) -> bool:
         digest = views_digest(self._truth(item))

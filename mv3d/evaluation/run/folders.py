@@ -6,47 +6,20 @@ truth's cameras, which the model was asked for up to a scale that it cannot know
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mv3d.core.outputs import Output
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.evaluation.image_sets import ImageSet, image_set
 from mv3d.orbits.config import sha256_of_json
-from mv3d.orbits.jobs import decode_frame
-from mv3d.orbits.sample import Sample
-from mv3d.orbits.shards import END_OF_TAR
-from mv3d.render.cameras import Orbit
 from mv3d.render.trajectories import load_orbit
 from mv3d.views.folder import VIEW_FILES, write_views
 from mv3d.views.images import read_rgba, stack_frames
 from mv3d.views.views import Views
 
 RECORD = "object.json"
-
-
-def read_sample(sample: Sample) -> tuple[Views, dict[str, Any]]:
-    """The views of a rendered orbit, and the facts about its object, light and cameras."""
-    members: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(sample.fragment + END_OF_TAR)) as tar:
-        for member in tar:
-            stream = tar.extractfile(member)
-            assert stream is not None, "a fragment holds plain files only"
-            members[member.name.partition(".")[2]] = stream.read()
-    document = json.loads(members["json"])
-    cameras = document["cameras"]
-    orbit = Orbit.from_dict(cameras)
-    frames = [decode_frame(members[f"{n:03d}.webp"]) for n in range(len(orbit.azimuths_deg))]
-    images = np.stack(frames).astype(np.float32) / 255
-    facts = {key: document[key] for key in ("faces", "normalization", "environment", "renderer")}
-    facts["cameras"] = orbit.to_dict()
-    return Views(images, orbit.cameras(cameras["w"], cameras["h"]), orbit, orbit.input_view), facts
 
 
 def write_object(

@@ -22,7 +22,6 @@ from mv3d.orbits.gate import GateConfig
 if TYPE_CHECKING:
     from mv3d.generation.config import GenerateConfig
     from mv3d.generation.plan import GenerationPlan
-    from mv3d.models.folder import ModelInfo
 
 # Objects kept for evaluation were chosen by someone, so the gate rejects only those that cannot be compared: an object
 # that some view does not show, or shows cropped.
@@ -43,7 +42,7 @@ GATE = GateConfig(
 class Plan:
     """One evaluation, resolved.
 
-    digests: uid → sha256 of the object's file, "" if it is missing. found: the perceptual metrics. device: concrete.
+    digests: uid → sha256 of the object's file, "" if it is missing. found: the perceptual metrics.
     truth, generation, scoring: the settings that determine the bytes of each stage, as JSON values.
     """
 
@@ -53,10 +52,8 @@ class Plan:
     digests: dict[str, str]
     orbit: OrbitConfig
     generate: GenerateConfig
-    info: ModelInfo
     found: Perceptual
     contamination: Contamination
-    device: str
     truth: dict[str, Any]
     generation: dict[str, Any]
     scoring: dict[str, Any]
@@ -120,8 +117,9 @@ def plan_run(source: str | os.PathLike[str], config: EvalRunConfig) -> Plan:
     filled = recorded_settings(request)
     side = config.size or info.resolution
     found = _metrics(config.perceptual, side, str(device))
-    name = source.resolve().name if source.is_dir() else source.stem
+    name = _set_name(source)
     digests = {i.uid: sha256(i.path) if i.path is not None and i.path.is_file() else "" for i in items}
+    adapters = _adapter_texts(path for path, _ in request.adapters)
     return Plan(
         name,
         config,
@@ -129,16 +127,8 @@ def plan_run(source: str | os.PathLike[str], config: EvalRunConfig) -> Plan:
         digests,
         orbit,
         replace(request.config, views=views),
-        info,
         found,
-        find_contamination(
-            request.model.folder,
-            items,
-            digests,
-            set_name=name,
-            adapters=_adapter_texts(path for path, _ in request.adapters),
-        ),
-        str(device),
+        find_contamination(request.model.folder, items, digests, set_name=name, adapters=adapters),
         truth=identity(orbit),
         generation={key: filled[key] for key in ("model", "lora", "steps", "sampler", "guidance", "seed")}
         | {"orbit": config.orbit, "device": device.type, "dtype": request.dtype},
@@ -160,19 +150,20 @@ def check_orbit(config: EvalRunConfig, request: GenerationPlan) -> None:
             f"({info.kind}), which makes static orbits alone; use --orbit static"
         )
     if info.size[0] != info.size[1]:
-        raise UsageError(
-            f"--model {config.model}: expected a model of square views, got {info.size[0]}x{info.size[1]}"
-        )
+        size = f"{info.size[0]}x{info.size[1]}"
+        raise UsageError(f"--model {config.model}: expected a model of square views, got {size}")
     if len(request.orbit.azimuths_deg) < 2:
         raise UsageError(f"--model {config.model}: expected at least 2 views, got 1")
 
 
 def default_out(source: str | os.PathLike[str], config: EvalRunConfig) -> Path:
     """SET-MODEL-ORBIT in the working directory."""
-    path = Path(source)
-    name = path.resolve().name if path.is_dir() else path.stem
-    model = Path(config.model).name or config.model
-    return Path("-".join(safe_uid(part) for part in (name, model, config.orbit)))
+    parts = (_set_name(Path(source)), Path(config.model).name or config.model, config.orbit)
+    return Path("-".join(map(safe_uid, parts)))
+
+
+def _set_name(source: Path) -> str:
+    return source.resolve().name if source.is_dir() else source.stem
 
 
 def _metrics(config: PerceptualConfig, side: int, device: str) -> Perceptual:

@@ -33,13 +33,7 @@ class PublishedRow:
     @property
     def metrics(self) -> dict[str, float]:
         """Values by the names of mv3d's own metrics."""
-        return {
-            "psnr": self.psnr,
-            "ssim": self.ssim,
-            "mse": self.mse,
-            "lpips": self.lpips,
-            "clip_s": self.clip_s,
-        }
+        return {name: getattr(self, name) for name in ("psnr", "ssim", "mse", "lpips", "clip_s")}
 
 
 SV3D_ROWS = (

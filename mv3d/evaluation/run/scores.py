@@ -71,22 +71,12 @@ def recalls_of(pictures: ImageSet, truth: ImageSet) -> Float[np.ndarray, " n"]:
         return np.zeros(len(pictures))
 
 
-def summarize(
-    scores: Sequence[Mapping[str, Any]], method: Method, part: Part, *, resamples: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Metric → mean, low and high over the objects; {} for no objects."""
-    return _intervals([score[method][part] for score in scores], resamples=resamples, seed=seed)
-
-
-def differences(
-    scores: Sequence[Mapping[str, Any]], part: Part, *, resamples: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Metric → mean, low and high of the model's value minus the baseline's, object by object."""
-    rows = [
+def differences(scores: Sequence[Mapping[str, Any]], part: Part) -> list[dict[str, float]]:
+    """Metric → the model's value minus the baseline's, for each object."""
+    return [
         {key: value - score["baseline"][part][key] for key, value in score["model"][part].items()}
         for score in scores
     ]
-    return _intervals(rows, resamples=resamples, seed=seed)
 
 
 def by_view(scores: Sequence[Mapping[str, Any]], method: Method) -> list[dict[str, Any]]:
@@ -103,13 +93,10 @@ def by_view(scores: Sequence[Mapping[str, Any]], method: Method) -> list[dict[st
     return table
 
 
-def _intervals(
-    rows: Sequence[Mapping[str, float]], *, resamples: int, seed: int
-) -> dict[str, dict[str, float]]:
-    if not rows:
-        return {}
-    keys = [key for key in METRICS if key in rows[0]]
+def intervals(rows: Sequence[Mapping[str, float]], **settings: int) -> dict[str, dict[str, float]]:
+    """Metric → mean, low and high over the rows, one for each object; {} for none. settings: of the bootstrap."""
     return {
-        key: asdict(bootstrap_interval([row[key] for row in rows], resamples=resamples, seed=seed))
-        for key in keys
+        key: asdict(bootstrap_interval([row[key] for row in rows], **settings))
+        for key in METRICS
+        if rows and key in rows[0]
     }

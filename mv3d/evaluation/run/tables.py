@@ -10,7 +10,7 @@ from typing import Any
 from mv3d.core.records import SCHEMA
 from mv3d.evaluation.run.plan import Plan
 from mv3d.evaluation.run.published import REMARK, published_rows
-from mv3d.evaluation.run.scores import METHODS, METRICS, Method, Part, by_view, differences, summarize
+from mv3d.evaluation.run.scores import METHODS, METRICS, Method, Part, by_view, differences, intervals
 from mv3d.views.metrics import CONVENTION
 
 _TITLES = {
@@ -37,12 +37,11 @@ def table_document(
     parts: tuple[Part, ...] = ("mean_without_input", "mean")
     rows: list[dict[str, Any]] = []
     for method, name in _names(plan).items():
-        means = {part: summarize(ordered, method, part, **settings) for part in parts}
-        rows.append(
-            {"name": name, "kind": method, "objects": count, **means, "by_view": by_view(ordered, method)}
-        )
+        means = {part: intervals([score[method][part] for score in ordered], **settings) for part in parts}
+        row = {"name": name, "kind": method, "objects": count, **means, "by_view": by_view(ordered, method)}
+        rows.append(row)
     if plan.config.baseline:
-        means = {part: differences(ordered, part, **settings) for part in parts}
+        means = {part: intervals(differences(ordered, part), **settings) for part in parts}
         rows.append({"name": "difference, object by object", "kind": "difference", "objects": count, **means})
     published = [
         {
@@ -105,21 +104,20 @@ def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     """The table as Markdown."""
     keys = _shown(document)
     count, left_out = document["compared"], document["left_out"]
+    head = ["", "objects", *(_TITLES[key] for key in keys)]
     lines = [f"# {_cell(document['model'])} on {_cell(document['set'])}, {document['orbit']} orbit", ""]
     lines += [line for text in document["warnings"] for line in (f"> **Warning:** {_cell(text)}", "")]
     lines += [
         f"{count} of {document['objects']} objects compared, {left_out} left out. Means over the objects, each the mean "
         "of its views without the input view; in brackets 95 % bootstrap intervals over the objects.",
         "",
-        *_table(
-            ["", "objects", *(_TITLES[key] for key in keys)], _rows(document, keys, "mean_without_input")
-        ),
+        *_table(head, _rows(document, keys, "mean_without_input")),
         "",
         f"Rows with a source are {REMARK} ({_cell(', '.join(_sources(document)))}).",
         "",
         "With the input view, which comes back as it was given (its PSNR counts as 100 dB):",
         "",
-        *_table(["", "objects", *(_TITLES[key] for key in keys)], _rows(document, keys, "mean")),
+        *_table(head, _rows(document, keys, "mean")),
         "",
         "## Objects",
         "",
@@ -137,10 +135,8 @@ def markdown(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
     """The means as aligned text for a terminal."""
     keys = _shown(document)
-    rows = [
-        ["", "objects", *(_TITLES[key] for key in keys)],
-        *_rows(document, keys, "mean_without_input"),
-    ]
+    head = ["", "objects", *(_TITLES[key] for key in keys)]
+    rows = [head, *_rows(document, keys, "mean_without_input")]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -154,13 +150,8 @@ def _names(plan: Plan) -> dict[Method, str]:
 
 def _object_row(plan: Plan, index: int, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     item = plan.items[index]
-    row: dict[str, Any] = {
-        "uid": item.uid,
-        "title": item.title,
-        "licence": item.licence,
-        "author": item.author,
-        "sha256": plan.digests[item.uid],
-    }
+    row: dict[str, Any] = {key: getattr(item, key) for key in ("uid", "title", "licence", "author")}
+    row["sha256"] = plan.digests[item.uid]
     for method, score in scores.get(item.uid, {}).items():
         row[method] = {part: score[part] for part in ("mean_without_input", "mean")}
     return row
@@ -202,12 +193,7 @@ def _object_table(document: Mapping[str, Any]) -> list[str]:
     keys = [key for key in _present(document) if key in _BRIEF]
     methods = [method for method in METHODS if any(method in row for row in document["per_object"])]
     label = {"model": "", "baseline": f", {BASELINE}"}
-    head = [
-        "object",
-        "licence",
-        "author",
-        *(_TITLES[key][:-2] + label[method] for method in methods for key in keys),
-    ]
+    titles = [_TITLES[key][:-2] + label[method] for method in methods for key in keys]
     rows = []
     for row in document["per_object"]:
         cells = [
@@ -216,7 +202,7 @@ def _object_table(document: Mapping[str, Any]) -> list[str]:
             for key in keys
         ]
         rows.append([f"`{row['uid']}`", row["licence"], row["author"], *cells])
-    return _table(head, rows)
+    return _table(["object", "licence", "author", *titles], rows)
 
 
 def _protocol_lines(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,82 @@
+"""`mv3d make`: a photo in, a textured mesh out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from mv3d.cli.generate import note_views
+from mv3d.cli.orbits_flags import Hidden
+from mv3d.cli.output import StageBars, note, print_result
+from mv3d.cli.recon import judged, summary
+from mv3d.generation.config import GenerateConfig
+from mv3d.recon.config import ReconConfig
+
+if TYPE_CHECKING:
+    from mv3d.generation.batch import GenerateResult
+
+
+@dataclass(frozen=True)
+class MeshFlags(ReconConfig):
+    """`ReconConfig` as flags beside those of `GenerateConfig`: the device and the seed are common to both."""
+
+    method: Annotated[str, *Hidden] = ReconConfig.method
+    trajectory: Annotated[str, *Hidden] = ReconConfig.trajectory
+    device: Annotated[str, *Hidden] = ReconConfig.device
+    seed: Annotated[int, *Hidden] = ReconConfig.seed
+
+
+@dataclass(frozen=True)
+class MakeCommand:
+    """Turn a photo of one object into a textured mesh: the views of `mv3d generate`, then the mesh of `mv3d recon`."""
+
+    image: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
+    """A photo. Best with transparency; else it is cut out."""
+    out: Path | None = None
+    """Where to write views and mesh. Default: out/NAME, NAME of the photo."""
+    views: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
+    mesh: Annotated[MeshFlags, tyro.conf.arg(name="")] = field(default_factory=MeshFlags)
+    accept: bool = False
+    """End with 0 though the mesh does not fit the views."""
+    overwrite: bool = False
+    """Replace earlier results of other settings. Views stay where only settings of the mesh differ."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def make(command: MakeCommand) -> int:
+    """Run the command; the exit code."""
+    from mv3d.api import make_to  # torch loads here, not for --help
+
+    bars = StageBars()
+
+    def report(views: GenerateResult) -> None:
+        bars.close()
+        note_views(views, set())
+
+    common = {"device": command.views.device, "seed": command.views.seed}
+    try:
+        views, mesh = make_to(
+            command.image,
+            command.out,
+            command.views,
+            ReconConfig(**vars(command.mesh) | common),
+            overwrite=command.overwrite,
+            progress=bars,
+            on_views=report,
+        )
+    finally:
+        bars.close()
+    note("done already: the same photo and settings" if mesh.already_done else summary(mesh.report))
+    document = {
+        "out": str(views.out_dir),
+        "already_done": mesh.already_done,
+        "files": {name: str(path) for name, path in mesh.files.items()},
+        "views": views.record,
+        "mesh": mesh.report,
+    }
+    print_result([str(path) for path in mesh.files.values()], document, as_json=command.json)
+    return judged(mesh, accept=command.accept)
