@@ -10,8 +10,8 @@ import tyro
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.recon.representation import METHODS
+from mv3d.render.writers import WRITERS
 
-FORMATS = ("glb", "obj", "ply", "stl")
 Quality = Literal["draft", "standard", "high"]
 Profile = Literal["default", "web", "print"]
 
@@ -19,13 +19,13 @@ Profile = Literal["default", "web", "print"]
 def _formats(words: list[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
     if words[0] and not names:
-        raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, got none")
+        raise UsageError(f"--format: expected some of {', '.join(WRITERS)}, got none")
     return names
 
 
 _FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
     nargs=1,
-    metavar=",".join(FORMATS),
+    metavar=",".join(WRITERS),
     instance_from_str=_formats,
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda value: [",".join(value)],
@@ -64,9 +64,9 @@ class ReconConfig:
     """Seed of the fit's random rays and of a dynamic trajectory."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
+        unknown = [name for name in self.formats if name not in WRITERS]
         if unknown:
-            raise UsageError(f"--format: expected some of {', '.join(FORMATS)}, got {','.join(self.formats)}")
+            raise UsageError(f"--format: expected some of {', '.join(WRITERS)}, got {','.join(self.formats)}")
         for name, value, known in (
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),

@@ -19,17 +19,19 @@ from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
-from mv3d.recon.config import FORMATS, ReconConfig
+from mv3d.recon.config import ReconConfig
 from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
 from mv3d.recon.stages import PRESETS
+from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.render.mesh import Mesh
-from mv3d.render.mesh_io import load_mesh, save_mesh
+from mv3d.render.mesh_io import load_mesh
 from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
+from mv3d.render.writers import SIDE_FILES, WriteOptions, save_mesh
 from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
@@ -57,7 +59,7 @@ class ReconResult:
     @cached_property
     def mesh(self) -> Mesh | None:
         """The mesh as it was made, or read back where it was made before; None for a method without one."""
-        written = [self.files[f"mesh.{name}"] for name in FORMATS if f"mesh.{name}" in self.files]
+        written = [self.files[name] for suffix in MODEL_SUFFIXES if (name := f"mesh{suffix}") in self.files]
         return self.made if self.made is not None or not written else load_mesh(written[0])
 
 
@@ -140,7 +142,7 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     """Names that a run with these resolved settings writes, beside its record."""
     if not makes_mesh:
         return NOVEL, "turntable.mp4"
-    side_files = ("mesh.mtl", "mesh_texture.png") if "obj" in config.formats else ()
+    side_files = (f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ()))
     return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
 
 
@@ -200,8 +202,9 @@ def _write_mesh(
         for name in config.formats:
             _export(config, mesh, staged / f"mesh.{name}")
     with clock.stage("turntable"):
-        # What is shown and measured is the file that people get, read back.
-        shown = load_mesh(staged / f"mesh.{config.formats[0]}")
+        # What is shown and measured is the file that people get, read back where its format can be read.
+        first = staged / f"mesh.{config.formats[0]}"
+        shown = load_mesh(first) if first.suffix in MODEL_SUFFIXES else mesh
         if config.formats[0] == "stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
         shown = moved_mesh(shown, -origin)
@@ -225,10 +228,10 @@ def _write_mesh(
 def _export(config: ReconConfig, mesh: Mesh, path: Path) -> None:
     scale = _print_scale(config, mesh) if config.profile == "print" else 1.0
     if config.profile != "web" or path.suffix != ".glb":
-        save_mesh(mesh, path, scale=scale)
+        save_mesh(mesh, path, WriteOptions(scale=scale))
         return
     for quality in (90, 80, 70, 60, 45):
-        save_mesh(mesh, path, jpeg_quality=quality)
+        save_mesh(mesh, path, WriteOptions(jpeg_quality=quality))
         if path.stat().st_size <= _WEB_BYTES:
             return
     raise OutputError(

@@ -47,10 +47,10 @@ class Mesh:
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write as .glb, .obj (+ .mtl + _texture.png), .ply or .stl, chosen by the suffix; written aside, then renamed.
         Only `path` itself and side files of an earlier export there are replaced.
-        Options: see `mv3d.render.mesh_io.save_mesh`."""
-        from mv3d.render.mesh_io import save_mesh  # noqa: PLC0415 - trimesh is slow to import
+        options: fields of `mv3d.render.writers.WriteOptions`."""
+        from mv3d.render.writers import WriteOptions, save_mesh  # noqa: PLC0415 - writers need this module
 
-        return save_mesh(self, Path(path), **options)  # pyright: ignore[reportArgumentType]
+        return save_mesh(self, path, WriteOptions(**options))
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Mesh:

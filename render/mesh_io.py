@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mv3d.core.colors import linear_from_srgb, srgb_from_linear
-from mv3d.core.errors import InputError, UsageError
+from mv3d.core.errors import InputError
 from mv3d.core.files import sha256, write_files
 from mv3d.render.cameras import gltf_from_world
 from mv3d.render.flattening import mesh_of_model
@@ -28,8 +28,8 @@ from mv3d.render.limits import LoadLimits
 from mv3d.render.loading import load_model
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import sample_bilinear
+from mv3d.render.writers import WriteOptions
 
-SUFFIXES = (".glb", ".obj", ".ply", ".stl")
 _SIDE = re.compile(rb"# sha256 ([0-9a-f]{64}) ([^/\\\r\n]+)")
 _ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
 # A mesh is measured, not rendered a thousand times over: it may be larger than an object of the training set, and its
@@ -38,34 +38,28 @@ _LIMITS = LoadLimits(file_bytes=2**32, faces=20_000_000, vertices=60_000_000, te
 _COMPONENTS = {"float32": 5126, "uint16": 5123, "uint32": 5125}
 
 
-def save_mesh(
-    mesh: Mesh, path: Path, *, name: str = "mv3d", jpeg_quality: int | None = None, scale: float = 1.0
-) -> Path:
-    """Write a mesh; the suffix names the format. Written aside, then renamed.
+def write_glb(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    """Write a binary glTF."""
+    write_files({path: glb_bytes(mesh, name=options.name, jpeg_quality=options.jpeg_quality)})
 
-    name: of node, mesh and material. jpeg_quality: embed the glb's texture as JPEG instead of PNG.
-    scale: multiplies the coordinates of an stl (which has no unit; slicers read millimetres).
-    An obj comes with NAME.mtl and NAME_texture.png, or NAME.2.mtl and so on where another file has that name. Those of
-    an earlier obj at `path`, if nobody changed them, are replaced.
-    Raises UsageError for an unknown suffix, OutputError where the file cannot be written.
-    """
-    mesh = without_degenerate(mesh)
-    suffix = path.suffix.lower()
-    if suffix == ".glb":
-        write_files({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
-    elif suffix == ".obj":
-        earlier = _side_files(path)
-        files = _obj_files(mesh, path, name, earlier)
-        write_files(files)
-        for stale in set(earlier) - files.keys():
-            stale.unlink()
-    elif suffix == ".ply":
-        write_files({path: _ply_bytes(mesh)})
-    elif suffix == ".stl":
-        write_files({path: _stl_bytes(mesh, scale)})
-    else:
-        raise UsageError(f"{path.name}: expected one of {', '.join(SUFFIXES)}, got {suffix or 'no suffix'}")
-    return path
+
+def write_obj(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    """Write an OBJ with its MTL and texture; see `mv3d.render.writers.save_mesh`."""
+    earlier = _side_files(path)
+    files = _obj_files(mesh, path, options.name, earlier)
+    write_files(files)
+    for stale in set(earlier) - files.keys():
+        stale.unlink()
+
+
+def write_ply(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    """Write a binary PLY with vertex colours."""
+    write_files({path: _ply_bytes(mesh)})
+
+
+def write_stl(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    """Write a binary STL, scaled."""
+    write_files({path: _stl_bytes(mesh, options.scale)})
 
 
 def without_degenerate(mesh: Mesh) -> Mesh:

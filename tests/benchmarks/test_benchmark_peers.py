@@ -16,7 +16,7 @@ from helpers.places import REPOSITORY
 from mv3d.core.errors import InputError, UsageError
 from mv3d.render.cameras import orbit_cameras
 from mv3d.render.mesh import Mesh
-from mv3d.render.mesh_io import save_mesh
+from mv3d.render.writers import save_mesh
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 BOX = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.3, 0.3) for z in (-0.2, 0.2)])

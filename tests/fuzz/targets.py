@@ -49,7 +49,7 @@ def _model_seeds(folder: Path) -> None:
     from helpers.gltf_files import png_bytes, textured, triangle
     from helpers.shapes import cube, textured_quad
 
-    from mv3d.render.mesh_io import save_mesh
+    from mv3d.render.writers import save_mesh
 
     textured().write(_new(folder / "glb") / "model.glb")
     save_mesh(textured_quad(), _new(folder / "glb2") / "model.glb")

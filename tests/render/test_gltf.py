@@ -16,7 +16,7 @@ from helpers.shapes import cube, sphere, textured_quad
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import run
 from mv3d.render.mesh import Mesh
-from mv3d.render.mesh_io import save_mesh
+from mv3d.render.writers import WriteOptions, save_mesh
 
 FOLDER = TESTS / "gltf_validator"
 READY = shutil.which("node") is not None and (FOLDER / "node_modules" / "gltf-validator").is_dir()
@@ -39,7 +39,7 @@ def test_glb_has_no_issue_of_any_kind(tmp_path, cube_views):
     degenerate = Mesh(plain.vertices, [*plain.faces.tolist(), [0, 0, 1]], vertex_colors=plain.vertex_colors)
     paths = [
         textured_quad().export(tmp_path / "png.glb"),
-        save_mesh(textured_quad(), tmp_path / "jpeg.glb", jpeg_quality=80),
+        save_mesh(textured_quad(), tmp_path / "jpeg.glb", WriteOptions(jpeg_quality=80)),
         cube().export(tmp_path / "colors.glb"),
         Mesh(plain.vertices, plain.faces).export(tmp_path / "bare.glb"),
         degenerate.export(tmp_path / "degenerate.glb"),

@@ -16,9 +16,10 @@ from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.render.cameras import orbit_cameras
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import Mesh, face_normals, vertex_normals, weld
-from mv3d.render.mesh_io import glb_bytes, load_mesh, save_mesh
+from mv3d.render.mesh_io import glb_bytes, load_mesh
 from mv3d.render.raycast import render_view
 from mv3d.render.topology import inspect_mesh
+from mv3d.render.writers import save_mesh
 
 
 @pytest.mark.parametrize("suffix", ["glb", "obj", "ply", "stl"])
