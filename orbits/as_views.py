@@ -14,15 +14,9 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError, UsageError, shown
-from mv3d.core.files import publish, sha256, staging
-from mv3d.core.records import (
-    RunRecord,
-    RunStatus,
-    read_record,
-    refuse_other_results,
-    run_status,
-    write_record,
-)
+from mv3d.core.files import sha256
+from mv3d.core.outputs import Output
+from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.orbits.catalogue import SUFFIXES, CatalogueItem, safe_uid
 from mv3d.orbits.config import OrbitConfig, identity
 from mv3d.orbits.gate import ANYTHING
@@ -32,7 +26,7 @@ from mv3d.orbits.reading import sample_document
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import END_OF_TAR, Shard
 from mv3d.render.cameras import Orbit
-from mv3d.views.folder import write_views
+from mv3d.views.folder import VIEW_FILES, write_views
 from mv3d.views.views import Views
 
 RECORD = "run.json"
@@ -78,10 +72,8 @@ def write_orbit_views(
         status = run_status(path, settings=settings, input_sha256=digest)
         if status is RunStatus.DONE and (record := read_record(path)):
             return ViewsResult(out_dir, record.document(), already_done=True)
-        refuse_other_results(
-            path, ("transforms.json", "images", "input.png", "contact.png", "orbit.mp4", RECORD)
-        )
-    with staging(out_dir) as staged:
+    output = Output(out_dir, RECORD, VIEW_FILES, (source,), overwrite)
+    with output.opened() as staged:
         views, facts = (
             views_of(members)
             if members
@@ -94,10 +86,8 @@ def write_orbit_views(
             input_sha256=digest,
             details=facts,
             settings=settings,
-            outputs={p.name: sha256(p) for p in sorted(staged.iterdir())},
         )
-        write_record(staged / RECORD, record)
-        publish(staged, out_dir, last=RECORD)
+        record = output.publish(staged, record)
     return ViewsResult(out_dir, record.document())
 
 

@@ -32,6 +32,7 @@ import numpy as np
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import sha256, write_text
 from mv3d.core.locking import folder_lock
+from mv3d.core.outputs import refuse_named
 from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import SUFFIXES, CatalogueItem, write_list
 from mv3d.orbits.infrastructure.download import DownloadError, Transport, download
@@ -97,6 +98,9 @@ def fetch(
     began = time.monotonic()
     with folder_lock(out):
         ledger = _read_ledger(out / LEDGER)
+        if not (out / LEDGER).exists():  # it is older than all else that is ours
+            refuse_named(out, [name for name in (OBJECTS, REJECTS) if (out / name).exists()])
+            (out / LEDGER).touch()
         outcomes: dict[str, _Outcome] = {}
         rejects: dict[str, Reject] = {}
         try:
@@ -168,6 +172,11 @@ def _one(
             if entry is None:  # stopped between the rename and the line in the ledger
                 _record(out / LEDGER, item, target, digest, lock)
             return _Outcome(replace(item, path=target, sha256=digest))
+        if entry is None:
+            raise DownloadError(
+                "in_the_way",
+                f"{target} is there, has another sha256 than the list says, and is not in {LEDGER}; move it",
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mv3d.core.errors import InputError, OutputError
 from mv3d.core.files import publish, staging, to_json, write_text
-from mv3d.core.locking import folder_lock
+from mv3d.core.locking import LOCK_NAME, folder_lock
 from mv3d.core.version import __version__
 from mv3d.orbits.attribution import read_attribution, write_attribution
 from mv3d.orbits.build import REJECTS
@@ -38,9 +38,9 @@ def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResu
     indices = [_finished(folder) for folder in folders]
     _check_alike(folders, indices)
     _refuse_repeated(folders, indices)
-    if out.exists() and any(out.iterdir()):
-        raise OutputError(f"{out}: expected a new or an empty folder; choose another --out")
     with folder_lock(out):
+        if any(path.name != LOCK_NAME for path in out.iterdir()):
+            raise OutputError(f"{out}: expected a new or an empty folder; choose another --out")
         with staging(out) as folder:
             _fill(folder, folders, indices)
             publish(folder, out, last=INDEX)  # without its index a folder is no data set

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mv3d.core.errors import InputError, MissingPartError, OutputError, UsageError, shown
+from mv3d.core.errors import InputError, MissingPartError, UsageError, shown
 from mv3d.core.files import sha256, write_files, write_text
 from mv3d.core.locking import folder_lock
+from mv3d.core.outputs import refuse_named
 from mv3d.core.progress import ObjectProgress
 from mv3d.orbits.catalogue import SOURCES, CatalogueItem, read_list, sources_table
 from mv3d.orbits.parts import face_areas, face_parts
@@ -88,9 +89,9 @@ def paint_shapes(
     rejects: list[Reject] = []
     kept = 0
     with folder_lock(out):
-        strange = sorted(path.name for path in out.glob("*.glb") if path.name not in names)
-        if strange:
-            raise OutputError(f"{out}: holds {strange[0]} of something else; choose another --out")
+        models = {path.name for path in out.glob("*.glb")}
+        others = [SOURCES] if models.isdisjoint(names) and (out / SOURCES).exists() else []
+        refuse_named(out, others + sorted(models - names))
         for done, shape in enumerate(shapes, 1):
             try:
                 found = [_paint_one(shape, out, seed, number) for number in range(paints)]

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.errors import OutputError
+from mv3d.core.errors import InputError, OutputError
+from mv3d.core.outputs import refuse_named
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.index import INDEX, read_index, write_index
 from mv3d.orbits.sample import Outcome, Reject, Sample
@@ -33,22 +34,19 @@ class ShardFolder:
     def prepare(self, *, overwrite: bool, leftovers: Sequence[str] = ()) -> None:
         """Refuse the folder of another data set, tidy up after a killed run, and find finished shards.
 
-        leftovers: patterns of further files that `overwrite` removes. Raises OutputError for another data set's folder.
+        leftovers: names of further files that `overwrite` removes. Raises OutputError for other data and foreign files.
         """
+        earlier = self._earlier_files(leftovers)
         index = None if overwrite else read_index(self.out_dir)  # a damaged one can be overwritten
         if overwrite:
-            (self.out_dir / INDEX).unlink(missing_ok=True)
-            for pattern in ("shard-*.tar", "shard-*.json", *leftovers):
-                for path in self.out_dir.glob(pattern):
-                    path.unlink()
+            for path in earlier:
+                path.unlink()
             shutil.rmtree(self.staging, ignore_errors=True)
         elif index is not None and index["identity_sha256"] != sha256_of_json(self.identity):
             raise OutputError(
                 f"{self.out_dir}: holds another data set ({_difference(index, self.identity)}); "
                 "choose another --out, or use --overwrite to replace it"
             )
-        elif index is None and any(self.out_dir.glob("*.tar")):
-            raise OutputError(f"{self.out_dir}: holds tar files of something else; choose another --out")
         self.staging.mkdir(exist_ok=True)
         for part in [*self.staging.glob("*.part"), *self.out_dir.glob(".*.part")]:
             part.unlink()
@@ -58,6 +56,24 @@ class ShardFolder:
                 self.finished_shards[name] = record
         if index is None:
             self.write_index([], finished=False)
+
+    def _earlier_files(self, leftovers: Sequence[str]) -> list[Path]:
+        """The files of the data set here, the index last. Raises OutputError for others of such names, and other tars."""
+        try:
+            index = read_index(self.out_dir)
+        except InputError:  # damaged, but ours; each shard has a record of its own
+            index = {}
+        listed = {shard["name"] for shard in (index or {}).get("shards", ())}
+        shards = sorted({*self.out_dir.glob("*.tar"), *self.out_dir.glob("shard-*.json")})
+        rest = [path for name in (*leftovers, INDEX) if (path := self.out_dir / name).exists()]
+        foreign = [*shards, *rest, *(path for path in self.staging.glob("*") if path.suffix != ".part")]
+        if index is not None:
+            foreign = [path for path in shards if path.with_suffix(".tar").name not in listed]
+            foreign = [path for path in foreign if read_shard_record(path.with_suffix(".json")) is None]
+            if index and not index["finished"] and len(foreign) == 1:
+                foreign = []  # a run was killed between a shard and its record
+        refuse_named(self.out_dir, [path.name for path in foreign])
+        return [*shards, *rest]
 
     def index(self) -> dict[str, Any]:
         """The content of index.json."""

@@ -14,17 +14,10 @@ from jaxtyping import Float
 
 from mv3d.core.devices import device_name, pick_device
 from mv3d.core.errors import OutputError
-from mv3d.core.files import publish, sha256, staging
 from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
-from mv3d.core.records import (
-    RunRecord,
-    RunStatus,
-    read_record,
-    refuse_other_results,
-    run_status,
-    write_record,
-)
+from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import FORMATS, ReconConfig
 from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
@@ -98,10 +91,10 @@ def run(
         earlier = finished(config, out_dir, input_sha256)
         if earlier is not None:
             return earlier
-    if not overwrite:
-        refuse_other_results(out_dir / RECORD, planned_outputs(config, reconstructor.makes_mesh))
-    views = _loaded(views, clock)
-    with staging(out_dir) as staged:
+    names = planned_outputs(config, reconstructor.makes_mesh)
+    output = Output(out_dir, RECORD, names, (Path(source),) if source else (), overwrite)
+    with output.opened() as staged:
+        views = _loaded(views, clock)
         origin = origin_of(views.cameras)
         near = moved_views(views, -origin)
         representation = reconstructor.fit(near, clock)
@@ -130,12 +123,10 @@ def run(
             device_name=device_name(device),
             seconds=clock.with_total(),
             peak_memory_bytes=peak_memory_bytes(),
-            outputs={p.name: sha256(p) for p in sorted(staged.iterdir())},
         )
-        write_record(staged / RECORD, record)
-        names = sorted(p.name for p in staged.iterdir())
-        publish(staged, out_dir, last=RECORD)
-    return ReconResult({name: out_dir / name for name in names}, record.document(), made=mesh)
+        record = output.publish(staged, record)
+    files = {name: out_dir / name for name in sorted((*record.outputs, RECORD))}
+    return ReconResult(files, record.document(), made=mesh)
 
 
 def _loaded(views: Views | Callable[[], Views], clock: Clock) -> Views:
@@ -145,14 +136,12 @@ def _loaded(views: Views | Callable[[], Views], clock: Clock) -> Views:
         return views()
 
 
-def planned_outputs(config: ReconConfig, makes_mesh: bool) -> list[str]:
-    """Names that a run with these resolved settings writes."""
+def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
+    """Names that a run with these resolved settings writes, beside its record."""
     if not makes_mesh:
-        return [NOVEL, "turntable.mp4", RECORD]
-    names = [f"mesh.{name}" for name in config.formats]
-    if "obj" in config.formats:
-        names += ["mesh.mtl", "mesh.png"]
-    return [*names, "turntable.mp4", RECORD]
+        return NOVEL, "turntable.mp4"
+    side_files = ("mesh.mtl", "mesh_texture.png") if "obj" in config.formats else ()
+    return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:

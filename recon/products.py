@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 from mv3d.core.files import sha256
+from mv3d.core.outputs import unchanged
 from mv3d.core.records import read_record
 from mv3d.recon.pipeline import RECORD
 
-_OURS = ("mesh.", "recon.json", "turntable.mp4", "novel")
+_OURS = ("mesh.", "mesh_texture.png", "recon.json", "turntable.mp4", "novel")
 
 
 def default_out_dir(source: Path) -> Path:
@@ -47,8 +48,4 @@ def recon_products(folder: Path) -> list[str]:
     # Moved since, or called from elsewhere: then the content decides.
     if not here and str(record.input_sha256).partition(":")[0] != input_sha256(folder):
         return []
-    return [RECORD] + [
-        name
-        for name, digest in record.outputs.items()
-        if Path(name).name == name and (folder / name).exists() and sha256(folder / name) == digest
-    ]
+    return [RECORD, *unchanged(folder, record)]

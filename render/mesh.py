@@ -45,7 +45,8 @@ class Mesh:
         return self.vertices[self.faces]
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Write as .glb, .obj (+ .mtl + .png), .ply or .stl, chosen by the suffix; written aside, then renamed.
+        """Write as .glb, .obj (+ .mtl + _texture.png), .ply or .stl, chosen by the suffix; written aside, then renamed.
+        Only `path` itself and side files of an earlier export there are replaced.
         Options: see `mv3d.render.mesh_io.save_mesh`."""
         from mv3d.render.mesh_io import save_mesh  # noqa: PLC0415 - trimesh is slow to import
 

@@ -5,9 +5,12 @@ glb and obj are Y up with the front along +Z, as viewers expect; ply and stl kee
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from PIL import Image
 
 from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, UsageError
-from mv3d.core.files import write_files
+from mv3d.core.files import sha256, write_files
 from mv3d.render.cameras import gltf_from_world
 from mv3d.render.flattening import mesh_of_model
 from mv3d.render.limits import LoadLimits
@@ -27,6 +30,7 @@ from mv3d.render.mesh import Mesh, face_normals, vertex_normals
 from mv3d.render.raycast import sample_bilinear
 
 SUFFIXES = (".glb", ".obj", ".ply", ".stl")
+_SIDE = re.compile(rb"# sha256 ([0-9a-f]{64}) ([^/\\\r\n]+)")
 _ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
 # A mesh is measured, not rendered a thousand times over: it may be larger than an object of the training set, and its
 # texture is read as fine as it is.
@@ -41,6 +45,8 @@ def save_mesh(
 
     name: of node, mesh and material. jpeg_quality: embed the glb's texture as JPEG instead of PNG.
     scale: multiplies the coordinates of an stl (which has no unit; slicers read millimetres).
+    An obj comes with NAME.mtl and NAME_texture.png, or NAME.2.mtl and so on where another file has that name. Those of
+    an earlier obj at `path`, if nobody changed them, are replaced.
     Raises UsageError for an unknown suffix, OutputError where the file cannot be written.
     """
     mesh = without_degenerate(mesh)
@@ -48,7 +54,11 @@ def save_mesh(
     if suffix == ".glb":
         write_files({path: glb_bytes(mesh, name=name, jpeg_quality=jpeg_quality)})
     elif suffix == ".obj":
-        write_files(_obj_files(mesh, path, name))
+        earlier = _side_files(path)
+        files = _obj_files(mesh, path, name, earlier)
+        write_files(files)
+        for stale in set(earlier) - files.keys():
+            stale.unlink()
     elif suffix == ".ply":
         write_files({path: _ply_bytes(mesh)})
     elif suffix == ".stl":
@@ -172,18 +182,38 @@ def image_bytes(texture: np.ndarray, jpeg_quality: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def _obj_files(mesh: Mesh, path: Path, name: str) -> dict[Path, bytes]:
+def _side_files(path: Path) -> list[Path]:
+    """The material and the texture of an earlier obj at `path`, which names them and their sha256 in its first lines.
+    A file that was changed since is not among them."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        found = [_SIDE.match(line) for line in itertools.takewhile(lambda line: line[:1] == b"#", file)]
+    sides = [(path.with_name(os.fsdecode(match[2])), match[1].decode()) for match in found if match]
+    return [side for side, digest in sides if side.is_file() and sha256(side) == digest]
+
+
+def _side_file(path: Path, ending: str, earlier: list[Path]) -> Path:
+    """The earlier file of this kind, or a free name."""
+    plain = path.with_name(path.stem + ending)
+    same = [side for side in earlier if side.suffix == plain.suffix]
+    later = (plain.with_stem(f"{plain.stem}.{number}") for number in itertools.count(2))
+    return next(s for s in itertools.chain(same, [plain], later) if s in same or not os.path.lexists(s))
+
+
+def _obj_files(mesh: Mesh, path: Path, name: str, earlier: list[Path]) -> dict[Path, bytes]:
     files: dict[Path, bytes] = {}
+    material_file, texture_file = (_side_file(path, end, earlier) for end in (".mtl", "_texture.png"))
     positions = gltf_from_world(mesh.vertices)
     normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
     lines = io.StringIO()
     textured = mesh.texture is not None and mesh.uv is not None
-    lines.write(f"# mv3d: Y up, front along +Z\nmtllib {path.stem}.mtl\no {name}\n")
+    lines.write(f"mtllib {material_file.name}\no {name}\n")
     np.savetxt(lines, positions, "v %.7g %.7g %.7g")
     if textured and mesh.uv is not None and mesh.texture is not None:
         # OBJ counts v from the bottom of the image.
         np.savetxt(lines, np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], 1), "vt %.7g %.7g")
-        files[path.with_suffix(".png")] = image_bytes(mesh.texture)
+        files[texture_file] = image_bytes(mesh.texture)
     np.savetxt(lines, gltf_from_world(normals), "vn %.5g %.5g %.5g")
     lines.write(f"usemtl {name}\n")
     corner = "%d/%d/%d" if textured else "%d//%d"
@@ -191,9 +221,10 @@ def _obj_files(mesh: Mesh, path: Path, name: str) -> dict[Path, bytes]:
     np.savetxt(lines, np.repeat(mesh.faces + 1, repeat, axis=1), "f " + " ".join([corner] * 3))
     material = f"newmtl {name}\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\n"
     if textured:
-        material += f"map_Kd {path.with_suffix('.png').name}\n"
-    files[path.with_suffix(".mtl")] = material.encode()
-    files[path] = lines.getvalue().encode()
+        material += f"map_Kd {texture_file.name}\n"
+    files[material_file] = material.encode()
+    hashes = [f"# sha256 {hashlib.sha256(data).hexdigest()} {side.name}\n" for side, data in files.items()]
+    files[path] = "".join(["# mv3d: Y up, front along +Z\n", *hashes, lines.getvalue()]).encode()
     return files
 
 

@@ -27,7 +27,7 @@ class GenerateCommand:
     """Where to write; several photos go to OUT/NAME each."""
     config: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
     overwrite: bool = False
-    """Replace earlier results, and remove the mesh that was made of them in the same folder."""
+    """Replace earlier results, and remove the mesh made of them in the same folder. Files that no record lists stay."""
     json: bool = False
     """Print one JSON object."""
 

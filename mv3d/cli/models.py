@@ -32,7 +32,7 @@ class ConvertCommand:
     dtype: Literal["keep", "fp32", "fp16", "bf16"] = "keep"
     """Type of the written weights. keep: as they are."""
     overwrite: bool = False
-    """Replace a folder that is there."""
+    """Replace an earlier conversion. Files that its record does not list stay, and stop it."""
     json: bool = False
     """Print one JSON object."""
 

@@ -24,6 +24,7 @@ from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
 from mv3d.cli.output import ObjectsBar, note, print_result
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
+from mv3d.core.outputs import refuse_inputs
 from mv3d.training.encode_shards import EncodeConfig
 
 
@@ -126,11 +127,14 @@ def join(command: JoinCommand) -> int:
 
 def render(command: RenderCommand) -> int:
     """Run `mv3d orbits render`; the exit code: 0 also where objects were rejected, 1 where all were."""
-    from mv3d.orbits.build import REJECTS, build_shards
+    from mv3d.orbits.attribution import MARKDOWN, TABLE
+    from mv3d.orbits.build import REJECTS, RUN, build_shards
     from mv3d.orbits.catalogue import read_list
     from mv3d.orbits.config import OrbitConfig
+    from mv3d.orbits.index import INDEX
     from mv3d.orbits.infrastructure.isolate import Limits
 
+    refuse_inputs(command.out, (INDEX, REJECTS, RUN, MARKDOWN, TABLE), (Path(command.source),))
     bar = ObjectsBar()
     try:
         result = build_shards(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +17,7 @@ from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import replace, staging
 from mv3d.core.flags import SAID
+from mv3d.core.outputs import refuse_inputs
 
 OBJAVERSE = "objaverse"
 
@@ -103,7 +104,7 @@ def select_objects(command: SelectCommand) -> int:
     uids = read_uids(command.uids) if command.uids else None
     excluded = read_uids(command.exclude) if command.exclude else ()
     config = SelectConfig(**vars(command.config) | {"uids": uids, "exclude_uids": excluded})
-    _check_out(command.out, (".jsonl", ".csv"))
+    _check_out(command.out, (".jsonl", ".csv"), (command.source, command.uids, command.exclude))
     bars = StageBars()
     try:
         if command.source == OBJAVERSE:
@@ -161,7 +162,7 @@ def _why_none(source: Path, funnel: Sequence[tuple[str, int]]) -> str:
 def fetch_objects(command: FetchCommand) -> int:
     """Run `mv3d orbits fetch`; the exit code: 0 also where some objects could not be had, 1 where none could."""
     from mv3d.orbits.catalogue import read_list
-    from mv3d.orbits.fetch import OBJECTS, REJECTS, FetchConfig, fetch
+    from mv3d.orbits.fetch import LEDGER, OBJECTS, REJECTS, FetchConfig, fetch
     from mv3d.orbits.gate import count_reasons
     from mv3d.orbits.infrastructure.download import Transport
     from mv3d.orbits.objaverse import default_endpoint
@@ -179,6 +180,7 @@ def fetch_objects(command: FetchCommand) -> int:
         verify=command.verify,
         seed=command.seed,
     )
+    refuse_inputs(command.out, (OBJECTS, REJECTS, LEDGER), (command.list,))
     items = read_list(command.list)
     bars = StageBars()
     try:
@@ -210,7 +212,7 @@ def guard_list(command: GuardCommand) -> int:
     """Run `mv3d orbits guard`; the exit code."""
     from mv3d.orbits.decontamination import evaluation_entries, write_evaluation_list
 
-    _check_out(command.out, (".json", ".csv"))
+    _check_out(command.out, (".json", ".csv"), (command.source,))
     bars = StageBars()
     try:
         objects = evaluation_entries(command.source, progress=bars)
@@ -224,8 +226,9 @@ def guard_list(command: GuardCommand) -> int:
     return 0
 
 
-def _check_out(path: Path, suffixes: tuple[str, ...]) -> None:
+def _check_out(path: Path, suffixes: tuple[str, ...], inputs: Iterable[str | Path | None]) -> None:
     """Before the work, not after it."""
+    refuse_inputs(path.parent, (path.name,), [Path(name) for name in inputs if name])
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"--out: expected a file ending in {' or '.join(suffixes)}, got {path}")
     if not path.parent.is_dir():

@@ -31,7 +31,7 @@ class ReconCommand:
     accept: bool = False
     """End with 0 though the result does not fit its views."""
     overwrite: bool = False
-    """Replace an earlier result."""
+    """Replace an earlier result: what its record lists, no other file."""
     json: bool = False
     """Print one JSON object."""
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from mv3d.core.errors import OutputError
 
+STAGING = ".mv3d-"
+"""How the names of staging folders begin."""
+
 
 def sha256(path: Path) -> str:
     """Hex digest of a file, or of a folder: its files in order, with their relative names."""
@@ -88,14 +91,12 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def staging(out_dir: Path) -> Iterator[Path]:
-    """Yield a folder within `out_dir` for unfinished results. It is always removed at the end.
+    """Yield a folder within `out_dir`, which is there, for unfinished results. It is always removed at the end.
 
     Raises OutputError at once where `out_dir` cannot be written, not after a minute of work.
     """
-    made = not out_dir.exists()
     try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".mv3d-", dir=out_dir))
+        folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=out_dir))
         (folder / "probe").write_bytes(b"\0" * 65536)
         (folder / "probe").unlink()
     except OSError as error:
@@ -110,15 +111,9 @@ def staging(out_dir: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if made and out_dir.is_dir() and not any(out_dir.iterdir()):
-            out_dir.rmdir()
 
 
 def publish(folder: Path, out_dir: Path, *, last: str) -> None:
-    """Move the content of a staging folder to `out_dir`, the record (`last`) at the end.
-
-    The old record is removed first: in between, nothing claims to be finished.
-    """
-    (out_dir / last).unlink(missing_ok=True)
-    for name in sorted((p.name for p in folder.iterdir()), key=lambda name: name == last):
+    """Move the content of a staging folder to `out_dir`, the file `last` at the end."""
+    for name in sorted((p.name for p in folder.iterdir()), key=lambda name: (name == last, name)):
         replace(folder / name, out_dir / name)

@@ -1,35 +1,69 @@
-"""One run at a time in a folder. The lock dies with its process, however that ends."""
+"""One process at a time in a folder. The lock dies with its process, however that ends."""
 
 from __future__ import annotations
 
+import errno
+import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from mv3d.core.errors import OutputError
+from mv3d.core.files import STAGING, remove
 
 LOCK_NAME = ".mv3d.lock"
+_FAR = 1 << 30  # Windows locks bytes, and a locked byte cannot be read: the pid must stay readable
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where it is absent.
+    """Hold the lock of a folder, which is made where it is absent. What killed runs left in it goes.
 
-    Raises OutputError where another run holds it, or where the folder cannot be written.
+    Raises OutputError where another process holds the lock, with its pid, and where the folder cannot be written.
+    Warns of a file system without locks, and goes on.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / LOCK_NAME).open("ab")
+        stream = _locked(path)
+        for left in folder.glob(f"{STAGING}*"):
+            remove(left)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-    with stream:
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file; one that stays keeps nobody out
+            path.unlink()  # before it is free: the next process makes a file of its own
+        stream.close()
+        with suppress(OSError):  # what is not empty stays
+            for each in made:
+                each.rmdir()
+
+
+def _locked(path: Path) -> FileIO:
+    """The open lock file with our pid in it."""
+    while True:
+        stream = path.open("ab", buffering=0)
         try:
             _lock(stream.fileno())
         except OSError as error:
-            raise OutputError(
-                f"{folder}: another run is writing here; wait for it or choose another --out"
-            ) from error
-        yield
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                stream.close()
+                pid = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+                raise OutputError(
+                    f"{path.parent}: another mv3d process (pid {pid or 'unknown'}) is writing here; "
+                    "wait for it or choose another --out"
+                ) from error
+            warnings.warn(f"{path.parent}: a file system without locks ({error.strerror})", stacklevel=4)
+        if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n".encode())
+            return stream
+        stream.close()  # its holder removed it after we opened it
 
 
 def _lock(descriptor: int) -> None:
@@ -38,6 +72,7 @@ def _lock(descriptor: int) -> None:
     except ImportError:
         import msvcrt  # noqa: PLC0415 - Windows only
 
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,10 @@ from mv3d.core.files import sha256, to_json, write_text
 from mv3d.core.machine import library_versions
 
 SCHEMA = 1
-ALGORITHMS = {"generate": 1, "recon": 1, "train": 1, "orbits render": 1, "orbits views": 1, "eval run": 1}
+ALGORITHMS = {
+    "generate": 1, "recon": 1, "train": 1, "orbits render": 1, "orbits views": 1, "eval run": 1,
+    "models convert": 1, "Views.save": 1,
+}  # fmt: skip
 """Version of what each command computes. Raise it when the same request gives another result."""
 
 
@@ -41,6 +44,8 @@ class RunRecord:
     peak_memory_bytes: int | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     """sha256 by file or folder name, relative to the record."""
+    contents: Mapping[str, Mapping[str, str]] | None = None
+    """sha256 of the files in those outputs that are folders."""
 
     @classmethod
     def of(cls, command: str, **values: Any) -> RunRecord:
@@ -75,7 +80,7 @@ class RunRecord:
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("command", "input", "input_sha256", "device", "device_name"), str),
-    **dict.fromkeys(("versions", "settings", "seconds", "outputs"), dict),
+    **dict.fromkeys(("versions", "settings", "seconds", "outputs", "contents"), dict),
     **dict.fromkeys(("algorithm", "peak_memory_bytes"), int),
 }
 

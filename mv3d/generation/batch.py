@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,20 @@ import torch
 
 from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError
-from mv3d.core.files import publish, remove, sha256, staging
+from mv3d.core.files import remove, sha256
 from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.outputs import Output, refuse_inputs
 from mv3d.core.progress import Clock, Progress
-from mv3d.core.records import (
-    RunRecord,
-    RunStatus,
-    read_record,
-    refuse_other_results,
-    run_status,
-    write_record,
-)
+from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.elevation import ElevationTrial
 from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_settings
 from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
 from mv3d.recon.products import recon_products
-from mv3d.views.folder import write_views
+from mv3d.views.folder import VIEW_FILES, write_views
 from mv3d.views.images import IMAGE_SUFFIXES
 
 RECORD = "run.json"
-_OUTPUTS = ("transforms.json", "images", "input.png", "contact.png", "orbit.mp4")
 
 
 @dataclass(frozen=True)
@@ -73,12 +65,11 @@ def generate_to(
     jobs = plan_jobs([Path(image) for image in images], Path(out_dir))
     run = _Run(plan, overwrite, keep_finished)
     results = []
-    with _no_empty_folder(Path(out_dir)):
-        for image, folder in jobs:
-            result = _one(run, image, folder, progress(image.name) if progress else None)
-            results.append(result)
-            if on_result:
-                on_result(result)
+    for image, folder in jobs:
+        result = _one(run, image, folder, progress(image.name) if progress else None)
+        results.append(result)
+        if on_result:
+            on_result(result)
     return results
 
 
@@ -89,31 +80,20 @@ def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> Gen
         if not image.is_file():
             raise InputError(f"{image}: expected an image, found no such file")
         digest = sha256(image)
-        result = run.finished_or_refused(image, digest, folder)
-        if result is not None:
+        if result := run.finished(image, digest, folder):
             return result
-        with clock.stage("prepare"):
-            photo = prepare(image, run.plan.config, run.plan.info)
-    except Mv3dError as error:
-        return GenerateResult(image, folder, error=error)
-    model = run.loaded(clock)
-    try:
-        with staging(folder) as staged:
+        output = Output(folder, RECORD, VIEW_FILES, (image, *run.inputs), run.overwrite)
+        with output.opened() as staged:
+            refuse_inputs(folder, recon_products(folder), output.inputs)
+            with clock.stage("prepare"):
+                photo = prepare(image, run.plan.config, run.plan.info)
+            model = run.loaded(clock)
             made = make_views(photo, model.plan, model.generator, clock)
-            return run.write(made, image, digest, staged, folder, clock)
+            return run.write(made, image, digest, staged, output, clock)
     except Mv3dError as error:
+        if error is run.model_error:
+            raise
         return GenerateResult(image, folder, error=error)
-
-
-@contextmanager
-def _no_empty_folder(out_dir: Path) -> Iterator[None]:
-    """Remove the folder again if it is new and empty at the end."""
-    made = not out_dir.exists()
-    try:
-        yield
-    finally:
-        if made and out_dir.is_dir() and not any(out_dir.iterdir()):
-            out_dir.rmdir()
 
 
 def plan_jobs(images: Sequence[Path], out_dir: Path) -> list[tuple[Path, Path]]:
@@ -158,44 +138,44 @@ class _Run:
     def __init__(self, plan: GenerationPlan, overwrite: bool, keep_finished: bool) -> None:
         self.plan, self.overwrite, self.keep_finished = plan, overwrite, keep_finished
         self.settings = recorded_settings(plan)
+        adapters = [path for path, _ in plan.adapters]
+        self.inputs = (plan.model.folder, *adapters, Path(plan.config.trajectory))
+        self.model_error: Mv3dError | None = None
         self._model: LoadedModel | None = None
 
-    def finished_or_refused(self, image: Path, digest: str, out_dir: Path) -> GenerateResult | None:
-        """The earlier result of the same request, or None if there is work to do and a place for it."""
-        path = out_dir / RECORD
-        if self.keep_finished or not self.overwrite:
-            status = run_status(path, settings=self.settings, input_sha256=digest)
-            if status is RunStatus.DONE and (record := read_record(path)):
-                return GenerateResult(image, out_dir, record.document(), already_done=True)
-        if not self.overwrite:
-            refuse_other_results(path, (*_OUTPUTS, RECORD))
-        with staging(out_dir):  # fails now, not after minutes, if the place cannot be written
+    def finished(self, image: Path, digest: str, out_dir: Path) -> GenerateResult | None:
+        """The earlier result of the same request, or None if there is work to do."""
+        if self.overwrite and not self.keep_finished:
             return None
+        status = run_status(out_dir / RECORD, settings=self.settings, input_sha256=digest)
+        if status is RunStatus.DONE and (record := read_record(out_dir / RECORD)):
+            return GenerateResult(image, out_dir, record.document(), already_done=True)
+        return None
 
     def loaded(self, clock: Clock) -> LoadedModel:
         if self._model is None:
-            with clock.stage("load"):
-                self._model = load_planned(self.plan)
+            try:
+                with clock.stage("load"):
+                    self._model = load_planned(self.plan)
+            except Mv3dError as error:
+                self.model_error = error
+                raise
         if self.plan.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.plan.device)
         return self._model
 
     def write(
-        self, made: Generated, image: Path, digest: str, staged: Path, out_dir: Path, clock: Clock
+        self, made: Generated, image: Path, digest: str, staged: Path, output: Output, clock: Clock
     ) -> GenerateResult:
         with clock.stage("write"):
             write_views(made.views, staged)
-        record = self._record(made, image, digest, clock, staged)
-        write_record(staged / RECORD, record)
-        outdated = recon_products(out_dir)
+        outdated = tuple(recon_products(output.folder))
         for name in outdated:
-            remove(out_dir / name)
-        publish(staged, out_dir, last=RECORD)
-        return GenerateResult(
-            image, out_dir, record.document(), removed=tuple(outdated), elevation=made.trial
-        )
+            remove(output.folder / name)
+        record = output.publish(staged, self._record(made, image, digest, clock))
+        return GenerateResult(image, output.folder, record.document(), removed=outdated, elevation=made.trial)
 
-    def _record(self, made: Generated, image: Path, digest: str, clock: Clock, staged: Path) -> RunRecord:
+    def _record(self, made: Generated, image: Path, digest: str, clock: Clock) -> RunRecord:
         plan, views, device = self.plan, made.views, self.plan.device
         cuda = device.type == "cuda"
         details = {
@@ -224,5 +204,4 @@ class _Run:
             device_name=device_name(device),
             seconds=clock.with_total(),
             peak_memory_bytes=peak_memory_bytes(),
-            outputs={p.name: sha256(p) for p in sorted(staged.iterdir())},
         )

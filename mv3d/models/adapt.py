@@ -29,9 +29,12 @@ def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> Mu
         unet = MultiViewUNet(**config)
     state = {key: value.clone() for key, value in base.state_dict().items()}
     first = state["add_embedding.linear_1.weight"]
-    old = dict(zip(base.micro.names, first.split(list(base.micro.widths), dim=1), strict=True))
-    columns = {
-        n: first.new_zeros(len(first), width) for n, width in zip(micro.names, micro.widths, strict=True)
+    old: dict[str, torch.Tensor] = dict(
+        zip(base.micro.names, first.split(list(base.micro.widths), dim=1), strict=True)
+    )
+    columns: dict[str, torch.Tensor] = {
+        name: first.new_zeros(len(first), width)
+        for name, width in zip(micro.names, micro.widths, strict=True)
     }
     kept = {n: old[n] for n in columns.keys() & old.keys() if old[n].shape == columns[n].shape}
     state["add_embedding.linear_1.weight"] = torch.cat([*(columns | kept).values()], dim=1)

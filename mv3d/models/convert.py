@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from mv3d.core.errors import InputError, OutputError
-from mv3d.core.files import publish, sha256, staging, to_json
+from mv3d.core.files import sha256, to_json
+from mv3d.core.outputs import Output
+from mv3d.core.records import RunRecord
 from mv3d.models.components import (
     CLIP_VIT_H,
     VAE_SD,
@@ -90,14 +92,17 @@ def convert(
     source: an original sv3d_u.safetensors or sv3d_p.safetensors, a folder of Stable Video Diffusion in diffusers' form, or
     a model folder, whose description and card are kept. dtype: of the weights; by default as they are. Every key and shape
     is checked before the first byte is written. Raises InputError that names what does not fit, OutputError where the
-    folder cannot be written.
+    folder cannot be written, or holds files that the record of an earlier conversion does not list.
     """
     source, out = Path(source), Path(out_dir)
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise OutputError(f"{out}: is there already; use --overwrite to replace it")
     if not source.exists():
         raise InputError(f"{source}: expected a checkpoint or a folder, got nothing there")
-    with staging(out) as folder:
+    names = (*COMPONENTS, INFO_FILE, "README.md", MARKDOWN, TABLE)
+    inputs = tuple(source.iterdir()) if source.is_dir() else (source,)
+    output = Output(out, "run.json", names, inputs, overwrite)
+    with output.opened() as folder:
         if source.is_dir():
             info, card = _convert_diffusers(source, folder, dtype)
         else:
@@ -112,7 +117,7 @@ def convert(
             card = replace(card, base=base or card.base)
             write_info(folder, info)
             (folder / "README.md").write_text(card.text(), encoding="utf-8")
-        publish(folder, out, last="mv3d.json")
+        output.publish(folder, RunRecord.of("models convert"), last=INFO_FILE)
     return out
 
 

@@ -25,6 +25,7 @@ from jaxtyping import Float, UInt8
 from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, UsageError
 from mv3d.core.locking import folder_lock
+from mv3d.core.outputs import refuse_inputs
 from mv3d.core.progress import ObjectProgress
 from mv3d.core.version import __version__
 from mv3d.orbits.config import sha256_of_json
@@ -82,6 +83,7 @@ def encode_shards(
     config = config or EncodeConfig()
     source = Path(shards)
     out = Path(out_dir) if out_dir is not None else source.with_name(f"{source.name}-latents")
+    refuse_inputs(out, (INDEX,), (source / INDEX,))
     index = read_index(source)
     if index is None or index["kind"] != PIXELS:
         raise InputError(f"{source}: expected a folder of mv3d orbits render, found no such index")

@@ -47,13 +47,13 @@ def write_results(
     provenance: Provenance,
     staged: Path,
     resolution: tuple[int, int],
-) -> list[str]:
-    """Write into a staging folder; the names of what was written. weights: those of `TrainState`. resolution: (width, height)."""
+) -> None:
+    """Write into a staging folder. weights: those of `TrainState`. resolution: (width, height)."""
     if config.trained == "lora":
         lora = as_lora(config, weights, provenance, model, resolution)
         save_lora(staged / LORA, lora)
         if not model.adapted:
-            return [LORA]
+            return
         # An adapter of a network with another vector fits no base: the whole model goes with it.
         unet = _rebuilt(replace(config, trained="all"), model, provenance)
         merge_loras(unet, [(lora, 1.0)])
@@ -61,7 +61,6 @@ def write_results(
         unet = _rebuilt(config, model, provenance)
         _assign(unet, weights)
     _write_model(config, model, unet, provenance, staged / MODEL, resolution)
-    return [LORA, MODEL] if config.trained == "lora" else [MODEL]
 
 
 def as_lora(

@@ -5,27 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.core.files import publish, sha256, staging, to_json, write_text
+from mv3d.core.files import sha256, staging, to_json, write_text
 from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.outputs import Output, files_below, refuse_inputs, refuse_named
 from mv3d.core.progress import TrainingProgress
-from mv3d.core.records import (
-    RunRecord,
-    RunStatus,
-    read_record,
-    refuse_other_algorithm,
-    run_status,
-    write_record,
-)
+from mv3d.core.records import RunRecord, RunStatus, read_record, refuse_other_algorithm, run_status
 from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import TrainConfig, flag
@@ -38,7 +34,7 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 SETTINGS = "settings.json"
 PARTS = "parts"
-MODEL = "model"
+MODEL, LORA, LOG = "model", "lora.safetensors", "log.jsonl"
 STATIC = "static"
 _FREE = (
     "steps", "static_steps", "micro_batch", "workers", "device", "log_every", "checkpoint_every", "keep_checkpoints",
@@ -47,6 +43,12 @@ _FREE = (
 """Fields that change no weight of a given step: a run may go on with others."""
 
 _OURS = ("checkpoints", PARTS, "validation")
+_MADE = re.compile(
+    r"checkpoints/(\d{8}|\.\d{8}\.\w+\.part)/((weights|ema)\.safetensors|optimizer\.pt|checkpoint\.json)"
+    r"|validation/(\d{8}\.png|scores\.jsonl)"
+    rf"|{PARTS}/(mv3d\.json|(vae|image_encoder)/[^/]*(config\.json|\.safetensors))"
+)
+"""Files of an unfinished run, which no record lists yet. Nothing else in these folders may be removed."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,12 @@ def train(
     first = None if static_data is None else Path(static_data)
     _check_request(config, data, base, first)
     *static, (_, last) = stages(config, static=first is not None)
-    for name, stage in static:
-        assert first is not None, "the first stage has data of its own"
-        made = _train_stage(stage, first, base, out / name, overwrite=overwrite, progress=progress)
-        base = str(made.files["model"])
-    return _train_stage(last, data, base, out, overwrite=overwrite, progress=progress)
+    with ExitStack() as held:
+        for name, stage in static:
+            assert first is not None, "the first stage has data of its own"
+            made = _train_stage(stage, first, base, out / name, held, overwrite=overwrite, progress=progress)
+            base = str(made.files["model"])
+        return _train_stage(last, data, base, out, held, overwrite=overwrite, progress=progress)
 
 
 def _train_stage(
@@ -123,10 +126,12 @@ def _train_stage(
     data: Path,
     base: str,
     out: Path,
+    held: ExitStack,
     *,
     overwrite: bool,
     progress: TrainingProgress | None,
 ) -> TrainResult:
+    """Train one stage. held: takes the lock of `out`."""
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
     from mv3d.training.data import open_samples  # noqa: PLC0415
@@ -147,7 +152,12 @@ def _train_stage(
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
-    fresh = accelerator.is_main_process and _open_run(out, config, base, digest, overwrite=overwrite)
+    inputs = (data, found.folder) if found else (data,)
+    output = Output(out, RECORD, (MODEL, LORA), inputs, overwrite, resumes=True)
+    fresh = False
+    if accelerator.is_main_process:
+        held.enter_context(output.claimed())
+        fresh = _open_run(output, config, base, digest)
     accelerator.wait_for_everyone()
     record = RunRecord.of(
         "train",
@@ -160,14 +170,12 @@ def _train_stage(
     )
     try:
         if config.network == "none":
-            return _train_parts(config, samples, record, out, accelerator, progress)
+            return _train_parts(config, samples, record, output, accelerator, progress)
         context = prepare(config, samples, found, out, accelerator, _of_stage(progress, "image encoder"))
     except Mv3dError:
         if fresh:  # the run could not begin: nothing stays behind
             (out / SETTINGS).unlink(missing_ok=True)
             shutil.rmtree(out / PARTS, ignore_errors=True)
-            if not any(out.iterdir()):
-                out.rmdir()
         raise
     with interrupts_held() as interrupt:
         state = train_loop(
@@ -201,10 +209,8 @@ def _train_stage(
         }
         record = _reported(record, report, model={"base": base, "revision": revision})
         with staging(out) as staged:
-            names = write_results(
-                config, context.model, state.weights, provenance, staged, context.resolution
-            )
-            _publish(staged, out, names, record)
+            write_results(config, context.model, state.weights, provenance, staged, context.resolution)
+            output.publish(staged, record)
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
@@ -213,7 +219,7 @@ def _train_parts(
     config: TrainConfig,
     samples: Samples,
     record: RunRecord,
-    out: Path,
+    output: Output,
     accelerator: Accelerator,
     progress: TrainingProgress | None,
 ) -> TrainResult:
@@ -222,14 +228,14 @@ def _train_parts(
 
     begun = time.time()
     if accelerator.is_main_process:
-        with staging(out) as staged:
+        with staging(output.folder) as staged:
             on_step, device = _of_stage(progress, "image encoder"), accelerator.device
             score = prepare_parts(config, samples, staged / MODEL, device=device, progress=on_step)
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": score}}
-            _publish(staged, out, [MODEL], _reported(record, report))
+            output.publish(staged, _reported(record, report))
     accelerator.wait_for_everyone()
-    return replace(_finished(out), already_done=False)
+    return replace(_finished(output.folder), already_done=False)
 
 
 def _of_stage(
@@ -248,13 +254,6 @@ def _reported(record: RunRecord, report: dict[str, Any], **details: Any) -> RunR
         seconds={"total": round(report["seconds"], 3)},
         peak_memory_bytes=report["peak_memory_bytes"],
     )
-
-
-def _publish(staged: Path, out: Path, names: list[str], record: RunRecord) -> None:
-    """Write the record of the results in `staged`, then move all of it to its place."""
-    outputs = {name: sha256(staged / name) for name in names}
-    write_record(staged / RECORD, replace(record, outputs=outputs))
-    publish(staged, out, last=RECORD)
 
 
 def data_sha256(data: Path) -> str:
@@ -295,35 +294,43 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     from mv3d.models.folder import read_info  # noqa: PLC0415 - as above
 
     if config.resolution is not None or base is None:
-        return (config.resolution or 64,) * 2
+        side = config.resolution or 64
+        return side, side
     return read_info(base).size
 
 
-def _open_run(out: Path, config: TrainConfig, base: str, digest: str, *, overwrite: bool) -> bool:
-    """Write the settings into `out`, or compare them with those of the run in it; whether there was none."""
+def _open_run(output: Output, config: TrainConfig, base: str, digest: str) -> bool:
+    """Write the settings into the folder, or compare them with those of the run in it; whether there was none."""
+    out = output.folder
     fresh = not (out / SETTINGS).exists()
     kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
     wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
-    if overwrite:
+    try:
+        there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        there = {}
+    ours = isinstance(there, dict) and not wanted.keys().isdisjoint(there)
+    refuse_inputs(out, (*_OURS, SETTINGS, LOG), output.inputs)
+    work = [f"{name}/{file}" for name in _OURS for file in files_below(out / name)]
+    foreign = [name for name in work if not (ours and _MADE.fullmatch(name))]
+    foreign += [name for name in (SETTINGS, LOG) if (out / name).exists() and not ours]
+    refuse_named(out, foreign)
+    if output.overwrite:
         for name in _OURS:
             shutil.rmtree(out / name, ignore_errors=True)
-        (out / "log.jsonl").unlink(missing_ok=True)
-    elif not fresh:
-        try:
-            # Where the settings name no network, the preset, which they do name, stood for it.
-            there = {"network": config.network} | json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        except ValueError:
-            there = {}
+        (out / LOG).unlink(missing_ok=True)
+    elif ours:
+        # Where the settings name no network, the preset, which they do name, stood for it.
+        there = {"network": config.network} | there
         changed = [key for key in wanted if there.get(key) != wanted[key]]
         if changed:
             flags = ", ".join(flag(key) for key in changed)
             raise OutputError(
                 f"{out}: holds a run with another {flags}; choose another --out, or use --overwrite to replace it"
             )
-    elif out.is_dir() and any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
+    elif any(p.name != STATIC and not p.name.startswith(".") for p in out.iterdir()):
         raise OutputError(f"{out}: holds something else; choose another --out")
-    with staging(out):  # fails now where `out` cannot be written, not after an hour of work
-        write_text(out / SETTINGS, to_json(wanted))
+    write_text(out / SETTINGS, to_json(wanted))
     return fresh
 
 

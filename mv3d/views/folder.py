@@ -10,30 +10,29 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from mv3d.core.errors import OutputError
-from mv3d.core.files import publish, staging, to_json
+from mv3d.core.files import to_json
+from mv3d.core.outputs import Output
+from mv3d.core.records import RunRecord
 from mv3d.render.video import encode_mp4
 from mv3d.views.views import Views, composite
 
-_NAMES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.png")
+VIEW_FILES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.png")
 _CONTACT_SIDE = 192
 
 
 def save_views(
     views: Views, out_dir: str | os.PathLike[str], *, overwrite: bool = False, folder: str = "images"
 ) -> Path:
-    """Write transforms.json, images/, contact.png, orbit.mp4 and, where the photo is known, input.png.
+    """Write transforms.json, images/, contact.png, orbit.mp4, run.json and, where the photo is known, input.png.
 
-    Files appear whole or not at all. Raises OutputError where another result is in the way.
+    Files appear whole or not at all. Raises OutputError where another result is in the way, or with `overwrite` a file
+    that run.json does not list.
     """
-    out_dir = Path(out_dir)
-    there = [name for name in _NAMES if (out_dir / name).exists()]
-    if there and not overwrite:
-        raise OutputError(f"{out_dir}: holds {', '.join(there)} already; choose another folder or overwrite")
-    with staging(out_dir) as staged:
+    output = Output(Path(out_dir), "run.json", (folder, *VIEW_FILES), overwrite=overwrite)
+    with output.opened() as staged:
         write_views(views, staged, folder=folder)
-        publish(staged, out_dir, last="transforms.json")
-    return out_dir
+        output.publish(staged, RunRecord.of("Views.save"))
+    return output.folder
 
 
 def write_views(views: Views, out_dir: str | os.PathLike[str], *, folder: str = "images") -> None:

@@ -167,8 +167,9 @@ def _from_transforms(path: Path, reading: OrbitReading) -> Views:
         intrinsics.append(_intrinsics({**document, **frame}, image.shape[1], image.shape[0], path, index))
     stacked = np.stack(images)
     height, width = stacked.shape[1:3]
+    focal_x, focal_y, center_x, center_y = np.array(intrinsics).T
     try:
-        cameras = Cameras(np.stack(poses), *np.array(intrinsics).T, width, height)
+        cameras = Cameras(np.stack(poses), focal_x, focal_y, center_x, center_y, width, height)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     orbit = _orbit(document.get("orbit"), len(frames), path)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mv3d.core.errors import OutputError, UsageError
 from mv3d.core.files import publish, staging, write_text
+from mv3d.core.locking import LOCK_NAME, folder_lock
 from mv3d.core.progress import ObjectProgress
 from mv3d.orbits.catalogue import SOURCES, CatalogueItem, sources_table
 from mv3d.orbits.procedural.families import FAMILIES
@@ -98,12 +99,12 @@ def write_objects(
         raise UsageError(f"--seed: expected 0 or more, got {seed}")
     chosen = drawn_families(number, seed, families)
     out_dir = Path(out_dir)
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise OutputError(
-            f"{out_dir}: expected an empty or a new folder, found something; choose another --out"
-        )
     items: list[CatalogueItem] = []
-    with staging(out_dir) as folder:
+    with folder_lock(out_dir), staging(out_dir) as folder:
+        if any(path.name not in (LOCK_NAME, folder.name) for path in out_dir.iterdir()):
+            raise OutputError(
+                f"{out_dir}: expected an empty or a new folder, found something; choose another --out"
+            )
         for family, object_seed in chosen:
             made = make_object(family, object_seed)
             data = made.glb()

@@ -128,7 +128,14 @@ def test_folder_describes_itself(model, checkpoint):
         info.source_sha256,
     ):
         assert word in card
-    assert {p.name for p in model.iterdir()} == {"unet", "vae", "image_encoder", "mv3d.json", "README.md"}
+    assert {p.name for p in model.iterdir()} == {
+        "unet",
+        "vae",
+        "image_encoder",
+        "mv3d.json",
+        "README.md",
+        "run.json",
+    }
     own = ModelCard("T", "apache-2.0", data="D", seed=3, metrics={"PSNR": 20.5}).text()
     assert "license: apache-2.0" in own and "| PSNR | 20.5 |" in own and "| Seed | 3 |" in own
 

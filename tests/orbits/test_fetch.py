@@ -156,7 +156,7 @@ def test_local_files_stay_where_they_are(tmp_path):
 
 
 def test_two_runs_in_one_folder(items, tmp_path):
-    with folder_lock(tmp_path), pytest.raises(OutputError, match="another run"):
+    with folder_lock(tmp_path), pytest.raises(OutputError, match=r"another mv3d process \(pid \d+\)"):
         fetch(items, tmp_path, CONFIG)
 
 

@@ -47,7 +47,7 @@ def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path, m
         "mesh.glb",
         "mesh.obj",
         "mesh.mtl",
-        "mesh.png",
+        "mesh_texture.png",
         "mesh.ply",
         "mesh.stl",
         "turntable.mp4",

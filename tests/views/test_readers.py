@@ -46,7 +46,7 @@ def test_views_folder_round_trip(folder, cube_views):
     assert np.abs(back.images - cube_views.images).max() <= 0.5 / 255 + 1e-6
     assert back.orbit == cube_views.orbit and back.input_view == len(cube_views) - 1
     names = {p.name for p in folder.iterdir()}
-    assert names == {"transforms.json", "images", "contact.png", "orbit.mp4", "input.png"}
+    assert names == {"transforms.json", "images", "contact.png", "orbit.mp4", "input.png", "run.json"}
     assert json.loads((folder / "transforms.json").read_text())["orientation_override"] == "none"
 
 

@@ -19,6 +19,7 @@ from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputErro
 from mv3d.core.files import sha256, to_json, write_text
 from mv3d.core.locking import folder_lock
 from mv3d.core.machine import is_out_of_memory
+from mv3d.core.outputs import refuse_inputs, unchanged
 from mv3d.core.progress import Progress
 from mv3d.core.records import (
     SCHEMA,
@@ -32,6 +33,7 @@ from mv3d.core.records import (
 )
 from mv3d.evaluation.run.config import EvalRunConfig
 from mv3d.evaluation.run.folders import (
+    RECORD,
     facts_of,
     is_current,
     read_pictures,
@@ -92,8 +94,8 @@ def evaluate_model(
     plan = plan_run(source, config)
     out = Path(out_dir) if out_dir is not None else default_out(source, config)
     with folder_lock(out):
-        run = _Run(plan, out)
-        run.claim(overwrite=overwrite)
+        run = _Run(plan, out, overwrite)
+        run.claim()
         if run.finished:
             return EvalRunResult(out, run.table(), already_done=True)
         run.begin()
@@ -106,8 +108,8 @@ def evaluate_model(
 class _Run:
     """The folder of one evaluation. One process at a time uses it."""
 
-    def __init__(self, plan: Plan, out: Path) -> None:
-        self._plan, self._out = plan, out
+    def __init__(self, plan: Plan, out: Path, overwrite: bool) -> None:
+        self._plan, self._out, self._overwrite = plan, out, overwrite
 
     @property
     def finished(self) -> bool:
@@ -118,9 +120,9 @@ class _Run:
             return False
         return self.table()["warnings"] == list(plan.contamination.warnings)
 
-    def claim(self, *, overwrite: bool) -> None:
+    def claim(self) -> None:
         """Refuse a folder of another request, and clean up after a killed run."""
-        out, plan = self._out, self._plan
+        out, plan, overwrite = self._out, self._plan, self._overwrite
         record = read_record(out / PROTOCOL)
         there = [name for name in (PROTOCOL, *TABLES, TRUTH, GENERATED, OBJECTS) if (out / name).exists()]
         same = record is not None and record.details.get("identity_sha256") == plan.identity_sha256
@@ -135,12 +137,11 @@ class _Run:
             )
         if not overwrite:
             refuse_other_algorithm(out / PROTOCOL)
-        for left in out.glob(".mv3d-*"):
-            shutil.rmtree(left)
+        refuse_inputs(out, (TRUTH, GENERATED, OBJECTS), [item.path for item in plan.items if item.path])
         if overwrite:
-            for name in TABLES:
-                (out / name).unlink(missing_ok=True)
-            shutil.rmtree(out / OBJECTS, ignore_errors=True)
+            for path in [*(out / name for name in TABLES), *(out / OBJECTS).glob("*.json")]:
+                if path.name in TABLES or path.stem in plan.digests or "uid" in (read_document(path) or {}):
+                    path.unlink(missing_ok=True)
             self._forget_others()
 
     def begin(self) -> None:
@@ -166,7 +167,7 @@ class _Run:
                     write_object(
                         views,
                         self._truth(item),
-                        self._out,
+                        overwrite=self._overwrite,
                         command="orbits render",
                         settings=self._plan.truth,
                         input_sha256=self._plan.digests[item.uid],
@@ -239,7 +240,7 @@ class _Run:
         write_object(
             Views(made.views.images, truth.cameras, truth.orbit, truth.input_view),
             self._generated(item),
-            self._out,
+            overwrite=self._overwrite,
             command="generate",
             settings=self._plan.generation,
             input_sha256=views_digest(self._truth(item)),
@@ -315,11 +316,11 @@ class _Run:
         )
 
     def _forget_others(self) -> None:
-        """Remove the folders of objects that the list no longer holds."""
-        names = {item.uid for item in self._plan.items}
-        for stage in (TRUTH, GENERATED):
-            for folder in (self._out / stage).glob("*"):
-                if folder.name not in names and facts_of(folder):
+        """Remove folders of objects that the list no longer holds, if they hold nothing else and nobody changed them."""
+        for folder in [*(self._out / TRUTH).glob("*"), *(self._out / GENERATED).glob("*")]:
+            record = read_record(folder / RECORD)
+            if folder.name not in self._plan.digests and record is not None:
+                if {path.name for path in folder.iterdir()} == {RECORD, *unchanged(folder, record)}:
                     shutil.rmtree(folder)
 
     def _truth(self, item: CatalogueItem) -> Path:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.files import replace, sha256, staging
-from mv3d.core.records import RunRecord, RunStatus, read_record, run_status, write_record
+from mv3d.core.outputs import Output
+from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.evaluation.image_sets import ImageSet, image_set
 from mv3d.orbits.config import sha256_of_json
 from mv3d.render.trajectories import load_orbit
-from mv3d.views.folder import write_views
+from mv3d.views.folder import VIEW_FILES, write_views
 from mv3d.views.images import read_rgba, stack_frames
 from mv3d.views.views import Views
 
@@ -25,30 +25,23 @@ RECORD = "object.json"
 def write_object(
     views: Views,
     target: Path,
-    out_dir: Path,
     *,
+    overwrite: bool,
     command: str,
     settings: Mapping[str, Any],
     input_sha256: str,
     seconds: Mapping[str, float] | None = None,
     **details: Any,
 ) -> None:
-    """Write a views folder with its record in a staging folder in `out_dir`, then rename it. Raises OutputError."""
-    with staging(out_dir) as stage:
-        folder = stage / "object"
-        folder.mkdir()
+    """A views folder with its record. Raises OutputError, also where files of other origin are in the way or, without
+    `overwrite`, changed ones."""
+    output = Output(target, RECORD, VIEW_FILES, overwrite=overwrite, resumes=True)
+    with output.opened() as folder:
         write_views(views, folder)
         record = RunRecord.of(
-            command,
-            input_sha256=input_sha256,
-            details=details,
-            settings=settings,
-            seconds=seconds,
-            outputs={path.name: sha256(path) for path in sorted(folder.iterdir())},
+            command, input_sha256=input_sha256, details=details, settings=settings, seconds=seconds
         )
-        write_record(folder / RECORD, record)
-        target.parent.mkdir(exist_ok=True)
-        replace(folder, target)
+        output.publish(folder, record)
 
 
 def is_current(folder: Path, *, settings: Mapping[str, Any], input_sha256: str) -> bool:

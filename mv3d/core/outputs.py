@@ -1,0 +1,133 @@
+"""Output folders: one process at a time writes one; only what its record lists is ever replaced, an input never."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mv3d.core.errors import OutputError
+from mv3d.core.files import publish, remove, sha256, staging
+from mv3d.core.locking import folder_lock
+from mv3d.core.records import RunRecord, read_record, refuse_other_results, write_record
+
+
+@dataclass(frozen=True)
+class Output:
+    """The place of one run's results.
+
+    record: name of the record's file. names: files and folders that the run may write. inputs: of the run.
+    resumes: earlier results that nobody changed may be replaced without `overwrite`, as by a run that goes on.
+    """
+
+    folder: Path
+    record: str
+    names: tuple[str, ...]
+    inputs: tuple[Path, ...] = ()
+    overwrite: bool = False
+    resumes: bool = False
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder.
+
+        Raises OutputError where another process holds it, and where an input, a file that the record does not list or,
+        without `overwrite`, an earlier result is in the way.
+        """
+        with folder_lock(self.folder):
+            changed = self._refuse_foreign(self.names)
+            if not self.overwrite:
+                there = changed if self.resumes else (*self.names, self.record)
+                refuse_other_results(self.folder / self.record, there)
+            yield
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """`claimed`, with a staging folder for `publish`."""
+        with self.claimed(), staging(self.folder) as staged:
+            yield staged
+
+    def publish(self, staged: Path, record: RunRecord, *, last: str = "") -> RunRecord:
+        """Move all of `staged` to its place with its record, which lists it. Returns that record.
+
+        Outputs of the earlier record that are not made again go, unless somebody changed them. Until the end the record
+        lists both results and no settings: nothing claims to be finished, and all of it can be replaced.
+        last: a file to move last of all, by default the record.
+        """
+        found = sorted(staged.iterdir())
+        contents = {p.name: {f: sha256(p / f) for f in files_below(p)} for p in found if p.is_dir()}
+        record = replace(record, outputs={p.name: sha256(p) for p in found}, contents=contents or None)
+        self._refuse_foreign(record.outputs)
+        earlier = read_record(self.folder / self.record) or RunRecord()
+        stale = [name for name in unchanged(self.folder, earlier) if name not in record.outputs]
+        for name, files in (earlier.contents or {}).items():
+            contents[name] = {**files, **contents.get(name, {})}
+        outputs = {**earlier.outputs, **record.outputs}
+        begun = replace(record, settings=None, outputs=outputs, contents=contents)
+        write_record(self.folder / self.record, begun)
+        for name in (*stale, *([last] if last else [])):
+            remove(self.folder / name)
+        write_record(staged / self.record, record)
+        publish(staged, self.folder, last=last or self.record)
+        return record
+
+    def _refuse_foreign(self, names: Iterable[str]) -> list[str]:
+        """Refuse inputs and files of other origin. Returns our files that were changed since."""
+        earlier = read_record(self.folder / self.record) or RunRecord()
+        names = (*names, self.record)
+        refuse_inputs(self.folder, (*names, *earlier.outputs), self.inputs)
+        ours = not earlier.outputs.keys().isdisjoint(names)  # not of another command
+        listed = dict(earlier.outputs) if ours else {}
+        for folder, files in (earlier.contents or {}).items() if ours else ():
+            listed |= {f"{folder}/{file}": digest for file, digest in files.items()}
+        foreign, changed = [], []
+        for name in names:
+            path = self.folder / name
+            if (name == self.record and ours) or not os.path.lexists(path):
+                continue
+            files = [name]
+            if path.is_dir() and not path.is_symlink():
+                files = [] if listed.get(name) == sha256(path) else [f"{name}/{f}" for f in files_below(path)]
+            foreign += [file for file in files if file not in listed or (self.folder / file).is_symlink()]
+            changed += [file for file in files if sha256(self.folder / file) != listed.get(file)]
+        refuse_named(self.folder, foreign)
+        # Without settings it is the record of a run that was killed while it moved its results.
+        return [] if earlier.settings is None else changed
+
+
+def unchanged(folder: Path, record: RunRecord) -> list[str]:
+    """The outputs that stand beside their record in `folder`, as it says."""
+    return [
+        name
+        for name, digest in record.outputs.items()
+        if Path(name).name == name and (folder / name).exists() and sha256(folder / name) == digest
+    ]
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths relative to a folder of all files and links in it."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def refuse_named(folder: Path, foreign: list[str]) -> None:
+    """Raise OutputError for files of other origin, if there are any."""
+    if foreign:
+        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        raise OutputError(
+            f"{folder}: holds {', '.join(foreign[:5])}{more}, which no record of this command lists; choose another --out, "
+            "or move them"
+        )
+
+
+def refuse_inputs(folder: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Raise OutputError where an input is, or lies in, one of the results `names`."""
+    places = [Path(os.path.realpath(folder / name)) for name in names]
+    for path in inputs:
+        real = Path(os.path.realpath(path))
+        if any(place == real or place in real.parents for place in places):
+            raise OutputError(
+                f"{path}: is an input, and lies where this command writes; choose another --out, or move it"
+            )
