@@ -104,13 +104,13 @@ def test_a_signal_saves_a_checkpoint_at_the_end_of_the_step(latents, tmp_path):
         loop(quick(steps=6, log_every=1), latents, tmp_path, progress=stop, interrupt=interrupt)
     assert loop(quick(steps=6), latents, tmp_path).resumed_from == 3
 
-    class Ended:
-        def __next__(self) -> None:
-            raise RuntimeError("DataLoader worker exited")
+    def ended(*arguments, **options):
+        raise RuntimeError("DataLoader worker exited")
+        yield
 
     shutil.rmtree(tmp_path / CHECKPOINTS / "00000006")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="of step 4"):
-        patch.setattr("mv3d.training.loop._loader_of", lambda *arguments: Ended())
+        patch.setattr("mv3d.training.loop.sample_loader", ended)
         loop(quick(steps=6), latents, tmp_path, interrupt=lambda: KeyboardInterrupt)
 
 
