@@ -32,6 +32,15 @@ def test_a_forked_process_dies_of_sigterm():
 
 
 def test_the_first_signal_is_held_and_the_second_raises():
+    # Shells start background jobs, and so the tests of one, with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _hold_and_raise()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _hold_and_raise() -> None:
     with pytest.raises(KeyboardInterrupt), interrupts_held() as asked:
         assert asked() is None
         signal.raise_signal(signal.SIGINT)

@@ -242,7 +242,8 @@ def test_shards_with_geometry_resume_verify_and_join(folder, tmp_path):
     build_shards(items, out, config, workers=1)
     assert content(out) == whole
     assert not inspect_shards(out, verify=True).problems
-    joined = join_shards([out, out], tmp_path / "joined")
+    build_shards(read_list(folder)[2:3], tmp_path / "b", config, workers=1)
+    joined = join_shards([out, tmp_path / "b"], tmp_path / "joined")
     assert joined.index["config"]["geometry"]
     without = {key: value for key, value in before["config"].items() if key != "geometry"}
     (tmp_path / "c").mkdir()
