@@ -15,9 +15,11 @@ from jaxtyping import Float
 from mv3d.core.errors import UsageError
 from mv3d.evaluation.surfaces import moved, normalizing, sample_surface
 from mv3d.render.mesh import Mesh
+from mv3d.render.raycast import mesh_colors
 
 STEPS = ("none", "scale", "azimuth-search", "rotation-search", "icp", "icp-scale")
 _SEARCH_POINTS = 3000
+_ALIKE = 1.03  # of the least distance: what 3000 samples cannot tell apart
 _ICP_POINTS = 20_000
 _ICP_ROUNDS = 60
 
@@ -36,7 +38,8 @@ def align(pred: Mesh, gt: Mesh, steps: tuple[str, ...], rng: np.random.Generator
     none: nothing. scale: centre pred's bounding box on gt's and make its largest side the same.
     azimuth-search: turn about the vertical to the least Chamfer distance (every 5 degrees, then down to 0.1 degree).
     rotation-search: likewise over the 24 turns of a cube, each with six turns of 15 degrees. Both scale and centre
-    every turned candidate anew where `scale` came before, as the bounding box turns with it.
+    every turned candidate anew where `scale` came before, as the bounding box turns with it. Among turns of almost the
+    same distance, as a cube has, the one whose colours agree best is taken.
     icp: rigid, point to point (Besl and McKay 1992); icp-scale: with one scale (Umeyama 1991).
 
     Raises UsageError for an unknown step.
@@ -117,7 +120,7 @@ def _search(
     centre = np.linalg.inv(normalizing(gt))[:3, 3]
     to_centre = np.eye(4)
     to_centre[:3, 3] = -centre
-    distance = _chamfer_under(pred, gt, rng)
+    distance, color_difference = _compared_under(pred, gt, rng)
 
     def candidate(turn: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
         matrix = np.linalg.inv(to_centre) @ turn @ to_centre
@@ -130,7 +133,11 @@ def _search(
     else:
         coarse = ((base, float(angle)) for base in cube_rotations() for angle in range(0, 90, 15))
     scored = [(distance(candidate(rotation_z(angle) @ base)), angle, base) for base, angle in coarse]
-    value, angle, base = min(scored, key=lambda entry: entry[0])
+    least = min(scored, key=lambda entry: entry[0])[0]
+    alike = [entry for entry in scored if entry[0] <= _ALIKE * least]
+    value, angle, base = min(
+        alike, key=lambda entry: color_difference(candidate(rotation_z(entry[1]) @ entry[2]))
+    )
     width = 2.5 if step == "azimuth-search" else 7.5
     while width > 0.08:
         for near in (angle - width, angle + width):
@@ -147,10 +154,15 @@ def _search(
     return candidate(turn), entry
 
 
-def _chamfer_under(pred: Mesh, gt: Mesh, rng: np.random.Generator) -> Callable[[np.ndarray], float]:
-    """Chamfer distance of a few samples, as a function of the similarity that moves pred."""
-    a = sample_surface(pred, _SEARCH_POINTS, rng).points
-    b = sample_surface(gt, _SEARCH_POINTS, rng).points
+def _compared_under(
+    pred: Mesh, gt: Mesh, rng: np.random.Generator
+) -> tuple[Callable[[np.ndarray], float], Callable[[np.ndarray], float]]:
+    """Chamfer distance of a few samples, and mean difference of their colours, by the similarity that moves pred."""
+    of_pred, of_gt = (sample_surface(mesh, _SEARCH_POINTS, rng) for mesh in (pred, gt))
+    a, b = of_pred.points, of_gt.points
+    assert of_pred.hits is not None and of_gt.hits is not None  # of a surface
+    every = np.ones(_SEARCH_POINTS, bool)
+    color_a, color_b = mesh_colors(pred, of_pred.hits, every), mesh_colors(gt, of_gt.hits, every)
     from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
 
     tree_a, tree_b = KDTree(a), KDTree(b)
@@ -161,7 +173,11 @@ def _chamfer_under(pred: Mesh, gt: Mesh, rng: np.random.Generator) -> Callable[[
         there = tree_b.query(a @ matrix[:3, :3].T + matrix[:3, 3])[0].mean()
         return float(there + _scale_of(matrix) * tree_a.query(b @ back[:3, :3].T + back[:3, 3])[0].mean()) / 2
 
-    return distance
+    def color_difference(matrix: Float[np.ndarray, "4 4"]) -> float:
+        nearest = tree_b.query(a @ matrix[:3, :3].T + matrix[:3, 3])[1]
+        return float(np.abs(color_a - color_b[nearest]).mean())
+
+    return distance, color_difference
 
 
 def _icp(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.mesh import Mesh, face_normals, weld
-from mv3d.render.raycast import RayScene
+from mv3d.render.raycast import Hits, RayScene
 from mv3d.render.trajectories import fit_radius
 
 OUTER_DIRECTIONS = 64
@@ -21,11 +21,13 @@ _MOST_CROSSINGS = 200
 class Samples:
     """Samples of a surface.
 
-    points: (n, 3) float64, world. normals: (n, 3) float64, unit, oriented by the winding of the faces.
+    points: (n, 3) float64, world. normals: (n, 3) float64, unit, oriented by the winding of the faces. hits: the faces
+    they lie on, as rays that ended there; None for samples that were merged.
     """
 
     points: Float[np.ndarray, "n 3"]
     normals: Float[np.ndarray, "n 3"]
+    hits: Hits | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -83,6 +85,7 @@ def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, *, outer: b
     lift = 2e-3 * largest_side(mesh)
     points: list[np.ndarray] = []
     faces: list[np.ndarray] = []
+    corners: list[np.ndarray] = []
     for _ in range(16):
         face = rng.choice(len(mesh.faces), count, p=share)
         cuts = np.sort(rng.random((count, 2)), axis=1)
@@ -90,12 +93,15 @@ def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, *, outer: b
         found = (mesh.vertices[mesh.faces[face]].astype(np.float64) * weights[:, :, None]).sum(1)
         if scene is not None:
             seen = visible_from_outside(scene, found, lift)
-            found, face = found[seen], face[seen]
+            found, face, weights = found[seen], face[seen], weights[seen]
         points.append(found)
         faces.append(face)
+        corners.append(weights)
         if sum(map(len, points)) >= count:
             chosen = np.concatenate(faces)[:count]
-            return Samples(np.concatenate(points)[:count], area[chosen] / size[chosen, None])
+            u, v = np.concatenate(corners)[:count, 1:].astype(np.float32).T
+            hits = Hits(chosen, u, v, np.zeros(count, np.float32), np.zeros(count, bool))
+            return Samples(np.concatenate(points)[:count], area[chosen] / size[chosen, None], hits)
     raise InputError("mesh: hardly any of its surface can be seen from outside")
 
 

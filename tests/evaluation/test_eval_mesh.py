@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from helpers.places import SHARED
 from helpers.shapes import as_mesh, cube, sphere
 from scipy.spatial.transform import Rotation
 
@@ -25,7 +26,7 @@ from mv3d.evaluation import (
     thinned,
     volume_iou,
 )
-from mv3d.evaluation.alignment import cube_rotations, similarity_between
+from mv3d.evaluation.alignment import cube_rotations, rotation_z, similarity_between
 from mv3d.evaluation.surfaces import moved, nearly_closed, occupancy
 from mv3d.render.mesh import Mesh
 
@@ -358,3 +359,26 @@ def test_settings_and_empty_meshes_in_python():
         surface_distances(
             Samples(np.zeros((0, 3)), np.zeros((0, 3))), sample_surface(cube(), 100, np.random.default_rng(0))
         )
+
+
+def test_colours_decide_between_turns_that_the_shape_cannot_tell_apart():
+    """Four turns take a cube onto itself, one of them its colours, too."""
+    gt = cube(1.0)
+    turn = rotation_z(90)[:3, :3]
+    found = align(
+        replace(gt, vertices=gt.vertices @ turn.T), gt, ("azimuth-search",), np.random.default_rng(0)
+    )
+    assert found.record[0]["azimuth_deg"] == pytest.approx(-90, abs=1)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the cases are not beside the checkout")
+def test_a_mesh_and_its_copy_in_the_frame_of_another_program(tmp_path, capsys):
+    """Blender's glTF faces +Z, its PLY faces -Y: a quarter turn apart in our world."""
+    folder = SHARED / "cases" / "15_eval_mesh_vertex_colours"
+    files = [str(folder / "vcs.glb"), str(folder / "vcs.ply")]
+    quick = ["--json", "--align", "azimuth-search", "--lpips", "no", "--clip-s", "no", "--samples", "20000"]
+    assert main(["eval", "mesh", *files, *quick]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["renders"]["mean"]["psnr"] >= 40 and document["alignment"]["found"][0][
+        "azimuth_deg"
+    ] == pytest.approx(-90, abs=3)
