@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ class ViewsResult:
 
 
 def write_orbit_views(
-    source: Path,
-    out_dir: Path,
+    source: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
     config: OrbitConfig | None = None,
     *,
     uid: str | None = None,
@@ -57,6 +58,7 @@ def write_orbit_views(
     """
     config = (config or OrbitConfig(views=21, elevation_deg=(10.0, 10.0), gate=ANYTHING)).resolved()
     members: dict[str, memoryview] = {}
+    source, out_dir = Path(source), Path(out_dir)
     if source.is_dir():
         members = _sample_of(source, uid)
         settings: dict[str, Any] = {"uid": uid}

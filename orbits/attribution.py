@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ _CREDITS = ("title", "author", "licence", "source")
 _COLUMNS = ("uid", "title", "author", "licence", "licence_url", "source", "sha256")
 
 
-def write_attribution(folder: Path | str, items: Iterable[CatalogueItem]) -> tuple[Path, Path]:
+def write_attribution(folder: str | os.PathLike[str], items: Iterable[CatalogueItem]) -> tuple[Path, Path]:
     """Write ATTRIBUTION.md, grouped by licence, and attribution.csv, by uid, into a folder; their paths.
 
     The same items in any order give the same bytes.
@@ -34,7 +35,7 @@ def write_attribution(folder: Path | str, items: Iterable[CatalogueItem]) -> tup
     return folder / MARKDOWN, folder / TABLE
 
 
-def read_attribution(folder: Path | str) -> list[CatalogueItem]:
+def read_attribution(folder: str | os.PathLike[str]) -> list[CatalogueItem]:
     """The items of a folder's attribution.csv; none where there is no such file. Raises InputError for a damaged one."""
     path = Path(folder) / TABLE
     if not path.exists():

@@ -9,6 +9,7 @@ depends on the list alone. Every file is written aside and renamed; the record o
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -39,7 +40,7 @@ RUN = "run.json"
 
 def build_shards(
     items: Sequence[CatalogueItem],
-    out_dir: Path,
+    out_dir: str | os.PathLike[str],
     config: OrbitConfig | None = None,
     *,
     workers: int = 1,

@@ -82,7 +82,7 @@ def category_key(name: str) -> str:
     return name.strip().lower().replace(" ", "_")
 
 
-def read_list(path: Path | str) -> list[CatalogueItem]:
+def read_list(path: str | os.PathLike[str]) -> list[CatalogueItem]:
     """The objects of a folder or of a list file, in the order of the catalogue.
 
     Raises InputError where there is no such catalogue, where it is empty, where a line cannot be read or
@@ -109,7 +109,7 @@ def read_list(path: Path | str) -> list[CatalogueItem]:
     return items
 
 
-def write_list(path: Path | str, items: Iterable[CatalogueItem]) -> None:
+def write_list(path: str | os.PathLike[str], items: Iterable[CatalogueItem]) -> None:
     """Write a list (.jsonl or .csv, by the suffix); paths become relative to its folder where they are in it.
 
     Fields that say nothing are left out. Raises UsageError for another suffix, OutputError where it cannot
@@ -138,7 +138,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def read_uids(path: Path | str) -> tuple[str, ...]:
+def read_uids(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The uids in a text file (one a line, `#` comments) or in any list."""
     path = Path(path)
     if path.suffix.lower() in LIST_SUFFIXES:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -109,7 +109,9 @@ class OrbitSet:
     that epochs keep their length and resuming its meaning; each is warned of.
     """
 
-    def __init__(self, folder: Path | str, config: OrbitSetConfig | None = None, *, start: int = 0) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], config: OrbitSetConfig | None = None, *, start: int = 0
+    ) -> None:
         """start: samples of this rank that were consumed before."""
         self.config = config or OrbitSetConfig()
         self.store = OrbitStore(folder)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class EvaluationList:
 
 
 def evaluation_entries(
-    source: Path | str, progress: Callable[[str, float], None] | None = None
+    source: str | os.PathLike[str], progress: Callable[[str, float], None] | None = None
 ) -> tuple[EvaluationEntry, ...]:
     """The entries for a folder or a list of objects. Every one of them has to load: InputError otherwise."""
     items = read_list(source)
@@ -108,7 +109,7 @@ def evaluation_entries(
     return tuple(entries)
 
 
-def write_evaluation_list(path: Path | str, objects: Iterable[EvaluationEntry]) -> None:
+def write_evaluation_list(path: str | os.PathLike[str], objects: Iterable[EvaluationEntry]) -> None:
     """Write an evaluation list (.json or .csv, by the suffix)."""
     path = Path(path)
     rows = [vars(entry) | {"signature": [round(value, 6) for value in entry.signature]} for entry in objects]
@@ -122,7 +123,7 @@ def write_evaluation_list(path: Path | str, objects: Iterable[EvaluationEntry]) 
         raise UsageError(f"{path.name}: expected a list ending in .json or .csv, got {path.suffix or 'none'}")
 
 
-def read_evaluation_list(path: Path | str) -> EvaluationList:
+def read_evaluation_list(path: str | os.PathLike[str]) -> EvaluationList:
     """Read an evaluation list. Raises InputError where it is missing, empty or broken: a list that keeps nothing out
     must not look like one."""
     path = Path(path)

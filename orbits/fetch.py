@@ -82,7 +82,10 @@ class _Outcome:
 
 
 def fetch(
-    items: Sequence[CatalogueItem], out: Path | str, config: FetchConfig, progress: Progress | None = None
+    items: Sequence[CatalogueItem],
+    out: str | os.PathLike[str],
+    config: FetchConfig,
+    progress: Progress | None = None,
 ) -> FetchResult:
     """Fetch the files of a list into a folder; the same call goes on where an earlier one ended.
 

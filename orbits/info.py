@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class ShardsInfo:
     problems: tuple[str, ...]
 
 
-def inspect_shards(folder: Path | str, *, verify: bool = False) -> ShardsInfo:
+def inspect_shards(folder: str | os.PathLike[str], *, verify: bool = False) -> ShardsInfo:
     """Counts of a folder of shards, pixels or latents. verify: read every shard and compare its sha256.
 
     Raises InputError where there is no such folder.
@@ -89,7 +90,7 @@ def info_lines(info: ShardsInfo) -> list[str]:
 
 
 def contact_sheets(
-    folder: Path | str, *, samples: int = 24, frames: int = 7, per_sheet: int = 12, seed: int = 0
+    folder: str | os.PathLike[str], *, samples: int = 24, frames: int = 7, per_sheet: int = 12, seed: int = 0
 ) -> list[Image.Image]:
     """Sheets of random samples, a row each: frames evenly around the orbit, on a middle grey so that white and black
     rims both show, labelled with uid, licence and light.

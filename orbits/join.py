@@ -25,7 +25,7 @@ _ALIKE = ("views", "size", "fov_deg", "geometry", "depth_size", "solid_cells", "
 _NETWORKS = ("vae_sha256", "image_encoder_sha256")
 
 
-def join_shards(sources: Sequence[Path | str], out_dir: Path | str) -> BuildResult:
+def join_shards(sources: Sequence[str | os.PathLike[str]], out_dir: str | os.PathLike[str]) -> BuildResult:
     """One folder of all the shards of finished data sets of one kind: hard links where the disk allows, copies else.
 
     A sample that has the uid of an earlier one stays: it is another orbit of the same object. Raises InputError for

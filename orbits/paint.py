@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,8 +65,8 @@ class Painted:
 
 
 def paint_shapes(
-    source: Path | str,
-    out_dir: Path | str,
+    source: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
     *,
     paints: int = 1,
     seed: int = 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class OrbitStore:
     where the folder is no data set, and where nothing of it can be read.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         index = read_index(self.folder)
         if index is None or index.get("kind") not in (PIXELS, LATENTS):

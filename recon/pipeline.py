@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -66,7 +67,7 @@ class ReconResult:
 def run(
     config: ReconConfig,
     views: Views | Callable[[], Views],
-    out_dir: Path,
+    out_dir: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     keep_finished: bool = False,
@@ -82,7 +83,7 @@ def run(
     input_sha256: by default that of the pixels and cameras. Raises InputError for views without a common object,
     OutputError where the folder cannot be written or holds another result and `overwrite` is not set.
     """
-    config = config.resolved()
+    config, out_dir = config.resolved(), Path(out_dir)
     device = pick_device(config.device)
     clock = Clock(progress)
     if input_sha256 is None:

@@ -7,6 +7,7 @@ and as Blender maps an environment texture.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def exposed(environment: Environment, level: float = 0.95) -> Environment:
     return environment.scaled(level / brightest)
 
 
-def load_environment(path: Path | str) -> Environment:
+def load_environment(path: str | os.PathLike[str]) -> Environment:
     """Read a .hdr (Radiance) or .exr file, at most 1024 texels wide; radiance as the file says (see `exposed`).
 
     Raises InputError for a file that cannot be read, MissingPartError for .exr without the OpenEXR package.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import UInt8
 from mv3d.core.errors import InputError, OutputError
 
 
-def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 12) -> Path:
+def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: str | os.PathLike[str], *, fps: int = 12) -> Path:
     """H.264, yuv420p; odd sizes lose their last row or column.
 
     Raises OutputError where the file cannot be written.
@@ -21,6 +22,7 @@ def encode_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, *, fps: int = 1
     if frames.ndim != 4 or frames.shape[-1] != 3 or min(frames.shape[:3]) < 1 or min(frames.shape[1:3]) < 2:
         raise InputError(f"frames: expected shape (n, h, w, 3) of at least 2x2, got {frames.shape}")
     height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
+    path = Path(path)
     try:
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "threads": "1"})

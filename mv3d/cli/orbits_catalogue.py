@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import tyro
 
-from mv3d.cli.orbits_flags import SelectFlags
+from mv3d.cli.orbits_flags import FetchFlags, MetadataTransportFlags, SelectFlags, TransportFlags
 from mv3d.cli.output import StageBars, note, print_result
+from mv3d.core import files
 from mv3d.core.caches import cache_dir
 from mv3d.core.errors import InputError, OutputError, UsageError
-from mv3d.core.files import replace, staging
 from mv3d.core.flags import SAID
 from mv3d.core.outputs import refuse_inputs
 
@@ -39,10 +39,9 @@ class SelectCommand:
     """Address of the hub. Default: HF_ENDPOINT, or https://huggingface.co."""
     cache: Annotated[Path | None, SAID] = None
     """Folder for the metadata of Objaverse. Default: MV3D_CACHE or the user's cache folder."""
-    timeout: float = 30.0
-    """Longest silence of the hub, seconds."""
-    retries: int = 5
-    """Tries after the first one."""
+    transport: Annotated[MetadataTransportFlags, tyro.conf.arg(name="")] = field(
+        default_factory=MetadataTransportFlags
+    )
     overwrite: bool = False
     """Replace an existing list."""
     json: bool = False
@@ -57,20 +56,7 @@ class FetchCommand:
     """A list of `mv3d orbits select`."""
     out: Path = Path("objects")
     """Folder for the files, the ledger, rejects.jsonl and objects.jsonl."""
-    parallel: int = 8
-    """Files at a time."""
-    timeout: float = 30.0
-    """Longest silence of the server, seconds."""
-    total_timeout: float = 1800.0
-    """Longest time for one try of one file, seconds."""
-    retries: int = 5
-    """Tries after the first one, with growing waits between them."""
-    max_megabytes: float = 512.0
-    """Largest file, 10⁶ bytes."""
-    verify: Literal["sha256", "size"] = "sha256"
-    """How files of earlier runs are checked: by content, or by size (fast)."""
-    seed: int = 0
-    """Seed of the waits between tries."""
+    config: Annotated[FetchFlags, tyro.conf.arg(name="")] = field(default_factory=FetchFlags)
     json: bool = False
     """Print one JSON object."""
 
@@ -92,7 +78,6 @@ class GuardCommand:
 def select_objects(command: SelectCommand) -> int:
     """Run `mv3d orbits select`; the exit code. An empty selection is no list: 1."""
     from mv3d.orbits.catalogue import read_list, read_uids, write_list
-    from mv3d.orbits.infrastructure.download import Transport
     from mv3d.orbits.objaverse import (
         ObjaverseStore,
         check_categories,
@@ -112,12 +97,7 @@ def select_objects(command: SelectCommand) -> int:
             store = ObjaverseStore(
                 command.cache or cache_dir("objaverse"),
                 endpoint,
-                transport=Transport(
-                    timeout_s=command.timeout,
-                    retries=command.retries,
-                    token=os.environ.get("HF_TOKEN"),
-                    token_host=urlsplit(endpoint).netloc,
-                ),
+                transport=_with_token(command.transport, endpoint),
                 seed=config.seed,
             )
             check_categories(store, (*config.categories, *config.exclude_categories))
@@ -162,24 +142,11 @@ def _why_none(source: Path, funnel: Sequence[tuple[str, int]]) -> str:
 def fetch_objects(command: FetchCommand) -> int:
     """Run `mv3d orbits fetch`; the exit code: 0 also where some objects could not be had, 1 where none could."""
     from mv3d.orbits.catalogue import read_list
-    from mv3d.orbits.fetch import LEDGER, OBJECTS, REJECTS, FetchConfig, fetch
+    from mv3d.orbits.fetch import LEDGER, OBJECTS, REJECTS, fetch
     from mv3d.orbits.gate import count_reasons
-    from mv3d.orbits.infrastructure.download import Transport
     from mv3d.orbits.objaverse import default_endpoint
 
-    config = FetchConfig(
-        transport=Transport(
-            timeout_s=command.timeout,
-            total_timeout_s=command.total_timeout,
-            retries=command.retries,
-            max_bytes=int(command.max_megabytes * 1e6),
-            token=os.environ.get("HF_TOKEN"),
-            token_host=urlsplit(default_endpoint()).netloc,
-        ),
-        parallel=command.parallel,
-        verify=command.verify,
-        seed=command.seed,
-    )
+    config = replace(command.config, transport=_with_token(command.config.transport, default_endpoint()))
     refuse_inputs(command.out, (OBJECTS, REJECTS, LEDGER), (command.list,))
     items = read_list(command.list)
     bars = StageBars()
@@ -206,6 +173,11 @@ def fetch_objects(command: FetchCommand) -> int:
     }
     print_result([str(command.out / OBJECTS)], document, as_json=command.json)
     return 0 if result.items else 1
+
+
+def _with_token(transport: TransportFlags, endpoint: str) -> TransportFlags:
+    """The hub's token goes to the hub alone."""
+    return replace(transport, token=os.environ.get("HF_TOKEN"), token_host=urlsplit(endpoint).netloc)
 
 
 def guard_list(command: GuardCommand) -> int:
@@ -237,7 +209,7 @@ def _check_out(path: Path, suffixes: tuple[str, ...], inputs: Iterable[str | Pat
 
 def _publish(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
     """Write a list, unless there is another one already; the same one again is no error."""
-    with staging(path.parent) as folder:
+    with files.staging(path.parent) as folder:
         new = folder / path.name
         write(new)
         if path.exists() and path.read_bytes() == new.read_bytes():
@@ -247,4 +219,4 @@ def _publish(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> N
                 f"{path}: another list is there; use --overwrite to replace it, or another --out"
             )
         else:
-            replace(new, path)
+            files.replace(new, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
@@ -10,7 +10,9 @@ import tyro
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.orbits.config import OrbitConfig
+from mv3d.orbits.fetch import FetchConfig
 from mv3d.orbits.gate import ANYTHING, GateConfig
+from mv3d.orbits.infrastructure.download import Transport
 from mv3d.orbits.infrastructure.isolate import Limits
 from mv3d.orbits.select import SelectConfig
 
@@ -50,6 +52,17 @@ Range = Annotated[
     ),
 ]
 """Two numbers with a colon between them, or one for both."""
+Megabytes = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=lambda given: int(float(given[0]) * 1e6),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [f"{value / 1e6:g}"],
+    ),
+]
+"""Bytes, written in 10⁶ bytes."""
 Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 
@@ -103,3 +116,32 @@ class SelectFlags(SelectConfig):
     exclude_tags: Words = SelectConfig.exclude_tags
     uids: Annotated[tuple[str, ...] | None, *Hidden] = None
     exclude_uids: Annotated[tuple[str, ...], *Hidden] = ()
+
+
+@dataclass(frozen=True)
+class TransportFlags(Transport):
+    """`Transport` as flags; the token comes from the environment."""
+
+    timeout_s: Annotated[float, tyro.conf.arg(name="timeout")] = Transport.timeout_s
+    total_timeout_s: Annotated[float, tyro.conf.arg(name="total-timeout")] = Transport.total_timeout_s
+    backoff_s: Annotated[float, *Hidden] = Transport.backoff_s
+    max_backoff_s: Annotated[float, *Hidden] = Transport.max_backoff_s
+    max_bytes: Annotated[Megabytes, tyro.conf.arg(name="max-megabytes")] = Transport.max_bytes
+    """Largest file, 10⁶ bytes."""
+    token: Annotated[str | None, *Hidden] = None
+    token_host: Annotated[str, *Hidden] = ""
+
+
+@dataclass(frozen=True)
+class MetadataTransportFlags(TransportFlags):
+    """`Transport` as flags where a few small files are read."""
+
+    total_timeout_s: Annotated[float, *Hidden] = Transport.total_timeout_s
+    max_bytes: Annotated[int, *Hidden] = Transport.max_bytes
+
+
+@dataclass(frozen=True)
+class FetchFlags(FetchConfig):
+    """`FetchConfig` as flags."""
+
+    transport: Annotated[TransportFlags, tyro.conf.arg(name="")] = field(default_factory=TransportFlags)

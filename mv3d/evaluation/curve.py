@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def azimuth_chart(
     return page
 
 
-def save_azimuth_chart(curve: list[dict[str, Any]], path: Path) -> Path:
+def save_azimuth_chart(curve: list[dict[str, Any]], path: str | os.PathLike[str]) -> Path:
     """Write the chart as PNG, by an atomic rename. Raises OutputError if it cannot be written."""
+    path = Path(path)
     write_files({path: image_bytes(np.asarray(azimuth_chart(curve)))})
     return path

@@ -9,6 +9,7 @@ and lpips' example pictures come to the distances that its authors print. Files 
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class LpipsWeights:
     about: dict[str, str]
 
 
-def published_lpips_weights(where: Path | None = None) -> LpipsWeights:
+def published_lpips_weights(where: str | os.PathLike[str] | None = None) -> LpipsWeights:
     """Find and read the weights.
 
     where: WHOLE_FILE, TRUNK_FILE, or a folder with either; LINEAR_FILE is looked for beside TRUNK_FILE and in the
@@ -53,7 +54,7 @@ def published_lpips_weights(where: Path | None = None) -> LpipsWeights:
 
     Raises MissingPartError where a file is not there, InputError where one is not the published file.
     """
-    file = _found(where)
+    file = _found(None if where is None else Path(where))
     digest = sha256(file)
     if digest == _WHOLE_SHA256:
         return _from_whole(file)

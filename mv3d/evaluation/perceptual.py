@@ -9,6 +9,7 @@ CLIP-S: cosine of the CLIP image embeddings of two pictures (SVD, arXiv 2311.151
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,9 @@ def perceptual_metrics(config: PerceptualConfig | None = None, *, device: str = 
     return found
 
 
-def load_lpips(weights: Path | None = None, *, device: str = "cpu") -> tuple[PairMetric, dict[str, str]]:
+def load_lpips(
+    weights: str | os.PathLike[str] | None = None, *, device: str = "cpu"
+) -> tuple[PairMetric, dict[str, str]]:
     """LPIPS 0.1 (AlexNet), 0 for equal images, and the names of its files.
 
     Raises MissingPartError for a missing file, InputError for one that is not the published file.

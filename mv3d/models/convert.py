@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -78,8 +79,8 @@ SV3D_PARTS = OriginalParts(SV3D_NETWORK, VAE_SD, CLIP_VIT_H)
 
 
 def convert(
-    source: str | Path,
-    out_dir: str | Path,
+    source: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
     *,
     parts: OriginalParts = SV3D_PARTS,
     dtype: torch.dtype | None = None,

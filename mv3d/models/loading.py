@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class ModelComponents:
     folder: Path
 
 
-def load_model_folder(folder: str | Path, *, dtype: torch.dtype | None = None) -> ModelComponents:
+def load_model_folder(folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> ModelComponents:
     """Load all parts of a model folder. dtype: of the weights; by default as stored.
 
     Raises InputError that names what is wrong: no model there, a cut-off file, a pickle, other keys, NaN.
@@ -43,7 +44,7 @@ def load_model_folder(folder: str | Path, *, dtype: torch.dtype | None = None) -
     return ModelComponents(unet, load_vae(folder, dtype), load_image_encoder(folder, dtype), info, folder)
 
 
-def load_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> MultiViewUNet:
+def load_unet(folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> MultiViewUNet:
     """The network of a model folder alone, for training from cached latents. Errors as in `load_model_folder`."""
     return _loaded(Path(folder), "unet", build_unet, "this network", dtype)
 

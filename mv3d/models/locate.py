@@ -6,6 +6,7 @@ Imports torch and diffusers only for a conversion, so that a wrong name fails at
 from __future__ import annotations
 
 import difflib
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,9 @@ class ResolvedModel:
     """The hub's commit, or empty for a folder."""
 
 
-def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | None = None) -> ResolvedModel:
+def resolve(
+    name: str | os.PathLike[str], *, revision: str | None = None, cache_dir: Path | None = None
+) -> ResolvedModel:
     """The folder of a model by path, `default`, alias (sv3d_u, sv3d_p, svd, svd_xt) or hub id.
 
     What the hub has in the original's form is converted once into `cache_dir` (see `mv3d.core.caches`). Raises InputError
@@ -56,7 +59,7 @@ def resolve(name: str | Path, *, revision: str | None = None, cache_dir: Path | 
     if text in ALIASES:
         alias = ALIASES[text]
         return _from_hub(text, alias.repo, alias.file, revision, cache_dir)
-    if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
+    if not isinstance(name, str) or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise InputError(f"model {text}: {_nothing_there(text)}")
     return _from_hub(text, text, None, revision, cache_dir)
 

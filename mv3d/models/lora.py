@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def inject_lora(
     return parameters
 
 
-def save_lora(path: str | Path, lora: Lora) -> None:
+def save_lora(path: str | os.PathLike[str], lora: Lora) -> None:
     """Write an adapter atomically. Raises OutputError where it cannot be written."""
     from safetensors.torch import save_file  # noqa: PLC0415 - writing alone needs it
 
@@ -117,7 +118,7 @@ def save_lora(path: str | Path, lora: Lora) -> None:
         save_file(tensors, part, metadata={"format": "pt", METADATA_KEY: json.dumps(record)})
 
 
-def read_lora(path: str | Path) -> Lora:
+def read_lora(path: str | os.PathLike[str]) -> Lora:
     """Read an adapter: ours, or one that PEFT saved of the same network. Raises InputError as `open_weights` does."""
     path = Path(path)
     parts: dict[str, dict[str, Tensor]] = {suffix: {} for suffix in _SUFFIXES}

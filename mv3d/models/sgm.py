@@ -6,7 +6,7 @@ The original numbers its blocks in one row (`input_blocks.4.1`); diffusers group
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import torch
@@ -104,7 +104,7 @@ def network_config(
 
 
 def load_sgm_unet(
-    weights_path: str | Path,
+    weights_path: str | os.PathLike[str],
     network: dict[str, Any],
     *,
     micro: MicroConditioning | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class WeightsFile:
 
 
 @contextlib.contextmanager
-def open_weights(path: str | Path) -> Iterator[WeightsFile]:
+def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
     """Open a safetensors file. Raises InputError for a missing, cut-off or foreign file; a pickle is never loaded."""
     path = Path(path)
     refuse_what_is_not_safetensors(path)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,10 @@ class EncodeConfig:
 
 
 def encode_shards(
-    shards: Path | str,
-    vae: Path | str,
-    image_encoder: Path | str,
-    out_dir: Path | str | None = None,
+    shards: str | os.PathLike[str],
+    vae: str | os.PathLike[str],
+    image_encoder: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str] | None = None,
     config: EncodeConfig | None = None,
     *,
     overwrite: bool = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -94,11 +95,11 @@ def plan(
 
 def train(
     config: TrainConfig,
-    data: str | Path,
+    data: str | os.PathLike[str],
     base: str,
-    out: str | Path,
+    out: str | os.PathLike[str],
     *,
-    static_data: str | Path | None = None,
+    static_data: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: TrainingProgress | None = None,
 ) -> TrainResult:

@@ -69,12 +69,12 @@ class Transport:
     total_timeout_s: float = 1800.0
     """Longest time for one try of one file, seconds."""
     retries: int = 5
-    """Tries after the first one."""
+    """Tries after the first one, with growing waits between them."""
     backoff_s: float = 1.0
     """Mean wait before the second try; doubles with every further one, with jitter of ±50 %."""
     max_backoff_s: float = 60.0
     """Longest wait, also where the server asks for more (Retry-After)."""
-    max_bytes: int = 512 * 2**20
+    max_bytes: int = 512_000_000
     """Largest file, bytes."""
     token: str | None = None
     """Sent as a bearer token, and only to `token_host`: lists come from strangers, and redirects lead anywhere."""
