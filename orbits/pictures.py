@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from mv3d.core.errors import InputError
+from mv3d.render.gltf_file import gltf_document
 
 _SOURCES = ("KHR_texture_basisu", "EXT_texture_webp", "MSFT_texture_dds", "EXT_texture_avif")
 
@@ -19,22 +20,12 @@ def missing_pictures(path: Path) -> list[str]:
     """
     try:
         if path.suffix.lower() in (".glb", ".gltf"):
-            return sorted(set(_missing_in_gltf(_gltf_document(path), path.parent)))
+            return sorted(set(_missing_in_gltf(gltf_document(path.read_bytes(), path.name)[0], path.parent)))
         if path.suffix.lower() == ".obj":
             return sorted(set(_missing_in_obj(path)))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error):
+    except (InputError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return []
     return []
-
-
-def _gltf_document(path: Path) -> dict[str, Any]:
-    if path.suffix.lower() == ".gltf":
-        return json.loads(path.read_text(encoding="utf-8"))
-    with path.open("rb") as stream:
-        _, _, _, length, kind = struct.unpack("<4sIII4s", stream.read(20))
-        if kind != b"JSON":
-            raise ValueError("the first chunk is not JSON")
-        return json.loads(stream.read(min(length, path.stat().st_size)))
 
 
 def _missing_in_gltf(document: Mapping[str, Any], folder: Path) -> Iterator[str]:

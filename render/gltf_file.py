@@ -31,7 +31,7 @@ class GltfFile:
 
     def __init__(self, resources: Resources, limits: LoadLimits) -> None:
         self.resources, self.limits, self.name = resources, limits, resources.name
-        self.json, self._binary = _document(resources.main(), resources.name)
+        self.json, self._binary = gltf_document(resources.main(), resources.name)
         self._buffers: dict[int, bytes] = {}
 
     def buffer(self, index: int) -> bytes:
@@ -132,7 +132,7 @@ class GltfFile:
         return values
 
 
-def _document(data: bytes, name: str) -> tuple[dict[str, Any], bytes | None]:
+def gltf_document(data: bytes, name: str) -> tuple[dict[str, Any], bytes | None]:
     """The JSON and the binary chunk."""
     text, binary = _chunks(data, name) if data[:4] == b"glTF" else (data, None)
     try:
