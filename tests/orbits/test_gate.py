@@ -168,6 +168,7 @@ def gltf(
     if slot == "emissiveTexture":
         material = {"name": "wood", slot: {"index": 0}}
     document = {
+        "asset": {"version": "2.0"},
         "materials": [material, {"emissiveTexture": {"index": 99}}],  # the second is not used
         "meshes": [{"primitives": [{"material": 0}, {}]}],
         "textures": textures,
