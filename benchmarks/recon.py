@@ -55,9 +55,8 @@ def orbit_row(job: tuple[Path, str]) -> dict:
     config = ReconConfig(quality=quality)  # type: ignore[arg-type]
     start = time.perf_counter()
     views = load_views(path)
-    loaded = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
-        report = run(config, views, Path(folder) / "out", load_seconds=loaded).report
+        report = run(config, views, Path(folder) / "out").report
     seconds = time.perf_counter() - start
     row = {
         "name": path.stem,

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mv3d.core.errors import InputError
 from mv3d.core.files import write_text
@@ -52,7 +53,7 @@ def read_attribution(folder: str | os.PathLike[str]) -> list[CatalogueItem]:
                 f"{path}: damaged: expected uid, {', '.join(_CREDITS)} in line {number}; restore the file, or render the "
                 "shards again"
             )
-        words = {key: row[key] for key in _CREDITS}
+        words: dict[str, Any] = {key: row[key] for key in _CREDITS}
         items.append(CatalogueItem(row["uid"], **words, sha256=row.get("sha256") or None))
     return items
 

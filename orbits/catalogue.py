@@ -247,6 +247,12 @@ def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem
     if "uid" not in values and "path" not in values:
         raise InputError(f"{where}: expected a uid or a path, got {shown(', '.join(row)) or 'nothing'}")
     try:
+        words: dict[str, Any] = {
+            k: str(values.get(k, "")) for k in ("author", "source", "title", "url", "category")
+        }
+        counts: dict[str, Any] = {
+            k: _count(values.get(k)) for k in ("faces", "textures", "animations", "bytes")
+        }
         return CatalogueItem(
             uid=str(values["uid"]) if "uid" in values else safe_uid(Path(str(values["path"])).stem),
             path=folder / str(values["path"]) if "path" in values else None,
@@ -254,8 +260,8 @@ def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem
             sha256=str(values["sha256"]).lower() if "sha256" in values else None,
             tags=_tags(values.get("tags", ())),
             age_restricted=_flag(values.get("age_restricted")),
-            **{key: str(values.get(key, "")) for key in ("author", "source", "title", "url", "category")},
-            **{key: _count(values.get(key)) for key in ("faces", "textures", "animations", "bytes")},
+            **words,
+            **counts,
         )
     except (InputError, ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: {shown(error, 300)}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,8 +67,10 @@ class Pytorch3dRenderer:
                 picture_of_view(scene, cameras, view, light, settings, baked).to_numpy()
                 for view in range(len(cameras))
             ]
-        columns = zip(*views, strict=True)
-        return Rendered(*(None if column[0] is None else np.stack(column) for column in columns))
+        columns: Any = zip(*views, strict=True)
+        rgba, *others = (None if column[0] is None else np.stack(column) for column in columns)
+        assert rgba is not None  # always rendered
+        return Rendered(rgba, *others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,7 +50,7 @@ class Mesh:
         options: fields of `mv3d.render.writers.WriteOptions`."""
         from mv3d.render.writers import WriteOptions, save_mesh  # noqa: PLC0415 - writers need this module
 
-        return save_mesh(self, path, WriteOptions(**options))
+        return save_mesh(self, path, WriteOptions(**options))  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Mesh:

@@ -35,25 +35,25 @@ class MeshWriter(Protocol):
 def _glb(mesh: Mesh, path: Path, options: WriteOptions) -> None:
     from mv3d.render.mesh_io import write_glb  # noqa: PLC0415 - only where it is chosen
 
-    write_glb(mesh, path, options)
+    write_glb(mesh, path, options)  # pyright: ignore[reportArgumentType]
 
 
 def _obj(mesh: Mesh, path: Path, options: WriteOptions) -> None:
     from mv3d.render.mesh_io import write_obj  # noqa: PLC0415
 
-    write_obj(mesh, path, options)
+    write_obj(mesh, path, options)  # pyright: ignore[reportArgumentType]
 
 
 def _ply(mesh: Mesh, path: Path, options: WriteOptions) -> None:
     from mv3d.render.mesh_io import write_ply  # noqa: PLC0415
 
-    write_ply(mesh, path, options)
+    write_ply(mesh, path, options)  # pyright: ignore[reportArgumentType]
 
 
 def _stl(mesh: Mesh, path: Path, options: WriteOptions) -> None:
     from mv3d.render.mesh_io import write_stl  # noqa: PLC0415
 
-    write_stl(mesh, path, options)
+    write_stl(mesh, path, options)  # pyright: ignore[reportArgumentType]
 
 
 WRITERS: dict[str, MeshWriter] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl}

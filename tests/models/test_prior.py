@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def published() -> dict[str, torch.Tensor]:
         weights[f"{norm}.running_var"] = 0.5 + torch.rand(outputs, generator=generator)
 
     conv("_conv_stem", "_bn0", 32, 3, 3)
-    for index, block in enumerate(Encoder().blocks):
+    for index, block in enumerate(cast(Any, Encoder().blocks)):
         name, middle = f"_blocks.{index}", block.depthwise.weight.shape[0]
         if block.expand is not None:
             conv(f"{name}._expand_conv", f"{name}._bn0", middle, block.expand.weight.shape[1], 1)

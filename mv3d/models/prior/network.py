@@ -87,8 +87,7 @@ class PriorNetwork(nn.Module):
         # Mostly one layer, a third of the range thick, grey, and the photo's own colour half of the time.
         bias = torch.zeros(_HEADS)
         bias[1], bias[4] = 0.5, -3.0
-        with torch.no_grad():
-            self.head.bias.copy_(bias)
+        self.head.bias = nn.Parameter(bias)
         nn.init.zeros_(self.camera.weight)
         nn.init.zeros_(self.camera.bias)
 

@@ -19,7 +19,7 @@ from mv3d.models.prior.layers import RANGE
 from mv3d.recon.surface import clean_field, decimate
 from mv3d.render.cameras import SV3D_FOV_DEG, Cameras
 from mv3d.render.mesh import Mesh
-from mv3d.views.morphology import nearest_true
+from mv3d.views.morphology import distance_to_false, nearest_true
 
 ENTER, LEAVE, FIRST_LEAVE, SECOND_ENTER = range(4)
 _SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
@@ -99,7 +99,7 @@ def _field(
     depths = np.stack([_enlarged(_cleaned(depth, valid), size) for depth in solid.depths])
     two = _enlarged(_cleaned(solid.two, valid), size) > 0.5
     inside = alpha > 0.5
-    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    distance = distance_to_false(inside) - distance_to_false(~inside)
     edge = np.abs(distance) <= 1
     distance = np.where(edge, 2 * (alpha - 0.5), distance - 0.5 * np.sign(distance))
     lateral = distance * (2 * _SLOPE / size / RANGE)
@@ -141,8 +141,10 @@ def _resized(values: np.ndarray, size: int) -> np.ndarray:
 
     given = torch.from_numpy(np.ascontiguousarray(values, np.float32))
     planes = given[None, None] if values.ndim == 2 else given.permute(2, 0, 1)[None]
-    mode = {"mode": "area"} if size <= len(values) else {"mode": "bilinear", "align_corners": False}
-    made = torch.nn.functional.interpolate(planes, (size, size), **mode)[0]
+    smaller = size <= len(values)
+    made = torch.nn.functional.interpolate(
+        planes, (size, size), mode="area" if smaller else "bilinear", align_corners=None if smaller else False
+    )[0]
     return made[0].numpy() if values.ndim == 2 else made.permute(1, 2, 0).numpy()
 
 
