@@ -1,27 +1,19 @@
-"""One photo and an orbit in, posed views out."""
+"""One photo and an orbit in, posed views out.
+
+The configuration is read without torch: the names below load their modules when first used.
+"""
+# ruff: noqa: F401 - type checkers read the imports
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mv3d.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mv3d.generation.batch import generate_to as generate_to
-    from mv3d.generation.views import LoadedModel as LoadedModel
-    from mv3d.generation.views import generate_views as generate_views
-    from mv3d.generation.views import load_model as load_model
+    from mv3d.generation.batch import generate_to
+    from mv3d.generation.views import LoadedModel, generate_views, load_model
 
-# The configuration is read without torch: the rest loads when one of its names is used.
-_HOMES = {
-    "LoadedModel": "mv3d.generation.views",
-    "generate_views": "mv3d.generation.views",
-    "load_model": "mv3d.generation.views",
-    "generate_to": "mv3d.generation.batch",
-}
-__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'mv3d.generation' has no attribute {name!r}")
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__, {"views": "LoadedModel generate_views load_model", "batch": "generate_to"}
+)
