@@ -14,6 +14,7 @@ from mv3d.core.flags import SAID
 from mv3d.orbits.decontamination import read_evaluation_list
 from mv3d.orbits.gate import GateConfig
 from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.render.renderer import RenderSettings
 from mv3d.render.skies import BUILTIN
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, RANDOM, load_orbit
 
@@ -21,7 +22,7 @@ BUILTIN_LIGHTS = "builtin"
 UNIFORM_LIGHT = "uniform"
 TRAJECTORIES = (*NAMED, RANDOM)
 _LIGHT_SUFFIXES = (".hdr", ".exr")
-_ADDITIONS = ("geometry", "depth_size", "solid_cells", "normals", "albedo")
+_ADDITIONS = ("light_samples", "geometry", "depth_size", "solid_cells", "normals", "albedo")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class OrbitConfig:
     of such files. On the command line with commas between them."""
     samples: int = 4
     """Camera samples a pixel."""
+    light_samples: int = RenderSettings.light_samples
+    """Shadow rays a shading point; fewer are faster and noisier."""
     backend: Literal["embree", "pytorch3d", "blender"] = "embree"
     """The renderer."""
     shard_size: int = 64
@@ -80,6 +83,7 @@ class OrbitConfig:
             ("views", self.views, 1, 1000),
             ("size", self.size, 8, 4096),
             ("samples", self.samples, 1, 256),
+            ("light-samples", self.light_samples, 1, 65536),
             ("shard-size", self.shard_size, 1, 100_000),
             ("depth-size", self.size if self.depth_size is None else self.depth_size, 1, self.size),
             ("solid-cells", self.solid_cells, 8, 512),

@@ -73,7 +73,9 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     orbit = fitted(orbit, model.vertices[used_vertices(model)], fov_deg=config.fov_deg, margin=config.margin)
     cameras = orbit.cameras(config.size, config.size)
     further: list[Output] = [name for name in PICTURES if getattr(config, name)]
-    settings = RenderSettings(samples=config.samples, outputs=("rgba", *further))
+    settings = RenderSettings(
+        samples=config.samples, light_samples=config.light_samples, outputs=("rgba", *further)
+    )
     frames: list[np.ndarray] = []
     packed: list[Future[bytes]] = []
     pictures: list[tuple[str, Future[bytes]]] = []
