@@ -159,7 +159,7 @@ def ball(side: int, radius: float, center: tuple[float, float] = (0.0, 0.0), *, 
 
 
 def test_a_ball_comes_back_from_its_depths():
-    mesh = solid_mesh(ball(64, 0.2), SurfaceConfig(columns=128, samples=96, faces=20_000, texture_size=64))
+    mesh = solid_mesh(ball(64, 0.2), SurfaceConfig(columns=128, step=0.024, faces=20_000, texture_size=64))
     report = inspect_mesh(mesh)
     assert report.shells == 1
     # The depths are those of 64 x 64 pixels: near the outline they are known to a pixel of 1 / 64 of the image only.

@@ -25,16 +25,17 @@ ENTER, LEAVE, FIRST_LEAVE, SECOND_ENTER = range(4)
 _SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
 _WHOLLY_INSIDE = 0.85  # alpha of a network pixel whose depth can be trusted
 _STEP = 0.12  # depth between neighbours that is an edge, in units of RANGE
-_DEEPEST = 1.15  # of the grid, in units of RANGE
+_DEEPEST = 2.5  # of the grid, in units of RANGE: a stick seen end-on is several times as deep as its picture is wide
+_MOST_SAMPLES = 150
 
 
 @dataclass(frozen=True)
 class SurfaceConfig:
-    """columns: pixels of the grid along a side. samples: depths along a column. faces: of the mesh. texture_size:
-    pixels of one of the four tiles."""
+    """columns: pixels of the grid along a side. step: between the grid's depths, in units of RANGE, at least. faces: of the mesh,
+    about. texture_size: pixels of one of the four tiles."""
 
     columns: int = 192
-    samples: int = 112
+    step: float = 0.02
     faces: int = 40_000
     texture_size: int = 256
 
@@ -66,12 +67,15 @@ def solid_mesh(solid: Solid, config: SurfaceConfig | None = None) -> Mesh:
     Raises InputError where no pixel of the photo is wholly inside the object.
     """
     config = config or SurfaceConfig()
-    field, depths, two = _field(solid, config)
+    field, (nearest, step), depths, two = _field(solid, config)
     cleaned = clean_field(-field)
     vertices, faces, _, _ = marching_cubes(cleaned, 0.0, gradient_direction="descent")
     faces = faces[:, ::-1]  # (sample, row, column) is a left-handed frame
-    points = _unprojected(vertices - 1, solid.crop, config)
-    points, faces = decimate(points.astype(np.float32), np.ascontiguousarray(faces, np.int32), config.faces)
+    vertices -= 1  # of the border that clean_field adds
+    vertices[:, 0] = vertices[:, 0] * step + nearest
+    points = _unprojected(vertices, solid.crop, config.columns)
+    faces = np.ascontiguousarray(faces, np.int32)
+    points, faces = decimate(points.astype(np.float32), faces, config.faces, quick=True)
     return _textured(points, faces, solid, depths, two, config)
 
 
@@ -85,9 +89,9 @@ def placed(mesh: Mesh, camera: Cameras, radius: float) -> Mesh:
 
 def _field(
     solid: Solid, config: SurfaceConfig
-) -> tuple[Float[np.ndarray, "d n n"], Float[np.ndarray, "4 n n"], Bool[np.ndarray, "n n"]]:
-    """The signed depth, positive inside, on the frustum's grid the depths and the second layer
-    that it was made of."""
+) -> tuple[Float[np.ndarray, "d n n"], tuple[float, float], Float[np.ndarray, "4 n n"], Bool[np.ndarray, "n n"]]:
+    """The signed depth, positive inside, on the frustum's grid; depth of its first sample and step; the depths and the
+    second layer that it was made of."""
     size = config.columns
     alpha = _resized(solid.photo[..., 3], size)
     side = solid.depths.shape[1]
@@ -99,11 +103,16 @@ def _field(
     depths = np.stack([_enlarged(_cleaned(depth, valid), size) for depth in solid.depths])
     two = _enlarged(_cleaned(solid.two, valid), size) > 0.5
     inside = alpha > 0.5
+    nearest, farthest = float(depths[ENTER][inside].min()), float(depths[LEAVE][inside].max())
+    nearest, farthest = max(-_DEEPEST, nearest), min(_DEEPEST, farthest)
+    step = max(config.step, (farthest - nearest) / _MOST_SAMPLES)
+    depths = _thickened(depths, 1.3 * step)
     distance = distance_to_false(inside) - distance_to_false(~inside)
     edge = np.abs(distance) <= 1
     distance = np.where(edge, 2 * (alpha - 0.5), distance - 0.5 * np.sign(distance))
     lateral = distance * (2 * _SLOPE / size / RANGE)
-    at = np.linspace(-_DEEPEST, _DEEPEST, config.samples, dtype=np.float32)[:, None, None]
+    nearest -= 2 * step
+    at = np.arange(nearest, farthest + 3 * step, step, np.float32)[:, None, None]
     signed = np.minimum(at - depths[ENTER], depths[LEAVE] - at)
     gap = np.minimum(at - depths[FIRST_LEAVE], depths[SECOND_ENTER] - at)
     signed = np.where(two, np.minimum(signed, -gap), signed)
@@ -113,7 +122,18 @@ def _field(
     field[:, :, [0, -1]] = np.minimum(field[:, :, [0, -1]], -1e-3)
     if not (field > 0).any():
         raise InputError("photo: the prior found no solid in it; give a photo of one object")
-    return field, depths, two
+    return field, (nearest, step), depths, two
+
+
+def _thickened(depths: Float[np.ndarray, "4 n n"], least: float) -> Float[np.ndarray, "4 n n"]:
+    """Layers at least so thick, about their middles: a thinner wall falls between two samples and is torn."""
+    enter, leave, first_leave, second_enter = depths
+    grown = np.where(first_leave >= enter, np.maximum(0, least - (first_leave - enter)) / 2, 0)
+    enter, first_leave = enter - grown, first_leave + grown
+    grown = np.where(leave >= second_enter, np.maximum(0, least - (leave - second_enter)) / 2, 0)
+    second_enter, leave = second_enter - grown, leave + grown
+    leave = np.maximum(leave, enter + least)
+    return np.stack([enter, leave, first_leave, second_enter])
 
 
 def _cleaned(values: Float[np.ndarray, "s s"], valid: Bool[np.ndarray, "s s"]) -> Float[np.ndarray, "s s"]:
@@ -149,13 +169,13 @@ def _resized(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _unprojected(
-    vertices: Float[np.ndarray, "v 3"], crop: tuple[float, float, float], config: SurfaceConfig
+    vertices: Float[np.ndarray, "v 3"], crop: tuple[float, float, float], columns: int
 ) -> Float[np.ndarray, "v 3"]:
-    """(sample, row, column) → camera axes."""
+    """(depth in units of RANGE, row, column) → camera axes."""
     x, y, half = crop
-    z = 1 + RANGE * half * (vertices[:, 0] * (2 * _DEEPEST / (config.samples - 1)) - _DEEPEST)
-    across = x + half * ((vertices[:, 2] + 0.5) / config.columns * 2 - 1)
-    down = y + half * ((vertices[:, 1] + 0.5) / config.columns * 2 - 1)
+    z = 1 + RANGE * half * vertices[:, 0]
+    across = x + half * ((vertices[:, 2] + 0.5) / columns * 2 - 1)
+    down = y + half * ((vertices[:, 1] + 0.5) / columns * 2 - 1)
     return np.stack([across * _SLOPE * z, -down * _SLOPE * z, -z], 1)
 
 
