@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.network import PriorNetwork
@@ -26,28 +27,35 @@ def lift_photo(
     """The solid that the network sees in a photo.
 
     photo: straight alpha in [0, 1], sRGB, square, of a camera of 33.8 degrees that looks at the object's centre.
-    elevation_deg: of that camera; the network's own estimate where None. Raises InputError for a photo without an
-    object.
+    elevation_deg: of that camera; the network's own estimate where None. The network looks at the photo and at its
+    mirror image, and both answers are averaged. Raises InputError for a photo without an object.
     """
     device, dtype = next(network.parameters()).device, next(network.parameters()).dtype
     crop = object_crop(photo[..., 3])
     framed = cropped(photo, crop, side)
     on_white = np.concatenate([framed[..., :3] * framed[..., 3:] + 1 - framed[..., 3:], framed[..., 3:]], -1)
-    given = torch.from_numpy(on_white).permute(2, 0, 1)[None]
+    given = torch.from_numpy(on_white).permute(2, 0, 1)
     with torch.no_grad():
-        made = network(given.to(device, dtype))
+        made = network(torch.stack([given, given.flip(-1)]).to(device, dtype))
     layers = made.layers
-    depths = torch.stack([layers.enter, layers.leave, layers.first_leave, layers.second_enter])[:, 0]
+    depths = torch.stack(
+        [_mean(d) for d in (layers.enter, layers.leave, layers.first_leave, layers.second_enter)]
+    )
     fine = cropped(photo, crop, max(side, round(photo.shape[0] * crop[2])))
     return Solid(
         depths.float().cpu().numpy(),
-        torch.sigmoid(layers.two[0]).cpu().numpy(),
-        made.colors[0].permute(0, 2, 3, 1).cpu().numpy(),
-        made.gates[0].cpu().numpy(),
+        _mean(torch.sigmoid(layers.two)).cpu().numpy(),
+        _mean(made.colors).permute(0, 2, 3, 1).cpu().numpy(),
+        _mean(made.gates).cpu().numpy(),
         fine,
         crop,
-        float(made.elevation_deg[0]) if elevation_deg is None else elevation_deg,
+        float(made.elevation_deg.mean()) if elevation_deg is None else elevation_deg,
     )
+
+
+def _mean(pair: Float[Tensor, "2 *c h w"]) -> Float[Tensor, "*c h w"]:
+    """Of an answer and that to the mirrored photo, turned back."""
+    return (pair[0] + pair[1].flip(-1)) / 2
 
 
 def object_crop(alpha: Float[np.ndarray, "h w"]) -> tuple[float, float, float]:
