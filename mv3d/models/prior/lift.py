@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mv3d.core.errors import InputError
-from mv3d.models.prior.network import PriorNetwork
+from mv3d.models.prior.layers import Layers
+from mv3d.models.prior.network import Prediction, PriorNetwork
 from mv3d.models.prior.surface import Solid
 
 FILL = 0.917
@@ -24,11 +27,19 @@ def lift_photo(
     elevation_deg: float | None = None,
     side: int = SIDE,
 ) -> Solid:
-    """The solid that the network sees in a photo.
+    """The solid that the network sees in a photo: `predict`, then `solid_of`."""
+    made, crop = predict(network, photo, side=side)
+    return solid_of(made, photo, crop, elevation_deg=elevation_deg)
 
-    photo: straight alpha in [0, 1], sRGB, square, of a camera of 33.8 degrees that looks at the object's centre.
-    elevation_deg: of that camera; the network's own estimate where None. The network looks at the photo and at its
-    mirror image, and both answers are averaged. Raises InputError for a photo without an object.
+
+def predict(
+    network: PriorNetwork, photo: Float[np.ndarray, "h h 4"], *, side: int = SIDE
+) -> tuple[Prediction, tuple[float, float, float]]:
+    """What the network says of a photo, and the crop that it saw: the mean of its answers to the photo and to its
+    mirror image.
+
+    photo: straight alpha in [0, 1], sRGB, square, of a camera of 33.8 degrees that looks at the object's centre. Raises
+    InputError for a photo without an object.
     """
     device, dtype = next(network.parameters()).device, next(network.parameters()).dtype
     crop = object_crop(photo[..., 3])
@@ -37,25 +48,39 @@ def lift_photo(
     given = torch.from_numpy(on_white).permute(2, 0, 1)
     with torch.no_grad():
         made = network(torch.stack([given, given.flip(-1)]).to(device, dtype))
+    layers = Layers(**{part.name: _mean(getattr(made.layers, part.name)) for part in fields(Layers)})
+    angle, log_std = made.elevation_deg.mean(0, keepdim=True), made.elevation_log_std.mean(0, keepdim=True)
+    return Prediction(layers, _mean(made.colors), _mean(made.gates), angle, log_std), crop
+
+
+def _mean(pair: Float[Tensor, "2 *c h w"]) -> Float[Tensor, "1 *c h w"]:
+    """Of the picture of a photo and that of its mirror image, turned back."""
+    return (pair[:1] + pair[1:].flip(-1)) / 2
+
+
+def solid_of(
+    made: Prediction,
+    photo: Float[np.ndarray, "h h 4"],
+    crop: tuple[float, float, float],
+    *,
+    elevation_deg: float | None = None,
+) -> Solid:
+    """A prediction with its photo at full resolution.
+
+    elevation_deg: of the photo's camera; the network's own estimate where None.
+    """
     layers = made.layers
-    depths = torch.stack(
-        [_mean(d) for d in (layers.enter, layers.leave, layers.first_leave, layers.second_enter)]
-    )
-    fine = cropped(photo, crop, max(side, round(photo.shape[0] * crop[2])))
+    depths = torch.stack([layers.enter, layers.leave, layers.first_leave, layers.second_enter])[:, 0]
+    fine = cropped(photo, crop, max(2 * depths.shape[-1], round(photo.shape[0] * crop[2])))
     return Solid(
         depths.float().cpu().numpy(),
-        _mean(torch.sigmoid(layers.two)).cpu().numpy(),
-        _mean(made.colors).permute(0, 2, 3, 1).cpu().numpy(),
-        _mean(made.gates).cpu().numpy(),
+        torch.sigmoid(layers.two[0]).cpu().numpy(),
+        made.colors[0].permute(0, 2, 3, 1).cpu().numpy(),
+        made.gates[0].cpu().numpy(),
         fine,
         crop,
-        float(made.elevation_deg.mean()) if elevation_deg is None else elevation_deg,
+        float(made.elevation_deg[0]) if elevation_deg is None else elevation_deg,
     )
-
-
-def _mean(pair: Float[Tensor, "2 *c h w"]) -> Float[Tensor, "*c h w"]:
-    """Of an answer and that to the mirrored photo, turned back."""
-    return (pair[0] + pair[1].flip(-1)) / 2
 
 
 def object_crop(alpha: Float[np.ndarray, "h w"]) -> tuple[float, float, float]:
