@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -103,15 +103,15 @@ def model_info(command: InfoCommand) -> int:
 
     document = describe(found.folder)
     document["revision"] = found.revision or document["revision"]
+    sampled = "unet" in document["parameters"]
     lines = [
         f"{document['kind']}: {document['frames']} views of {document['size']}, takes {document['takes']}",
-        f"vector per view   {', '.join(document['vector'])}",
+        *([f"vector per view   {', '.join(document['vector'])}"] if sampled else []),
         *(
             f"{name:17} {count:,} parameters, {document['dtype'][name]}"
             for name, count in document["parameters"].items()
         ),
-        f"sampling          {document['sampler']['steps']} steps of {document['sampler']['sampler']}, guidance "
-        f"{document['sampler']['guidance_min']:g} to {document['sampler']['guidance_max']:g}",
+        *([_sampling(document["sampler"])] if sampled else []),
         f"base              {document['base'] or 'none'}"
         + (f" @ {document['revision']}" if document["revision"] else ""),
         f"licence           {document['licence'] or 'not recorded'} {document['licence_url']}".rstrip(),
@@ -119,6 +119,11 @@ def model_info(command: InfoCommand) -> int:
     ]
     print_result(lines, document | {"folder": str(found.folder)}, as_json=command.json)
     return 0
+
+
+def _sampling(sampler: dict[str, Any]) -> str:
+    guidance = f"guidance {sampler['guidance_min']:g} to {sampler['guidance_max']:g}"
+    return f"sampling          {sampler['steps']} steps of {sampler['sampler']}, {guidance}"
 
 
 COMMANDS: dict[str, Command] = {

@@ -8,16 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mv3d.models.folder import COMPONENTS, read_info, read_micro_names, weights_path
+from mv3d.models.folder import COMPONENTS, PRIOR, components_of, read_info, read_micro_names, weights_path
 from mv3d.models.weights import open_weights
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """Plain values for people and for JSON. Raises InputError where the folder is no model or a file is cut off."""
     info = read_info(folder)
-    names = read_micro_names(folder)
+    components = components_of(folder) or ((PRIOR,) if info.kind == PRIOR else tuple(COMPONENTS))
+    names = [] if components == (PRIOR,) else read_micro_names(folder)
     parameters, dtypes = {}, {}
-    for component in COMPONENTS:
+    for component in components:
         with open_weights(weights_path(folder, component)) as weights:
             parameters[component] = sum(math.prod(weights.shape(key)) for key in weights.keys)
             dtypes[component] = Counter(weights.dtype(key) for key in weights.keys).most_common(1)[0][0]

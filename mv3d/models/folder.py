@@ -6,6 +6,9 @@ model/
   unet/              config.json, diffusion_pytorch_model.safetensors
   vae/               config.json, diffusion_pytorch_model.safetensors
   image_encoder/     config.json, model.safetensors
+  prior/             config.json, model.safetensors
+
+A folder holds the three of a network of the SVD family, a prior (`mv3d.models.prior`), or both.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ COMPONENTS = {
     "vae": "diffusion_pytorch_model.safetensors",
     "image_encoder": "model.safetensors",
 }
+PRIOR = "prior"
+"""The folder of the single-photo 3D prior, and the kind of a model that has nothing else."""
+WEIGHTS = COMPONENTS | {PRIOR: "model.safetensors"}
+"""File of the weights by folder."""
 CameraSupport = Literal["none", "fixed turn", "orbit"]
 """none: a video model, whose cameras are not known. fixed turn: even steps of one turn at one elevation. orbit: an
 azimuth and an elevation per view."""
@@ -57,7 +64,7 @@ class ModelInfo:
     """The content of `mv3d.json`."""
 
     kind: str
-    """Which code makes the views (`mv3d.generation.generator.GENERATORS`): sv3d_p, sv3d_u, svd_mv, svd, ..."""
+    """Which code makes the views (`mv3d.generation.generator.GENERATORS`): sv3d_p, sv3d_u, svd_mv, svd, prior, ..."""
     num_frames: int = 21
     resolution: int = 576
     """Side of the square images, pixels; a side that is not square in `height`."""
@@ -200,10 +207,21 @@ def model_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def has_prior(folder: Path) -> bool:
+    """Whether a model folder holds a single-photo 3D prior."""
+    return (folder / PRIOR).is_dir()
+
+
+def components_of(folder: Path) -> tuple[str, ...]:
+    """The folders of weights that a model needs: all of the SVD family where one of them is there, and the prior."""
+    family = tuple(COMPONENTS) if any((folder / name).is_dir() for name in COMPONENTS) else ()
+    return (*family, PRIOR) if has_prior(folder) else family
+
+
 def _model_files(folder: Path) -> Iterator[Path]:
     yield folder / INFO_FILE
-    known = [name for name in COMPONENTS if (folder / name).is_dir()]
-    for name in COMPONENTS if known else ():
+    known = components_of(folder)
+    for name in known:
         yield folder / name / "config.json"
         yield weights_path(folder, name)
     for path in sorted(folder.rglob("*")):  # the parts of models outside the SVD family
@@ -259,7 +277,7 @@ def weights_path(folder: Path, component: str) -> Path:
 
     Raises InputError where the weights are only there as a pickle.
     """
-    name = COMPONENTS[component]
+    name = WEIGHTS[component]
     path = folder / component / name
     variant, pickle = path.with_suffix(".fp16.safetensors"), path.with_suffix(".bin")
     if path.exists() or variant.exists():
