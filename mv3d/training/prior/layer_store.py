@@ -223,7 +223,7 @@ class LayerStore:
         self._open[folder] = arrays  # the latest one last
         while len(self._open) > self._OPEN:
             self._open.pop(next(iter(self._open)))
-        rgba, layers, cameras = (np.asarray(array[row]) for array in arrays)
+        rgba, layers, cameras = (np.array(array[row]) for array in arrays)
         return ObjectViews(self.uids[number], rgba, layers, cameras)
 
     @staticmethod

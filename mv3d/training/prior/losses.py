@@ -22,7 +22,7 @@ from mv3d.training.prior.samples import COLOR_STEP
 _DEPTH, _THICKNESS, _SLOPE, _BACK_SLOPE = 5.0, 2.5, 6.0, 3.0
 _TWO, _GAP, _COLOR, _ELEVATION = 0.5, 5.0, 3.0, 0.01
 # Shares of pixels that a term usually counts, of the output's, and of the sampled pixels of the three hidden surfaces.
-_SOLID_SHARE, _SEEN_SHARE = 0.45, 0.2
+_SOLID_SHARE, _SEEN_SHARE = 0.3, 0.1
 _SMOOTH = 0.08  # largest step between neighbours of one surface
 _ABSORBED = 0.85  # by a sample that is wholly inside
 
