@@ -86,13 +86,14 @@ def save_ellipsoids(
     folder: Path,
     *,
     objects: int = 6,
+    first: int = 0,
     views: int = 4,
     size: int = 64,
     geometry: bool = True,
     fov_deg: float = 33.8,
 ) -> Path:
     """Shards of them. The depth maps have half the side of the pictures."""
-    items = [CatalogueItem(f"e{index}", licence="CC0-1.0") for index in range(objects)]
+    items = [CatalogueItem(f"e{first + index}", licence="CC0-1.0") for index in range(objects)]
     config = OrbitConfig(
         views=views, size=size, environments=("uniform",), shard_size=4, trajectory="random", fov_deg=fov_deg,
         elevation_deg=(-10, 60), **{"geometry": True, "depth_size": size // 2} if geometry else {},

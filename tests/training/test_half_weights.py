@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.ellipsoids import save_ellipsoids
-from helpers.training_data import quick, save_orbits
+from helpers.training_data import loop, quick, save_base, save_latents, save_orbits
 from safetensors.torch import load_file
 
 from mv3d.models.prior.network import PriorNetwork
@@ -73,12 +73,12 @@ def of_prior(root: Path, precision: str) -> Path:
 
 
 def of_tiny(root: Path, precision: str) -> Path:
-    data = root / "orbits"
-    if not data.exists():
-        save_orbits(data)
-    config = quick("tiny", steps=8, patch=4, latent_channels=16, precision=precision, checkpoint_every=8)
-    train(config, data, "", root / f"tiny_{precision}")
-    return root / f"tiny_{precision}"
+    latents = root / "latents"
+    if not latents.exists():
+        save_latents(save_orbits(root / "orbits"), save_base(root / "base"), latents)
+    out = root / f"tiny_{precision}"
+    loop(quick("tiny", steps=8, precision=precision, checkpoint_every=8), latents, out)
+    return out
 
 
 @pytest.mark.parametrize("run", [of_prior, of_tiny])

@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from mv3d.core.errors import InputError
 from mv3d.models.prior.layers import RANGE, Layers, stacked
 from mv3d.models.prior.lift import FILL
+from mv3d.models.prior.network import PriorNetwork
 from mv3d.orbits.dataset import sample_loader
 from mv3d.render.cameras import orbit_cameras
 from mv3d.training.prior.frames import SLOPE, Frame, View
@@ -27,7 +28,7 @@ from mv3d.training.prior.layer_store import (
     geometry_shards,
     quantized,
 )
-from mv3d.training.prior.losses import PriorBatch, prior_loss, rendered_alpha, slope_loss
+from mv3d.training.prior.losses import PriorBatch, prior_loss, rendered_alpha, scores, slope_loss
 from mv3d.training.prior.samples import (
     PriorSamples,
     framed,
@@ -325,8 +326,6 @@ def test_paints_of_one_shape_are_held_out_together():
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_parts(store):
     """So it does not matter how samples are dealt out to micro-batches and processes."""
-    from mv3d.models.prior.network import PriorNetwork
-
     torch.manual_seed(0)
     network = PriorNetwork(24)
     torch.nn.init.normal_(network.head.weight, std=0.1)
@@ -350,3 +349,25 @@ def test_photos_are_drawn_with_other_framing_and_tone():
     assert 0.3 < np.mean([draw.mirrored for draw in draws]) < 0.7
     assert not any(random_draw(6, np.random.default_rng(n), mirror=False).mirrored for n in range(20))
     assert SLOPE == pytest.approx(np.tan(np.radians(16.9)))
+
+
+def test_four_solids_are_learned_by_heart():
+    torch.manual_seed(0)
+    shapes = ((0.5, 0.3, 0.4), (0.25, 0.5, 0.3), (0.3, 0.3, 0.5), (0.5, 0.5, 0.2))
+    batch = batch_of(
+        *(make_sample(views_of(np.array(s)), plain_draw(5, np.random.default_rng(0)), 64) for s in shapes)
+    )
+    network = PriorNetwork(24)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, betas=(0.9, 0.98))
+    for step in range(12):
+        made = network(batch.photo)
+        if not step:
+            before = scores(made, batch)
+        loss, _ = prior_loss(made, batch, silhouette_weight=float(step > 6))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    after = scores(network(batch.photo), batch)
+    assert float(after["iou"].mean()) > 0.55 > float(before["iou"].mean()) + 0.15
+    assert float(after["silhouette_iou"].mean()) > float(before["silhouette_iou"].mean()) + 0.05
