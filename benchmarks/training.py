@@ -33,6 +33,7 @@ from mv3d.training.config import TrainConfig, preset
 from mv3d.training.data import open_samples
 from mv3d.training.loop import make_accelerator, train_loop
 from mv3d.training.metric_log import read_log
+from mv3d.training.objective import orbit_objective
 
 STORED, SCALE = 84, 0.18215
 
@@ -112,9 +113,8 @@ def our_loop(
     busy: list[float] = []
     done = train_loop(
         config,
-        network.build(),
+        orbit_objective(config, network.build(), batches),
         samples,
-        batches,
         out,
         accelerator=make_accelerator(config),
         progress=lambda *_: busy.append(time.process_time()),

@@ -13,7 +13,7 @@ import tyro
 from mv3d.cli.groups import parsed
 from mv3d.cli.output import note, print_result, show
 from mv3d.core.errors import UsageError
-from mv3d.training.config import PRESETS, TrainConfig, preset
+from mv3d.training.config import PRESETS, PriorConfig, TrainConfig, preset
 
 _USUAL = "svd_mv"
 _HELP = """Train the generator, or adapters of it.
@@ -23,6 +23,8 @@ mv3d train --data latents/ --base svd_xt --preset svd_mv --out run/
 mv3d train --data dynamic/ --static-data static/ --base svd_xt --preset sv3d_p --out run/
 
 mv3d train --data clips/ --base svd_xt --preset lora --out zoom/
+
+mv3d train --data geometry/ --encoder efficientnet_lite0.whl --preset prior --out prior/
 
 accelerate launch --config_file "$(mv3d train --print-config fsdp)" -m mv3d train ...
 
@@ -50,6 +52,13 @@ class TrainCommand:
     """Replace another run in --out."""
     json: bool = False
     """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class PriorCommand(TrainCommand):
+    """The flags of `mv3d train --preset prior`."""
+
+    config: tyro.conf.OmitArgPrefixes[PriorConfig] = field(default_factory=PriorConfig)
 
 
 def train(arguments: list[str]) -> int:
@@ -123,6 +132,9 @@ def _with_defaults(chosen: TrainConfig) -> Any:
     """`TrainCommand` whose settings start from a preset."""
     if chosen == PRESETS[_USUAL]:
         return TrainCommand
+
+    if isinstance(chosen, PriorConfig):
+        return PriorCommand
 
     @dataclass(frozen=True)
     class Preset(TrainCommand):

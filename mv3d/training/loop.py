@@ -29,35 +29,18 @@ from torch.distributed.checkpoint.state_dict import (
 
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
 from mv3d.core.machine import is_out_of_memory
-from mv3d.models.conditioning import OrbitConditioning
-from mv3d.models.network import MultiViewUNet
-from mv3d.models.preconditioning import denoise
 from mv3d.orbits.dataset import Samples, sample_loader
-from mv3d.training.batches import BatchMaker
 from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Schedule
 from mv3d.training.ema import Ema
-from mv3d.training.loss import frame_weights, orbit_loss
 from mv3d.training.metric_log import MetricLogger, summary_writer
+from mv3d.training.objective import MicroLoss, Objective
 
 CHECKPOINTS = "checkpoints"
 Validate = Callable[[nn.Module, int], None]
-_PREFIX = "unet."
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _LOAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
-
-
-class Denoise(nn.Module):
-    """`denoise` as a module, so that what shards and averages networks sees every call."""
-
-    def __init__(self, unet: MultiViewUNet, *, bf16: bool = False) -> None:
-        super().__init__()
-        self.unet, self._bf16 = unet, bf16
-
-    def forward(self, x: Tensor, sigma: Tensor, conditioning: OrbitConditioning) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
-            return denoise(self.unet, x, sigma, conditioning)
 
 
 @dataclass(frozen=True)
@@ -98,9 +81,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 def train_loop(
     config: TrainConfig,
-    unet: MultiViewUNet,
+    objective: Objective,
     samples: Samples,
-    batches: BatchMaker,
     out: Path,
     *,
     accelerator: Accelerator,
@@ -109,27 +91,27 @@ def train_loop(
     stop_after: int | None = None,
     interrupt: Callable[[], type[KeyboardInterrupt] | None] = lambda: None,
 ) -> TrainState:
-    """Train `unet` where it takes gradients; go on from the last whole checkpoint in `out`, if there is one.
+    """Train the objective's network where it takes gradients; go on from the last whole checkpoint in `out`, if there is one.
 
     validate: called with the network (average in place) and the step. stop_after: leave after so many steps of the run
     without saving, as a power cut would. interrupt: asked after each step (`interrupts_held`); what it gives is raised
     once a checkpoint of that step is written.
     """
-    module = Denoise(unet.train(), bf16=config.precision == "bf16")
+    module, prefix = objective.module.train(), objective.prefix
     if config.compile:
-        unet.compile()
+        objective.network.compile()
     optimizer = make_optimizer(config, [p for p in module.parameters() if p.requires_grad])
     model, optimizer = accelerator.prepare(module, optimizer)
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = Ema(trained, config.ema) if config.ema else None
-    start = _resume(out / CHECKPOINTS, model, optimizer.optimizer, ema)
+    start = _resume(out / CHECKPOINTS, model, prefix, optimizer.optimizer, ema)
     metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
     schedule = Schedule(config, start, accelerator.process_index, accelerator.num_processes)
-    pin_memory = accelerator.device.type == "cuda"
-    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
+    pinned = accelerator.device.type == "cuda"
+    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pinned))
 
     def save(step: int) -> None:
-        _save(out / CHECKPOINTS, step, model, optimizer.optimizer, ema, config, accelerator)
+        _save(out / CHECKPOINTS, step, model, prefix, optimizer.optimizer, ema, config, accelerator)
 
     waits, begun, loss_value = [], time.perf_counter(), metrics.last_loss
     for step in range(start, config.steps):
@@ -138,7 +120,7 @@ def train_loop(
             group["lr"] = config.learning_rate(step)
         with _memory_advice():
             with _saving_if_readers_ended(interrupt, save, step, accelerator.num_processes == 1):
-                loss, waited = _gradients(config, model, feed, batches, accelerator)
+                loss, terms, waited = _gradients(config, model, objective.loss, feed, step, accelerator)
             norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -152,7 +134,7 @@ def train_loop(
             loss_value = float(accelerator.reduce(loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
             _refuse_nan(loss_value, done)
             line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
-            metrics.write(line)
+            metrics.write(line := line | _means(terms, accelerator))
             if progress and accelerator.is_main_process:
                 progress(done, config.steps, line)
         if saving:
@@ -166,7 +148,7 @@ def train_loop(
             break
     metrics.close()
     with ema.in_place() if ema else nullcontext():
-        weights = _weights(model)
+        weights = _weights(model, prefix)
     steps = max(len(waits), 1)
     elapsed = (time.perf_counter() - begun) / steps
     # The first step waits for the readers to start.
@@ -215,13 +197,15 @@ def _agreed(
 def _gradients(
     config: TrainConfig,
     model: nn.Module,
+    micro_loss: MicroLoss,
     feed: Iterator[dict[str, Any]],
-    batches: BatchMaker,
+    step: int,
     accelerator: Accelerator,
-) -> tuple[Tensor, float]:
-    """Add up the gradients of one step; (its loss in this process, seconds of waiting for data)."""
+) -> tuple[Tensor, dict[str, Tensor], float]:
+    """Add up the gradients of one step; (its loss in this process, what the loss names, seconds of waiting for data)."""
     accumulation, waited = config.accumulation(accelerator.num_processes), 0.0
     total = torch.zeros((), device=accelerator.device)
+    totals: dict[str, Tensor] = {}
     for micro in range(accumulation):
         before = time.perf_counter()
         raw = next(feed)
@@ -229,12 +213,13 @@ def _gradients(
         last = micro == accumulation - 1
         # Gradients cross between processes once a step, not once a micro-batch.
         with nullcontext() if last else accelerator.no_sync(model):
-            target, conditioning, noise = batches.make(raw)
-            weights = frame_weights(conditioning.azimuths_rad, config.near_weight)
-            loss = orbit_loss(model, target, conditioning, noise, weights).mean() / accumulation
+            found, terms = micro_loss(model, raw, step)
+            loss = found / accumulation
             accelerator.backward(loss)
         total += loss.detach()
-    return total, waited
+        for name, value in terms.items():
+            totals[name] = totals.get(name, torch.zeros_like(total)) + value.detach() / accumulation
+    return total, totals, waited
 
 
 def _line(
@@ -254,9 +239,15 @@ def _line(
     }
 
 
+def _means(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
+    """Over the processes."""
+    means = {name: accelerator.reduce(terms[name], reduction="mean") for name in sorted(terms)}
+    return {name: float(value) for name, value in means.items()}  # pyright: ignore[reportArgumentType]
+
+
 def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """AdamW, or its 8-bit form. Raises MissingPartError with the command that installs it."""
-    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw8bit":
         return _adamw_8_bit()(parameters, **settings)
     return torch.optim.AdamW(parameters, **settings)
@@ -284,30 +275,31 @@ def _adamw_8_bit() -> Any:
     return AdamW8bit
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
+def _weights(model: nn.Module, prefix: str) -> dict[str, Tensor]:
     """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one.
 
     Copies: on a CPU the state of a network is the network itself, which averages are about to leave.
     """
     state = get_model_state_dict(model, options=_FULL)
-    return {name.removeprefix(_PREFIX): value.detach().clone() for name, value in state.items()}  # pyright: ignore[reportAttributeAccessIssue]
+    return {name.removeprefix(prefix): value.detach().clone() for name, value in state.items()}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _save(
     root: Path,
     step: int,
     model: nn.Module,
+    prefix: str,
     optimizer: torch.optim.Optimizer,
     ema: Ema | None,
     config: TrainConfig,
     accelerator: Accelerator,
 ) -> None:
     # Gathering is the work of all processes, writing that of one.
-    weights = _weights(model)
+    weights = _weights(model, prefix)
     averages = None
     if ema is not None:
         with ema.in_place():
-            averages = _weights(model)
+            averages = _weights(model, prefix)
     state = get_optimizer_state_dict(model, optimizer, options=_FULL)
     failure: list[Mv3dError | None] = [None]
     if accelerator.is_main_process:
@@ -320,7 +312,9 @@ def _save(
         raise failure[0]
 
 
-def _resume(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
+def _resume(
+    root: Path, model: nn.Module, prefix: str, optimizer: torch.optim.Optimizer, ema: Ema | None
+) -> int:
     """Set everything as it was; the number of steps done."""
     checkpoint = read_latest(root)
     if checkpoint is None:
@@ -330,13 +324,13 @@ def _resume(root: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema:
     set_optimizer_state_dict(model, optimizer, checkpoint.optimizer, options=_LOAD)
     if ema is not None and checkpoint.ema is not None:
         with ema.in_place():
-            _set_weights(model, checkpoint.ema)
-    _set_weights(model, checkpoint.weights)
+            _set_weights(model, prefix, checkpoint.ema)
+    _set_weights(model, prefix, checkpoint.weights)
     return checkpoint.step
 
 
-def _set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    set_model_state_dict(model, {_PREFIX + name: value for name, value in weights.items()}, options=_LOAD)
+def _set_weights(model: nn.Module, prefix: str, weights: dict[str, Tensor]) -> None:
+    set_model_state_dict(model, {prefix + name: value for name, value in weights.items()}, options=_LOAD)
 
 
 class _memory_advice(nullcontext):

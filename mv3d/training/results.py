@@ -134,17 +134,22 @@ def _write_model(
 
 
 def _card(config: TrainConfig, model: TrainableModel, provenance: Provenance) -> ModelCard:
-    licences = sorted(provenance.licences.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} ({count})" for name, count in licences[:_LICENCES_SHOWN])
     base = provenance.base + (f" @ {provenance.revision}" if provenance.revision else "")
     return ModelCard(
         title=f"{config.preset}: a multi-view generator trained with mv3d",
         licence=model.info.licence or "unknown",
         licence_url=model.info.licence_url,
         base=base,
-        data=provenance.data + (f"; licences of the objects: {shown}" if shown else ""),
+        data=provenance.data + licences_of(provenance),
         seed=config.seed,
         metrics=provenance.metrics,
         notes=f"{config.steps} steps of {config.batch} orbits of {config.frames} views."
         + (" The base's licence holds for these weights, too." if provenance.base else ""),
     )
+
+
+def licences_of(provenance: Provenance) -> str:
+    """The licences of the objects that were shown, the most frequent ones first, as the end of a line."""
+    licences = sorted(provenance.licences.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} ({count})" for name, count in licences[:_LICENCES_SHOWN])
+    return f"; licences of the objects: {shown}" if shown else ""

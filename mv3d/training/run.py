@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING, Any
 from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
 from mv3d.core.files import sha256, staging, to_json, write_text
-from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.machine import keep_freed_memory, peak_memory_bytes
 from mv3d.core.outputs import Output, files_below, refuse_inputs, refuse_named
 from mv3d.core.progress import TrainingProgress
 from mv3d.core.records import RunRecord, RunStatus, read_record, refuse_other_algorithm, run_status
 from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
-from mv3d.training.config import TrainConfig, flag
+from mv3d.training.config import PriorConfig, TrainConfig, flag
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from mv3d.models.locate import ResolvedModel
     from mv3d.orbits.dataset import Samples
+    from mv3d.training.stage import StageContext
 
 RECORD = "run.json"
 SETTINGS = "settings.json"
@@ -43,11 +45,15 @@ _FREE = (
 )  # fmt: skip
 """Fields that change no weight of a given step: a run may go on with others."""
 
+_FREE_OF_A_PRIOR = tuple(name for name in (*_FREE, "layers") if name != "steps")
+"""The same of a prior, whose learning rate falls toward its last step."""
+
 _OURS = ("checkpoints", PARTS, "validation")
 _MADE = re.compile(
     r"checkpoints/(\d{8}|\.\d{8}\.\w+\.part)/((weights|ema)\.safetensors|optimizer\.pt|checkpoint\.json)"
     r"|validation/(\d{8}\.png|scores\.jsonl)"
     rf"|{PARTS}/(mv3d\.json|(vae|image_encoder)/[^/]*(config\.json|\.safetensors))"
+    rf"|{PARTS}/layers/\.?[\w.-]+/((rgba|layers|cameras)\.npy|uids\.json)"
 )
 """Files of an unfinished run, which no record lists yet. Nothing else in these folders may be removed."""
 
@@ -135,21 +141,19 @@ def _train_stage(
     """Train one stage. held: takes the lock of `out`."""
     # torch and the networks load here, not for a wrong setting.
     from mv3d.models.locate import resolve  # noqa: PLC0415
-    from mv3d.training.data import open_samples  # noqa: PLC0415
     from mv3d.training.loop import make_accelerator, require_parts, train_loop  # noqa: PLC0415
-    from mv3d.training.results import Provenance, write_results  # noqa: PLC0415
-    from mv3d.training.stage import prepare  # noqa: PLC0415
-    from mv3d.training.validation import last_score  # noqa: PLC0415
+    from mv3d.training.results import Provenance  # noqa: PLC0415
 
     begun = time.time()
     found = resolve(base) if base else None
-    samples = open_samples(data, config, _clip_size(config, found.folder if found else None))
+    prepared = _opened(config, data, found)
     digest = data_sha256(data)
     settings = dataclasses.asdict(config) | {"base": base}
     if not overwrite:
         if run_status(out / RECORD, settings=settings, input_sha256=digest) is RunStatus.DONE:
             return _finished(out)
         refuse_other_algorithm(out / RECORD)
+    keep_freed_memory()
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
@@ -171,8 +175,8 @@ def _train_stage(
     )
     try:
         if config.network == "none":
-            return _train_parts(config, samples, record, output, accelerator, progress)
-        context = prepare(config, samples, found, out, accelerator, _of_stage(progress, "image encoder"))
+            return _train_parts(config, data, record, output, accelerator, progress)
+        context = prepared(out, accelerator, progress)
     except Mv3dError:
         if fresh:  # the run could not begin: nothing stays behind
             (out / SETTINGS).unlink(missing_ok=True)
@@ -181,9 +185,8 @@ def _train_stage(
     with interrupts_held() as interrupt:
         state = train_loop(
             config,
-            context.model.unet,
-            samples,
-            context.batches,
+            context.objective,
+            context.samples,
             out,
             accelerator=accelerator,
             validate=context.validate,
@@ -191,9 +194,8 @@ def _train_stage(
             interrupt=interrupt,
         )
     if accelerator.is_main_process:
-        metrics = {"training loss": state.last_loss}
-        if (score := last_score(out)) is not None:
-            metrics["validation PSNR, dB"] = score
+        samples = context.samples
+        metrics = {"training loss": state.last_loss} | context.scores(out)
         revision = found.revision if found else ""
         credited = (found.folder, data) if found else (data,)
         shown = f"{data.name}, {len(samples)} {samples.format.name}"
@@ -210,15 +212,41 @@ def _train_stage(
         }
         record = _reported(record, report, model={"base": base, "revision": revision})
         with staging(out) as staged:
-            write_results(config, context.model, state.weights, provenance, staged, context.resolution)
+            context.write(state.weights, provenance, staged)
             output.publish(staged, record)
     accelerator.wait_for_everyone()
     return replace(_finished(out), already_done=False)
 
 
+def _opened(
+    config: TrainConfig, data: Path, base: ResolvedModel | None
+) -> Callable[[Path, Accelerator, TrainingProgress | None], StageContext]:
+    """Check the data before anything is written; what then makes the stage, in the run's folder."""
+    if isinstance(config, PriorConfig):
+        from mv3d.training.prior.layer_store import geometry_shards  # noqa: PLC0415 - as above
+        from mv3d.training.prior.stage import prepare_prior  # noqa: PLC0415
+
+        shards = geometry_shards(data)
+        return lambda out, accelerator, progress: prepare_prior(
+            config, shards, base, out, accelerator, _of_stage(progress, "layers")
+        )
+    from mv3d.training.stage import prepare  # noqa: PLC0415 - as above
+
+    samples = _samples(config, data, base)
+    return lambda out, accelerator, progress: prepare(
+        config, samples, base, out, accelerator, _of_stage(progress, "image encoder")
+    )
+
+
+def _samples(config: TrainConfig, data: Path, base: ResolvedModel | None) -> Samples:
+    from mv3d.training.data import open_samples  # noqa: PLC0415 - as above
+
+    return open_samples(data, config, _clip_size(config, base.folder if base else None))
+
+
 def _train_parts(
     config: TrainConfig,
-    samples: Samples,
+    data: Path,
     record: RunRecord,
     output: Output,
     accelerator: Accelerator,
@@ -231,6 +259,7 @@ def _train_parts(
     if accelerator.is_main_process:
         with staging(output.folder) as staged:
             on_step, device = _of_stage(progress, "image encoder"), accelerator.device
+            samples = _samples(config, data, None)
             score = prepare_parts(config, samples, staged / MODEL, device=device, progress=on_step)
             report = {"seconds": time.time() - begun, "peak_memory_bytes": peak_memory_bytes()}
             report |= {"metrics": {"restored PSNR, dB": score}}
@@ -274,6 +303,10 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
     name = f"--preset {config.preset}"
     if base and config.network == "none":
         raise UsageError(f"--base: expected none for {name}, got {base}")
+    if isinstance(config, PriorConfig):
+        from mv3d.training.prior.stage import check_start  # noqa: PLC0415 - as in _train_stage
+
+        check_start(config, base)
     if not base and config.network == "base":
         raise UsageError(f"--base: expected a model to start from for {name}, got none; see mv3d models list")
     if config.trained == "lora" and config.network != "base":
@@ -304,7 +337,8 @@ def _open_run(output: Output, config: TrainConfig, base: str, digest: str) -> bo
     """Write the settings into the folder, or compare them with those of the run in it; whether there was none."""
     out = output.folder
     fresh = not (out / SETTINGS).exists()
-    kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _FREE}
+    free = _FREE_OF_A_PRIOR if isinstance(config, PriorConfig) else _FREE
+    kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
     try:
         there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))

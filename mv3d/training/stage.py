@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedType
+from torch import Tensor
 
 from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.models.encode import image_channels
@@ -19,21 +20,27 @@ from mv3d.training.autoencoder import prepare_parts
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
 from mv3d.training.loop import Validate
-from mv3d.training.trainable import TrainableModel, build_trainable, check_data_size
-from mv3d.training.validation import Validator, clean
+from mv3d.training.objective import Objective, orbit_objective
+from mv3d.training.results import Provenance, write_results
+from mv3d.training.trainable import build_trainable, check_data_size
+from mv3d.training.validation import Validator, clean, last_score
 
 PARTS = "parts"
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """What the training loop and the results need."""
+    """What the training loop and the results need.
 
-    model: TrainableModel
-    batches: BatchMaker
+    write: (trained weights, where they come from, folder) → a model folder, or an adapter. scores: of the last validation in
+    a run's folder, by a name for people.
+    """
+
+    samples: Samples
+    objective: Objective
     validate: Validate | None
-    resolution: tuple[int, int]
-    """(width, height) of the pictures."""
+    write: Callable[[dict[str, Tensor], Provenance, Path], None]
+    scores: Callable[[Path], dict[str, float]]
 
 
 def prepare(
@@ -99,4 +106,13 @@ def prepare(
         sheets, sampler = batch_maker(clean(config)), model.info.sampler
         main = accelerator.is_main_process
         validate = Validator(config, samples, sheets, vae, sampler, out, main=main)
-    return StageContext(model, batch_maker(config), validate, (width, height))
+
+    def write(weights: dict[str, Tensor], provenance: Provenance, folder: Path) -> None:
+        write_results(config, model, weights, provenance, folder, (width, height))
+
+    def scores(folder: Path) -> dict[str, float]:
+        score = last_score(folder)
+        return {} if score is None else {"validation PSNR, dB": score}
+
+    objective = orbit_objective(config, model.unet, batch_maker(config), sharded=sharded)
+    return StageContext(samples, objective, validate, write, scores)

@@ -22,6 +22,7 @@ from mv3d.training.config import TrainConfig, preset
 from mv3d.training.data import open_samples
 from mv3d.training.encode_shards import encode_shards
 from mv3d.training.loop import train_loop
+from mv3d.training.objective import orbit_objective
 
 FRAMES = 4
 VAE: dict[str, Any] = {
@@ -125,4 +126,5 @@ def loop(config, data: Path, out: Path, **options):
     batches = BatchMaker(config, scaling_factor=0.5, device="cpu")
     samples = open_samples(data, config, (32, 32))
     accelerator = Accelerator(cpu=True)
-    return train_loop(config, small_network(), samples, batches, out, accelerator=accelerator, **options)
+    objective = orbit_objective(config, small_network(), batches)
+    return train_loop(config, objective, samples, out, accelerator=accelerator, **options)

@@ -51,6 +51,7 @@ from mv3d.training.data import open_samples
 from mv3d.training.ema import Ema
 from mv3d.training.loop import CHECKPOINTS, make_optimizer, train_loop
 from mv3d.training.metric_log import read_log
+from mv3d.training.objective import orbit_objective
 from mv3d.training.run import plan, train
 from mv3d.training.trainable import build_trainable, check_data_size
 
@@ -392,7 +393,8 @@ def test_what_waits_for_data_is_measured(latents, tmp_path):
             return len(samples)
 
     batches = BatchMaker(config, scaling_factor=0.5, device="cpu")
-    done = train_loop(config, small_network(), Slow(), batches, tmp_path, accelerator=Accelerator(cpu=True))
+    objective = orbit_objective(config, small_network(), batches)
+    done = train_loop(config, objective, Slow(), tmp_path, accelerator=Accelerator(cpu=True))
     assert 0.1 < done.data_wait_share < 1
     line = read_log(tmp_path)[-1]
     assert line["data_wait_share"] * line["seconds_per_step"] >= 0.8

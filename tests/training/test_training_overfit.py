@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 from mv3d.models.loading import load_model_folder
 from mv3d.training.batches import BatchMaker
 from mv3d.training.data import open_samples
-from mv3d.training.loop import Denoise
+from mv3d.training.objective import Denoise
 from mv3d.training.run import train
 from mv3d.training.validation import clean, sample_views
 from mv3d.views.metrics import psnr_from_mse

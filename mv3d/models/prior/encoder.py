@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,61 @@ class _SameConv(nn.Conv2d):
         if self.stride[0] > 1:
             pad = self.kernel_size[0] - self.stride[0]
             input = F.pad(input, (pad // 2, pad - pad // 2, pad // 2, pad - pad // 2))
+        if self.groups > 1 and input.dtype == torch.bfloat16 and input.device.type == "cpu":
+            return depthwise(input, self.weight, self.bias, self.stride[0], int(self.padding[0]))
         return super().forward(input)
+
+
+class _Depthwise(torch.autograd.Function):
+    """See `depthwise`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight, bias, stride, padding, 1, weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        grad = grads[0].float()
+        found_x, found_weight, _ = torch.ops.aten.convolution_backward(
+            grad,
+            x.float(),
+            weight.float(),
+            None,
+            [ctx.stride] * 2,
+            [ctx.padding] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+            weight.shape[0],
+            [of_x, of_weight, False],
+        )
+        return (
+            found_x.to(x.dtype) if of_x else None,
+            found_weight.to(weight.dtype) if of_weight else None,
+            grad.sum((0, 2, 3)).to(weight.dtype) if of_bias else None,
+            None,
+            None,
+        )
+
+
+def depthwise(
+    x: Float[Tensor, "b c h w"],
+    weight: Float[Tensor, "c 1 k k"],
+    bias: Float[Tensor, " c"] | None,
+    stride: int,
+    padding: int,
+) -> Float[Tensor, "b c y x"]:
+    """A convolution of each channel by itself, whose gradients are computed in fp32.
+
+    On a CPU oneDNN's gradients in bf16 take 4 to 14 times as long with a stride of 2 and with kernels of 5 pixels.
+    """
+    return _Depthwise.apply(x, weight, bias, stride, padding)  # pyright: ignore[reportReturnType]
 
 
 class _Block(nn.Module):
