@@ -16,7 +16,7 @@ from skimage.measure import marching_cubes
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.layers import RANGE
-from mv3d.recon.surface import clean_field, decimate
+from mv3d.recon.surface import clean_field, decimate, smooth
 from mv3d.render.cameras import SV3D_FOV_DEG, Cameras
 from mv3d.render.mesh import Mesh
 from mv3d.views.morphology import distance_to_false, nearest_true
@@ -32,12 +32,14 @@ _MOST_SAMPLES = 150
 @dataclass(frozen=True)
 class SurfaceConfig:
     """columns: pixels of the grid along a side. step: between the grid's depths, in units of RANGE, at least. faces: of the mesh,
-    about. texture_size: pixels of one of the four tiles."""
+    about. texture_size: pixels of one of the four tiles. smoothing: rounds of Taubin's filter on the depths of the
+    vertices, which follow the network's coarser pixels in steps; their places in the photo stay."""
 
     columns: int = 192
     step: float = 0.02
     faces: int = 40_000
     texture_size: int = 256
+    smoothing: int = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +74,11 @@ def solid_mesh(solid: Solid, config: SurfaceConfig | None = None) -> Mesh:
     vertices, faces, _, _ = marching_cubes(cleaned, 0.0, gradient_direction="descent")
     faces = faces[:, ::-1]  # (sample, row, column) is a left-handed frame
     vertices -= 1  # of the border that clean_field adds
+    faces = np.ascontiguousarray(faces, np.int32)
+    if config.smoothing:
+        vertices[:, :1] = smooth(vertices[:, :1], faces, rounds=config.smoothing)
     vertices[:, 0] = vertices[:, 0] * step + nearest
     points = _unprojected(vertices, solid.crop, config.columns)
-    faces = np.ascontiguousarray(faces, np.int32)
     points, faces = decimate(points.astype(np.float32), faces, config.faces, quick=True)
     return _textured(points, faces, solid, depths, two, config)
 
