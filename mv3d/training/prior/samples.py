@@ -28,8 +28,8 @@ from mv3d.training.prior.layer_store import LayerStore, ObjectViews, dequantized
 VIEWS_WITH_GEOMETRY = SampleFormat("objects with geometry", latents=False, alpha=True, input_frame=0)
 HELD_OUT_OF = 50
 """One object of so many is held out."""
-DEEPEST = 1.15
-"""Largest depth that counts, in units of the network: the surface's grid ends there, too."""
+DEEPEST = 2.2
+"""Largest depth that counts, in units of the network: of a stick that is seen end-on and fills the frame."""
 RAYS, RAY_SAMPLES = 28, 36
 """Rays along a side of the bundle through another view, and samples along each."""
 COLOR_STEP = 2
@@ -138,7 +138,8 @@ def make_sample(views: ObjectViews, draw: Draw, side: int) -> dict[str, Any]:
     units of the network. solid, two: (s, s) bool, where the ray meets the object, and where it does twice. colors:
     (3, 3, m, m) of the first exit, the second entry and the last exit, as other views see them; seen: (3, m, m) bool.
     points: (r, k, 3), samples along rays through another view, placed in the frame. opaque: (r,) alpha that this view
-    sees there. inside: (r, k) alpha of the photo at the points. elevation_deg: of the photo's camera.
+    sees there. inside: (r, k) alpha of the photo at the points. elevation_deg: of the photo's camera. half: half side of
+    the frame in the photo, which reaches from -1 to 1, at most 1.
     """
     cameras = [View.of(*map(float, row)) for row in views.cameras]
     frame = framed(views.rgba[draw.view, ..., 3], cameras[draw.view], draw)
@@ -158,6 +159,7 @@ def make_sample(views: ObjectViews, draw: Draw, side: int) -> dict[str, Any]:
         "opaque": opaque,
         "inside": inside,
         "elevation_deg": float(views.cameras[draw.view, 0]),
+        "half": min(frame.half, 1.0),
     }
 
 

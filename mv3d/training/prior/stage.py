@@ -82,7 +82,8 @@ def prior_objective(
         weight = config.silhouette_weight if step >= config.silhouette_after else 0.0
         return prior_loss(prediction, batch, silhouette_weight=weight)
 
-    return Objective(network, HalfWeights(network) if half else network, loss)
+    module = HalfWeights(network) if half else network
+    return Objective(network, module, loss, {"encoder.": config.encoder_rate})
 
 
 def prepare_prior(
