@@ -13,9 +13,9 @@ from mv3d.core.lazy import lazy_names
 from mv3d.core.version import __version__
 
 if TYPE_CHECKING:
-    from mv3d.api import generate, make, reconstruct
+    from mv3d.api import generate, lift, make, reconstruct
     from mv3d.core.errors import Mv3dError
-    from mv3d.generation.config import GenerateConfig
+    from mv3d.generation.config import GenerateConfig, LiftConfig
     from mv3d.orbits.build import build_shards
     from mv3d.orbits.config import OrbitConfig
     from mv3d.orbits.dataset import OrbitSet
@@ -36,10 +36,10 @@ if not (Path(__file__).parent / "render").is_dir():
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "api": "generate make reconstruct",
+        "api": "generate lift make reconstruct",
         "core.errors": "Mv3dError",
         "core.version": "__version__",
-        "generation.config": "GenerateConfig",
+        "generation.config": "GenerateConfig LiftConfig",
         "orbits.build": "build_shards",
         "orbits.config": "OrbitConfig",
         "orbits.dataset": "OrbitSet",

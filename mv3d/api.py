@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from PIL import Image
 from mv3d.core.errors import UsageError
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import with_settings, with_shared_settings
-from mv3d.generation.config import GenerateConfig
+from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import ReconResult, run
@@ -60,12 +61,32 @@ def reconstruct(
     return moved_mesh(mesh, origin)
 
 
+def lift(
+    image: str | os.PathLike[str] | Image.Image, config: LiftConfig | None = None, **settings: Any
+) -> Mesh:
+    """A textured mesh of one photo straight from the model's 3D prior, in seconds: `mv3d.lift("chair.png")`.
+
+    settings: fields of LiftConfig; they override `config`. The mesh lies in the world of views that `generate` makes at
+    the same elevation; nothing is written. Warnings are issued as Python warnings.
+    Raises UsageError for settings out of range, InputError for a photo that cannot be used and a model without a prior.
+    """
+    from mv3d.generation.lifting import lift_photo_to_mesh, plan_lift  # noqa: PLC0415 - loads torch
+
+    config = with_settings(config or LiftConfig(), settings, "lift")
+    made = lift_photo_to_mesh(image, config, plan_lift(config), Clock())
+    for text in made.warnings:
+        warnings.warn(text, stacklevel=2)
+    return made.mesh
+
+
 def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
     """A textured mesh of the object in one photo: `mv3d.make("chair.png", seed=0, quality="draft")`.
 
     settings: fields of GenerateConfig and of ReconConfig. `device` and `seed` go to both, `trajectory` is that of the
-    views. Nothing is written. Errors as in `generate` and `reconstruct`.
+    views. quality="instant" is the mesh of `lift`. Nothing is written. Errors as in `generate` and `reconstruct`.
     """
+    if settings.get("quality") == "instant":
+        return lift(image, **instant_settings(settings, "quality instant"))
     for_views = GenerateConfig(trajectory=settings.pop("trajectory", GenerateConfig.trajectory))
     for_views, for_mesh = with_shared_settings((for_views, ReconConfig()), settings, "make")
     _mesh_method(for_mesh)  # fails now, not after the views are made

@@ -23,7 +23,7 @@ def _formats(words: list[str]) -> tuple[str, ...]:
     return names
 
 
-_FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
+FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
     nargs=1,
     metavar=",".join(WRITERS),
     instance_from_str=_formats,
@@ -41,7 +41,7 @@ _METHOD = tyro.conf.arg(
 class ReconConfig:
     """What to make and how carefully. Raises UsageError for values out of range."""
 
-    formats: Annotated[tuple[str, ...], _FORMATS, tyro.conf.arg(name="format"), SAID] = ()
+    formats: Annotated[tuple[str, ...], FORMATS, tyro.conf.arg(name="format"), SAID] = ()
     """Files to write, with commas between them. Default: glb (stl for a print)."""
     quality: Quality = "standard"
     """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""

@@ -40,6 +40,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
+_ZERO = np.zeros(3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def run(
             measured = _write_novel(config, near, representation, staged, clock, origin)
         else:
             mesh = moved_mesh(mesh, origin)
-            measured = _write_mesh(config, near, mesh, staged, clock, origin)
+            measured = write_mesh(config, near, mesh, staged, clock, origin=origin)
         orbit = views.orbit
         details = {
             "views": len(views),
@@ -189,28 +190,35 @@ def _write_novel(
     return rerender_report(views, again)
 
 
-def _write_mesh(
+def write_mesh(
     config: ReconConfig,
     views: Views,
     mesh: Mesh,
     staged: Path,
     clock: Clock,
-    origin: Float[np.ndarray, " 3"],
+    *,
+    origin: Float[np.ndarray, " 3"] = _ZERO,
+    turning: bool = True,
 ) -> dict[str, Any]:
-    """`views` lie in a world whose zero is at `origin` of the mesh's."""
+    """Write the files of a mesh into `staged`. Returns its topology and how well its re-render fits the views.
+
+    config: resolved settings. origin: the zero of the world of `views` in the world of `mesh`. turning: also write the
+    turntable.
+    """
     preset = PRESETS[config.quality]
     with clock.stage("export"):
         for name in config.formats:
             _export(config, mesh, staged / f"mesh.{name}")
+    # What is shown and measured is the file that people get, read back where its format can be read.
+    first = staged / f"mesh.{config.formats[0]}"
     with clock.stage("turntable"):
-        # What is shown and measured is the file that people get, read back where its format can be read.
-        first = staged / f"mesh.{config.formats[0]}"
         shown = load_mesh(first) if first.suffix in MODEL_SUFFIXES else mesh
         if config.formats[0] == "stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
         shown = moved_mesh(shown, -origin)
-        frames, size = preset.turntable
-        encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
+        if turning:
+            frames, size = preset.turntable
+            encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
     with clock.stage("measure"):
         again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)

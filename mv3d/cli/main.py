@@ -13,6 +13,7 @@ from typing import Any
 
 from mv3d.cli.generate import GenerateCommand, generate
 from mv3d.cli.groups import parsed, unknown_command
+from mv3d.cli.lift import LiftCommand, lift
 from mv3d.cli.make import MakeCommand, make
 from mv3d.cli.output import note, show
 from mv3d.cli.recon import ReconCommand, recon
@@ -21,6 +22,11 @@ from mv3d.core.signals import Terminated, terminated_as_interrupt
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "make": (MakeCommand, make, "one photo of an object -> a textured mesh: generate, then recon"),
+    "lift": (
+        LiftCommand,
+        lift,
+        "one photo of an object -> a textured mesh in seconds, from the 3D prior alone",
+    ),
     "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
 }

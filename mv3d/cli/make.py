@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from mv3d.cli.generate import note_views
+from mv3d.cli.lift import LiftCommand, lift
 from mv3d.cli.orbits_flags import Hidden
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.cli.recon import judged, summary
-from mv3d.generation.config import GenerateConfig
+from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
 from mv3d.recon.config import ReconConfig
 
 if TYPE_CHECKING:
@@ -23,10 +24,19 @@ if TYPE_CHECKING:
 class MeshFlags(ReconConfig):
     """`ReconConfig` as flags beside those of `GenerateConfig`: the device and the seed are common to both."""
 
+    quality: Literal["instant", "draft", "standard", "high"] = ReconConfig.quality  # pyright: ignore
+    """instant: the mesh of `mv3d lift`, no views are made. draft: the tightened hull, seconds.
+    standard: a field fitted to all views. high: finer grids, longer."""
     method: Annotated[str, *Hidden] = ReconConfig.method
     trajectory: Annotated[str, *Hidden] = ReconConfig.trajectory
     device: Annotated[str, *Hidden] = ReconConfig.device
     seed: Annotated[int, *Hidden] = ReconConfig.seed
+
+    def __post_init__(self) -> None:
+        if self.quality == "instant":
+            ReconConfig(**vars(self) | {"quality": "draft"})
+        else:
+            super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class MakeCommand:
 
 def make(command: MakeCommand) -> int:
     """Run the command; the exit code."""
+    if command.mesh.quality == "instant":
+        return lift(_as_lift(command))
     from mv3d.api import make_to  # torch loads here, not for --help
 
     bars = StageBars()
@@ -80,3 +92,9 @@ def make(command: MakeCommand) -> int:
     }
     print_result([str(path) for path in mesh.files.values()], document, as_json=command.json)
     return judged(mesh, accept=command.accept)
+
+
+def _as_lift(command: MakeCommand) -> LiftCommand:
+    """The same request with the 3D prior alone. Raises UsageError for flags of views, which are not made."""
+    settings = instant_settings(vars(command.views) | vars(command.mesh), "--quality instant")
+    return LiftCommand(command.image, command.out, LiftConfig(**settings), command.overwrite, command.json)

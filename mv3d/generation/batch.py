@@ -18,20 +18,24 @@ from mv3d.core.outputs import Output, refuse_inputs
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.elevation import ElevationTrial
+from mv3d.generation.elevation import ElevationEstimate, ElevationTrial
 from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_settings
 from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
+from mv3d.models.folder import has_prior
 from mv3d.recon.products import recon_products
+from mv3d.render.writers import save_mesh
 from mv3d.views.folder import VIEW_FILES, write_views
 from mv3d.views.images import IMAGE_SUFFIXES
 
 RECORD = "run.json"
+PRIOR_FILE = "prior.glb"
+"""What a 3D prior saw in the photo; it overlays with the mesh that recon makes of the views."""
 
 
 @dataclass(frozen=True)
 class GenerateResult:
     """The result for one photo: the folder and its record, or the error. already_done: nothing was computed.
-    removed: files that recon had made of the replaced views. elevation: the trials of `--elevation auto`."""
+    removed: files that recon had made of the replaced views. elevation: what `--elevation auto` found."""
 
     image: Path
     out_dir: Path
@@ -39,7 +43,7 @@ class GenerateResult:
     already_done: bool = False
     error: Mv3dError | None = None
     removed: tuple[str, ...] = ()
-    elevation: ElevationTrial | None = None
+    elevation: ElevationTrial | ElevationEstimate | None = None
 
 
 def generate_to(
@@ -82,7 +86,7 @@ def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> Gen
         digest = sha256(image)
         if result := run.finished(image, digest, folder):
             return result
-        output = Output(folder, RECORD, VIEW_FILES, (image, *run.inputs), run.overwrite)
+        output = Output(folder, RECORD, run.names, (image, *run.inputs), run.overwrite)
         with output.opened() as staged:
             refuse_inputs(folder, recon_products(folder), output.inputs)
             with clock.stage("prepare"):
@@ -140,6 +144,7 @@ class _Run:
         self.settings = recorded_settings(plan)
         adapters = [path for path, _ in plan.adapters]
         self.inputs = (plan.model.folder, *adapters, Path(plan.config.trajectory))
+        self.names = (*VIEW_FILES, PRIOR_FILE) if has_prior(plan.model.folder) else VIEW_FILES
         self.model_error: Mv3dError | None = None
         self._model: LoadedModel | None = None
 
@@ -169,6 +174,8 @@ class _Run:
     ) -> GenerateResult:
         with clock.stage("write"):
             write_views(made.views, staged)
+            if made.solid is not None:
+                save_mesh(made.solid, staged / PRIOR_FILE)
         outdated = tuple(recon_products(output.folder))
         for name in outdated:
             remove(output.folder / name)
@@ -185,9 +192,7 @@ class _Run:
             "elevation_deg": None
             if views.orbit is None or views.input_view is None
             else views.orbit.elevations_deg[views.input_view],
-            "elevation_trial": None
-            if made.trial is None
-            else {"chosen_deg": made.trial.elevation_deg, "hull_recall": dict(made.trial.recalls)},
+            "elevation_trial": None if made.trial is None else made.trial.details(),
             "seed": plan.config.seed,
             "model": {"name": plan.config.model, **self.settings["model"]},
             "dtype": plan.dtype,

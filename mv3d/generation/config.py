@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
+from mv3d.recon.config import FORMATS, Profile, ReconConfig
 
 Sampler = Literal["euler", "heun", "dpmpp_2m"]
 Matting = Literal["auto", "rembg", "colour"]
@@ -47,10 +49,14 @@ class GenerateConfig:
     lora: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE[:WEIGHT]"), tyro.conf.UseAppendAction] = ()
     """An adapter, with its weight (default 1). Give the flag several times to add several."""
     views: Annotated[int | None, SAID] = None
-    """Number of views. Default: as many as the model was trained for, which is also the most."""
+    """Number of views. Default: as many as the model was trained for, which is also the most.
+    A model that is a 3D prior makes up to 1000."""
+    size: Annotated[int | None, SAID] = None
+    """Side of the views of a model that is a 3D prior, 64 to 576 pixels. Default: the model's, as for all others."""
     elevation: Annotated[float | Literal["auto"] | None, _ELEVATION, SAID] = None
     """Elevation of the photo's camera, degrees up.
-    auto: by quick trials at up to six elevations; takes about 4.5 times as long as the sampling.
+    auto: as a 3D prior in the model sees it, at no cost; without one by quick trials at up to six
+    elevations, which take about 4.5 times as long as the sampling.
     Default: 10 for a model that takes it; otherwise measured on the views."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|dynamic|sine|FILE.json")] = "static"
     """The cameras' path: one height, a smooth random path (--seed), a wave, or a file with angles.
@@ -93,6 +99,7 @@ class GenerateConfig:
                 raise UsageError(f"--{name}: expected one of {choices}, got {getattr(self, name)}")
         for name, number, low, high in (
             ("views", self.views, 1, 1000),
+            ("size", self.size, 64, 576),
             ("steps", self.steps, 1, 1000),
             ("decode-chunk", self.decode_chunk, 1, 1000),
             ("seed", self.seed, 0, 2**63 - 1),
@@ -107,3 +114,64 @@ class GenerateConfig:
             raise UsageError(f"--elevation: expected less than 89 degrees up or down, got {self.elevation}")
         if not 0.2 <= self.foreground_ratio <= 1:
             raise UsageError(f"--foreground-ratio: expected 0.2 to 1, got {self.foreground_ratio}")
+
+
+@dataclass(frozen=True)
+class LiftConfig:
+    """The mesh that a 3D prior makes of a photo. Raises UsageError for values out of range."""
+
+    model: str = "default"
+    """default, a hub id (owner/name), or a model folder. It has to hold a 3D prior."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id."""
+    elevation: Annotated[float | Literal["auto"], _ELEVATION] = "auto"
+    """Elevation of the photo's camera, degrees up: it decides what is upright. auto: as the prior sees it."""
+    formats: Annotated[tuple[str, ...], FORMATS, tyro.conf.arg(name="format"), SAID] = ()
+    """Files to write, with commas between them. Default: glb (stl for a print)."""
+    profile: Profile = ReconConfig.profile
+    """web: JPEG texture, at most 3 MB. print: closed, millimetres in STL."""
+    faces: Annotated[int | None, SAID] = None
+    """Triangles at most, about. Default: 40,000; 30,000 for web."""
+    texture_size: int = 1024
+    """Side of the square texture in texels, a power of two. The photo has a quarter of it."""
+    print_size_mm: float = ReconConfig.print_size_mm
+    """Largest side of a print, millimetres."""
+    turntable: bool = True
+    """Write turntable.mp4."""
+    foreground_ratio: float = FOREGROUND_RATIO
+    """Share of the frame that the object's larger side fills, 0.2 to 1."""
+    matting: Matting = "auto"
+    """How photos without transparency are cut out. auto: rembg where it and its model are here, else by colour."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
+
+    def __post_init__(self) -> None:
+        self.for_photo()
+        self.for_mesh()
+
+    def for_photo(self) -> GenerateConfig:
+        """The settings of the photo and the model."""
+        names = ("model", "revision", "elevation", "foreground_ratio", "matting", "device")
+        return GenerateConfig(**{name: getattr(self, name) for name in names})
+
+    def for_mesh(self) -> ReconConfig:
+        """The settings of the files, with every default filled in."""
+        faces = self.faces or (30_000 if self.profile == "web" else 40_000)
+        names = ("formats", "profile", "texture_size", "print_size_mm", "device")
+        return ReconConfig(
+            quality="draft", faces=faces, **{name: getattr(self, name) for name in names}
+        ).resolved()
+
+
+def instant_settings(settings: Mapping[str, Any], caller: str) -> dict[str, Any]:
+    """The settings of `LiftConfig` among those of views and mesh.
+
+    Raises UsageError for one that is no longer at its default and has no meaning where nothing but a 3D prior runs.
+    """
+    known = {field.name for field in fields(LiftConfig)}
+    defaults = {f.name: f.default for config in (ReconConfig, GenerateConfig) for f in fields(config)}
+    for name, value in settings.items():
+        if name not in known and name != "quality" and value != defaults.get(name, value):
+            raise UsageError(f"{caller}: expected no --{name.replace('_', '-')}: no views are made")
+    # Where the default of views or mesh is left, that of the lifted mesh holds.
+    return {name: value for name, value in settings.items() if name in known and value != defaults[name]}

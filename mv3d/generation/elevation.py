@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -45,6 +46,31 @@ class ElevationTrial:
         (best, share), *others = self.recalls
         text = f"--elevation auto: {best:g} degrees, where the silhouettes agree to {share:.1%}"
         return text + "".join(f"; the runner-up, {e:g} degrees, has {c:.1%}" for e, c in others[:1])
+
+    def details(self) -> dict[str, Any]:
+        """Figures for the record."""
+        return {"chosen_deg": self.elevation_deg, "hull_recall": dict(self.recalls)}
+
+
+@dataclass(frozen=True)
+class ElevationEstimate:
+    """The elevation of a photo as a 3D prior sees it. std_deg: the standard deviation that it expects of its error."""
+
+    elevation_deg: float
+    std_deg: float
+
+    found = True
+
+    def __str__(self) -> str:
+        """One sentence: what was chosen, and how sure that is."""
+        return (
+            f"--elevation auto: {self.elevation_deg:g} degrees as the 3D prior sees the photo, give or take "
+            f"{self.std_deg:.0f}"
+        )
+
+    def details(self) -> dict[str, Any]:
+        """Figures for the record."""
+        return {"chosen_deg": self.elevation_deg, "std_deg": self.std_deg}
 
 
 def find_elevation(

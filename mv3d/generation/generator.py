@@ -12,8 +12,9 @@ from jaxtyping import Float
 from mv3d.core.progress import Progress
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
-from mv3d.models.folder import ModelInfo
+from mv3d.models.folder import PRIOR, ModelInfo
 from mv3d.render.cameras import Cameras, Orbit
+from mv3d.render.mesh import Mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +23,14 @@ class Frames:
 
     images: float32 in [0, 1], colours on white; a fourth channel is alpha. Without one the frames are cut out by their
     background. cameras: one per frame, of the images' size. seconds: by stage. warnings: whole sentences for the user.
+    solid: what a 3D prior saw in the photo, in the world of the cameras.
     """
 
     images: Float[np.ndarray, "n h w channels"]
     cameras: Cameras
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    solid: Mesh | None = None
 
 
 class MultiViewGenerator(Protocol):
@@ -58,9 +61,15 @@ def _svd(plan: GenerationPlan) -> MultiViewGenerator:
     return load_svd(plan)
 
 
+def _prior(plan: GenerationPlan) -> MultiViewGenerator:
+    from mv3d.generation.prior import PriorGenerator, load_lifter  # noqa: PLC0415 - only where it is chosen
+
+    return PriorGenerator(load_lifter(plan), plan.info)
+
+
 GENERATORS: dict[str, Callable[[GenerationPlan], MultiViewGenerator]] = dict.fromkeys(
     ("svd", "svd_mv", "sv3d_u", "sv3d_p", "tiny", "default"), _svd
-)
+) | {PRIOR: _prior}
 """`ModelInfo.kind` → what loads the generator of a plan. Any other kind is the SVD family's under a name of its own."""
 
 

@@ -12,7 +12,7 @@ from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, UsageError
 from mv3d.core.files import sha256
 from mv3d.generation.config import GenerateConfig
-from mv3d.models.folder import ModelInfo, model_sha256, read_info
+from mv3d.models.folder import PRIOR, ModelInfo, model_sha256, read_info
 from mv3d.models.locate import ResolvedModel, parse_lora_argument, resolve
 from mv3d.render.cameras import SV3D_RADIUS, Orbit, sine_orbit
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, dynamic_orbit, load_orbit, static_orbit
@@ -71,6 +71,11 @@ def plan_generation(config: GenerateConfig) -> GenerationPlan:
     model = resolve(config.model, revision=config.revision)
     info = read_info(model.folder)
     orbit = plan_orbit(config, info)
+    view_size(config, info)
+    if config.lora and info.kind == PRIOR:
+        raise UsageError(
+            f"--lora: expected none: the model ({info.kind}) has no network that an adapter fits"
+        )
     adapters = tuple(map(_adapter, config.lora))
     return GenerationPlan(
         config, model, info, adapters, pick_device(config.device), orbit, sampler_settings(config, info)
@@ -78,7 +83,17 @@ def plan_generation(config: GenerateConfig) -> GenerationPlan:
 
 
 def sampler_settings(config: GenerateConfig, info: ModelInfo) -> SamplerSettings:
-    """The request with the model's defaults filled in."""
+    """The request with the model's defaults filled in. Raises UsageError for settings of a model that samples nothing."""
+    if info.kind == PRIOR:
+        for name, value in (
+            ("steps", config.steps),
+            ("sampler", config.sampler),
+            ("guidance", config.guidance),
+        ):
+            if value is not None:
+                raise UsageError(
+                    f"--{name}: expected none: the model ({info.kind}) renders a solid, nothing is sampled"
+                )
     defaults = info.sampler
     return SamplerSettings(
         config.steps or defaults.steps,
@@ -87,6 +102,18 @@ def sampler_settings(config: GenerateConfig, info: ModelInfo) -> SamplerSettings
         config.seed,
         config.decode_chunk,
     )
+
+
+def view_size(config: GenerateConfig, info: ModelInfo) -> tuple[int, int]:
+    """(width, height) of the views in pixels. Raises UsageError for another size than that of a multi-view network."""
+    if config.size is None:
+        return info.size
+    if info.kind != PRIOR and (config.size, config.size) != info.size:
+        raise UsageError(
+            f"--size: expected {'x'.join(map(str, info.size))}, as the model ({info.kind}) was trained for, got "
+            f"{config.size}; any size is for a model that is a 3D prior"
+        )
+    return config.size, config.size
 
 
 def plan_orbit(config: GenerateConfig, info: ModelInfo, elevation_deg: float | None = None) -> Orbit:
@@ -106,9 +133,9 @@ def plan_orbit(config: GenerateConfig, info: ModelInfo, elevation_deg: float | N
         elevation_deg = DEFAULT_ELEVATION_DEG if given is None or given == "auto" else float(given)
     orbit = load_orbit(trajectory) if from_file else None
     count = config.views or (len(orbit.azimuths_deg) if orbit else info.num_frames)
-    if count > info.num_frames:
+    if count > info.most_views:
         raise UsageError(
-            f"--views: expected at most {info.num_frames}, as many as the model was trained for, got {count}"
+            f"--views: expected at most {info.most_views}, as many as the model was trained for, got {count}"
         )
     if info.camera != "orbit" and trajectory != "static":
         takes = "no camera" if info.camera == "none" else "no azimuths"
@@ -152,10 +179,11 @@ def recorded_settings(plan: GenerationPlan) -> dict[str, Any]:
     Reads the whole model to hash it.
     """
     config, sampling = plan.config, plan.sampling
+    rendered = plan.info.kind == PRIOR
     filled: dict[str, Any] = {
-        "steps": sampling.steps,
-        "sampler": sampling.sampler,
-        "guidance": sampling.guidance,
+        "steps": None if rendered else sampling.steps,
+        "sampler": None if rendered else sampling.sampler,
+        "guidance": None if rendered else sampling.guidance,
         "lora": [{"file": p.name, "weight": weight, "sha256": sha256(p)} for p, weight in plan.adapters],
         "model": {
             "kind": plan.info.kind,
@@ -165,7 +193,10 @@ def recorded_settings(plan: GenerationPlan) -> dict[str, Any]:
     }
     if config.trajectory not in NAMED:
         filled["trajectory_sha256"] = sha256(Path(config.trajectory))
-    return {key: value for key, value in asdict(config).items() if key not in ("model", "revision")} | filled
+    if rendered:
+        filled["size"] = view_size(config, plan.info)[0]
+    named = ("model", "revision", "size")
+    return {key: value for key, value in asdict(config).items() if key not in named} | filled
 
 
 def _adapter(text: str) -> tuple[Path, float]:

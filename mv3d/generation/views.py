@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,12 +15,18 @@ from mv3d.core.errors import Mv3dError
 from mv3d.core.machine import is_out_of_memory
 from mv3d.core.progress import Clock, Progress
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.elevation import ElevationTrial, find_elevation, measure_elevation
+from mv3d.generation.elevation import (
+    ElevationEstimate,
+    ElevationTrial,
+    find_elevation,
+    measure_elevation,
+)
 from mv3d.generation.generator import MultiViewGenerator, load_generator
 from mv3d.generation.matting import apply_matting, with_consistent_alpha
 from mv3d.generation.photo import PreparedPhoto, prepare_image
-from mv3d.generation.plan import GenerationPlan, plan_generation, plan_orbit
-from mv3d.models.folder import ModelInfo
+from mv3d.generation.plan import GenerationPlan, plan_generation, plan_orbit, view_size
+from mv3d.models.folder import PRIOR, ModelInfo, has_prior
+from mv3d.render.mesh import Mesh
 from mv3d.views.views import Views
 
 
@@ -38,13 +44,15 @@ class LoadedModel:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: of `--elevation auto`."""
+    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: of `--elevation auto`.
+    solid: what a 3D prior saw in the photo, in the world of the views."""
 
     views: Views
     photo: PreparedPhoto
     warnings: tuple[str, ...]
     seconds: dict[str, float]
-    trial: ElevationTrial | None = None
+    trial: ElevationTrial | ElevationEstimate | None = None
+    solid: Mesh | None = None
 
 
 def load_model(config: GenerateConfig | str | os.PathLike[str]) -> LoadedModel:
@@ -95,8 +103,8 @@ def generate_orbit(
 def prepare(
     image: str | os.PathLike[str] | Image.Image, config: GenerateConfig, info: ModelInfo
 ) -> PreparedPhoto:
-    """The photo as a model wants it. Errors as in `prepare_image`."""
-    width, height = info.size
+    """The photo as a model wants it. Errors as in `prepare_image` and `view_size`."""
+    width, height = view_size(config, info)
     return prepare_image(
         image,
         width=width,
@@ -122,7 +130,7 @@ def make_views(
     with out_of_memory_explained(config, plan.device):
         if config.elevation == "auto" and info.takes_elevation:
             with clock.stage("elevation") as on_share:
-                trial = find_elevation(photo, plan, generator, on_share)
+                trial = _elevation(photo, plan, generator, on_share)
             notes += [] if trial.found else [str(trial)]
             orbit = plan_orbit(config, info, trial.elevation_deg)
         made = generator.generate(photo, orbit, plan.sampling, clock.progress)
@@ -131,7 +139,7 @@ def make_views(
     frames, cameras, input_view = made.images, made.cameras, orbit.input_view
     assert input_view is not None  # plan_orbit always says which
     with clock.stage("cut out"):
-        if info.consistent_alpha and frames.shape[-1] == 4:
+        if info.consistent_alpha and info.kind != PRIOR and frames.shape[-1] == 4:
             alpha = photo.rgba[..., 3]
             frames, note = with_consistent_alpha(frames, cameras, alpha, input_view, plan.device)
             notes += [note] if note else []
@@ -152,7 +160,21 @@ def make_views(
         )
     images[input_view] = photo.rgba
     views = Views(images, cameras, orbit, input_view)
-    return Generated(views, photo, tuple(notes), clock.seconds, trial)
+    return Generated(views, photo, tuple(notes), clock.seconds, trial, made.solid)
+
+
+def _elevation(
+    photo: PreparedPhoto,
+    plan: GenerationPlan,
+    generator: MultiViewGenerator,
+    on_share: Callable[[float], None],
+) -> ElevationTrial | ElevationEstimate:
+    if not has_prior(plan.model.folder):
+        return find_elevation(photo, plan, generator, on_share)
+    from mv3d.generation.prior import PriorGenerator, load_lifter  # noqa: PLC0415 - only where there is one
+
+    lifter = generator.lifter if isinstance(generator, PriorGenerator) else load_lifter(plan)
+    return lifter.elevation(photo)
 
 
 @contextmanager

@@ -93,6 +93,11 @@ class ModelInfo:
         return self.resolution, self.height or self.resolution
 
     @property
+    def most_views(self) -> int:
+        """Views that the model makes of one photo at most: a solid is seen from as many cameras as one likes."""
+        return 1000 if self.kind == PRIOR else self.num_frames
+
+    @property
     def takes(self) -> str:
         """The cameras that the model can follow, in words."""
         if self.camera == "orbit":

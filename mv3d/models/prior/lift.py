@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError
-from mv3d.models.prior.network import PriorNetwork
+from mv3d.models.prior.network import Prediction, PriorNetwork
 from mv3d.models.prior.surface import Solid
 
 FILL = 0.917
@@ -23,11 +23,18 @@ def lift_photo(
     elevation_deg: float | None = None,
     side: int = SIDE,
 ) -> Solid:
-    """The solid that the network sees in a photo.
+    """The solid that the network sees in a photo: `predict`, then `solid_of`."""
+    made, crop = predict(network, photo, side=side)
+    return solid_of(made, photo, crop, elevation_deg=elevation_deg)
 
-    photo: straight alpha in [0, 1], sRGB, square, of a camera of 33.8 degrees that looks at the object's centre.
-    elevation_deg: of that camera; the network's own estimate where None. Raises InputError for a photo without an
-    object.
+
+def predict(
+    network: PriorNetwork, photo: Float[np.ndarray, "h h 4"], *, side: int = SIDE
+) -> tuple[Prediction, tuple[float, float, float]]:
+    """What the network says of a photo, and the crop that it saw.
+
+    photo: straight alpha in [0, 1], sRGB, square, of a camera of 33.8 degrees that looks at the object's centre. Raises
+    InputError for a photo without an object.
     """
     device, dtype = next(network.parameters()).device, next(network.parameters()).dtype
     crop = object_crop(photo[..., 3])
@@ -35,10 +42,23 @@ def lift_photo(
     on_white = np.concatenate([framed[..., :3] * framed[..., 3:] + 1 - framed[..., 3:], framed[..., 3:]], -1)
     given = torch.from_numpy(on_white).permute(2, 0, 1)[None]
     with torch.no_grad():
-        made = network(given.to(device, dtype))
+        return network(given.to(device, dtype)), crop
+
+
+def solid_of(
+    made: Prediction,
+    photo: Float[np.ndarray, "h h 4"],
+    crop: tuple[float, float, float],
+    *,
+    elevation_deg: float | None = None,
+) -> Solid:
+    """A prediction with its photo at full resolution.
+
+    elevation_deg: of the photo's camera; the network's own estimate where None.
+    """
     layers = made.layers
     depths = torch.stack([layers.enter, layers.leave, layers.first_leave, layers.second_enter])[:, 0]
-    fine = cropped(photo, crop, max(side, round(photo.shape[0] * crop[2])))
+    fine = cropped(photo, crop, max(2 * depths.shape[-1], round(photo.shape[0] * crop[2])))
     return Solid(
         depths.float().cpu().numpy(),
         torch.sigmoid(layers.two[0]).cpu().numpy(),

@@ -1,0 +1,105 @@
+"""The single-photo 3D prior as a generator: the photo becomes a solid, and the solid is rendered along the orbit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mv3d.core.errors import InputError
+from mv3d.core.progress import Clock, Progress
+from mv3d.generation.elevation import ElevationEstimate
+from mv3d.generation.generator import Frames
+from mv3d.generation.photo import PreparedPhoto
+from mv3d.generation.plan import GenerationPlan, SamplerSettings
+from mv3d.models.folder import ModelInfo, has_prior
+from mv3d.models.prior.folder import load_prior, read_prior_settings
+from mv3d.models.prior.lift import predict, solid_of
+from mv3d.models.prior.network import Prediction, PriorNetwork
+from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
+from mv3d.render.cameras import Cameras, Orbit
+from mv3d.render.mesh import Mesh
+from mv3d.render.raycast import RayScene, render_view
+
+_SUPERSAMPLE = 2
+_HIGHEST_DEG = 85.0  # of an estimate: orbits end below 89
+
+
+@dataclass(frozen=True, eq=False)
+class Lifter:
+    """A prior's network in memory. side: pixels of its input."""
+
+    network: PriorNetwork
+    side: int
+
+    def elevation(self, photo: PreparedPhoto) -> ElevationEstimate:
+        """The elevation of the photo's camera as the network sees it."""
+        return estimate_of(predict(self.network, photo.rgba, side=self.side)[0])
+
+    def lift(
+        self,
+        photo: PreparedPhoto,
+        camera: Cameras | None,
+        radius: float,
+        config: SurfaceConfig | None = None,
+    ) -> tuple[Mesh, ElevationEstimate]:
+        """The photo's solid as a mesh in the world of its camera, which is `radius` away.
+
+        camera: None for that of an orbit at the estimated elevation. Raises InputError for a photo without a solid.
+        """
+        made, crop = predict(self.network, photo.rgba, side=self.side)
+        estimate = estimate_of(made)
+        if camera is None:
+            height, width = photo.rgba.shape[:2]
+            camera = Orbit((estimate.elevation_deg,), (0.0,), radius, input_view=0).cameras(width, height)
+        return placed(solid_mesh(solid_of(made, photo.rgba, crop), config), camera, radius), estimate
+
+
+@dataclass(frozen=True, eq=False)
+class PriorGenerator:
+    """A `MultiViewGenerator`."""
+
+    lifter: Lifter
+    info: ModelInfo
+
+    def generate(
+        self,
+        photo: PreparedPhoto,
+        orbit: Orbit,
+        settings: SamplerSettings,
+        on_progress: Progress | None = None,
+    ) -> Frames:
+        """As in `MultiViewGenerator`; `settings` change nothing. Raises InputError for a photo without a solid."""
+        clock = Clock(on_progress)
+        height, width = photo.rgba.shape[:2]
+        cameras = orbit.cameras(width, height)
+        assert orbit.input_view is not None  # plan_orbit always says which
+        with clock.stage("lift"):
+            solid, _ = self.lifter.lift(photo, cameras[orbit.input_view], orbit.radius)
+        frames = np.empty((len(cameras), height, width, 4), np.float32)
+        with clock.stage("render") as on_share:
+            scene = RayScene(solid.vertices, solid.faces)
+            for view in range(len(cameras)):
+                seen = render_view(solid, cameras, view, supersample=_SUPERSAMPLE, scene=scene)
+                alpha = seen[..., 3:]
+                frames[view] = np.concatenate([seen[..., :3] * alpha + 1 - alpha, alpha], -1)
+                on_share((view + 1) / len(cameras))
+        return Frames(frames, cameras, clock.seconds, solid=solid)
+
+
+def load_lifter(plan: GenerationPlan) -> Lifter:
+    """The prior of a planned model, where and as the plan says. Raises InputError where there is none, or a broken one."""
+    folder = plan.model.folder
+    if not has_prior(folder):
+        raise InputError(
+            f"model {plan.config.model}: expected a 3D prior in it, found none; give another --model"
+        )
+    network = load_prior(folder).to(plan.device, getattr(torch, plan.dtype))
+    return Lifter(network, read_prior_settings(folder).side)
+
+
+def estimate_of(made: Prediction) -> ElevationEstimate:
+    """The elevation that a prediction of one photo holds, to a tenth of a degree."""
+    elevation_deg = float(made.elevation_deg[0].clamp(-_HIGHEST_DEG, _HIGHEST_DEG))
+    return ElevationEstimate(round(elevation_deg, 1), round(float(made.elevation_log_std[0].exp()), 1))
