@@ -131,11 +131,12 @@ def render_view(
     """
     scene = scene or RayScene(mesh.vertices, mesh.faces)
     big = cameras.resized(cameras.width * supersample, cameras.height * supersample)
-    picture = np.zeros((big.height * big.width, 4), np.float32)
+    picture = np.zeros((big.height, big.width, 4), np.float32)
     normals = face_normals(mesh.vertices, mesh.faces) if headlight else None
+    left, top, right, bottom = _window(mesh, big, view)
     rows = max(1, 2_000_000 // big.width)
-    for start in range(0, big.height, rows):
-        ys, xs = np.mgrid[start : min(start + rows, big.height), : big.width]
+    for start in range(top, bottom, rows):
+        ys, xs = np.mgrid[start : min(start + rows, bottom), left:right]
         origins, directions = big.rays(view, np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5], 1))
         hits = scene.first_hits(origins, directions)
         hit = hits.face >= 0
@@ -147,11 +148,23 @@ def render_view(
             color = color * (1 - headlight + headlight * cosine[:, None])
         part = np.zeros((len(hit), 4), np.float32)
         part[hit, :3], part[hit, 3] = color, 1
-        picture[start * big.width : start * big.width + len(part)] = part
+        picture[start : start + len(ys), left:right] = part.reshape(*ys.shape, 4)
     picture = picture.reshape(cameras.height, supersample, cameras.width, supersample, 4).mean((1, 3))
     alpha = picture[..., 3:]
     picture[..., :3] /= np.maximum(alpha, 1e-6)  # misses are black, so the mean is premultiplied
     return picture
+
+
+def _window(mesh: Mesh, cameras: Cameras, view: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the pixels whose rays can hit a mesh; right and bottom are exclusive."""
+    xy, depth = cameras.project(np.asarray(mesh.vertices, np.float64), view)
+    if not len(xy) or depth.min() <= 1e-6:  # behind the camera a projection means nothing
+        return 0, 0, cameras.width, cameras.height
+    size = (cameras.width, cameras.height)
+    # Two pixels more than float32 rays can stray.
+    left, top = np.clip(np.floor(xy.min(0)) - 2, 0, size).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(xy.max(0)) + 2, 0, size).astype(int).tolist()
+    return left, top, right, bottom
 
 
 def render_views(

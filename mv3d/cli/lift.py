@@ -33,15 +33,19 @@ def lift(command: LiftCommand) -> int:
     """Run the command; the exit code."""
     from mv3d.generation.plan import plan_generation
 
-    plan_generation(command.config.for_photo())  # a wrong name fails before torch loads
+    plan = plan_generation(command.config.for_photo())  # a wrong name fails before torch loads
+    import torch
+
     from mv3d.generation.lifting import lift_to
 
-    bars = StageBars()
+    bars, threads = StageBars(), torch.get_num_threads()
+    torch.set_num_threads(1)  # more wait for each other longer than the small network takes
     try:
         result = lift_to(
-            command.image, command.out, command.config, overwrite=command.overwrite, progress=bars
+            command.image, command.out, command.config, plan=plan, overwrite=command.overwrite, progress=bars
         )
     finally:
+        torch.set_num_threads(threads)
         bars.close()
     report = result.report
     if result.already_done:

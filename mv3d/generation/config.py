@@ -170,8 +170,11 @@ def instant_settings(settings: Mapping[str, Any], caller: str) -> dict[str, Any]
     """
     known = {field.name for field in fields(LiftConfig)}
     defaults = {f.name: f.default for config in (ReconConfig, GenerateConfig) for f in fields(config)}
-    for name, value in settings.items():
-        if name not in known and name != "quality" and value != defaults.get(name, value):
-            raise UsageError(f"{caller}: expected no --{name.replace('_', '-')}: no views are made")
-    # Where the default of views or mesh is left, that of the lifted mesh holds.
-    return {name: value for name, value in settings.items() if name in known and value != defaults[name]}
+    given = {
+        name: value
+        for name, value in settings.items()
+        if name != "quality" and (name not in defaults or value != defaults[name])
+    }
+    for name in given.keys() & (defaults.keys() - known):
+        raise UsageError(f"{caller}: expected no --{name.replace('_', '-')}: no views are made")
+    return given

@@ -81,6 +81,7 @@ def lift_to(
     out_dir: str | os.PathLike[str] | None = None,
     config: LiftConfig | None = None,
     *,
+    plan: GenerationPlan | None = None,
     overwrite: bool = False,
     keep_finished: bool = False,
     progress: Progress | None = None,
@@ -88,7 +89,8 @@ def lift_to(
     """Write the mesh of one photo, its turntable and run.json, as `mv3d lift` does.
 
     A finished result of the same request is returned as it is. out_dir: by default `out/<name of the photo>-lift`.
-    keep_finished: also with `overwrite`. Raises UsageError, InputError, OutputError.
+    plan: of `plan_lift`, where it is made already. keep_finished: also with `overwrite`. Raises UsageError, InputError,
+    OutputError.
     """
     image, config = Path(image), config or LiftConfig()
     if image.is_dir():
@@ -96,11 +98,13 @@ def lift_to(
     if not image.is_file():
         raise InputError(f"{image}: expected an image, found no such file")
     out = Path("out", f"{image.stem}-lift") if out_dir is None else Path(out_dir)
-    clock, plan, for_mesh = Clock(progress), plan_lift(config), config.for_mesh()
+    clock, plan, for_mesh = Clock(progress), plan or plan_lift(config), config.for_mesh()
     digest, settings = sha256(image), recorded(config, plan)
     if (keep_finished or not overwrite) and (done := _finished(out, settings, digest)):
         return done
     names = planned_outputs(for_mesh, makes_mesh=True)
+    if (earlier := read_record(out / RECORD)) and earlier.command == "lift":  # of other formats, say
+        names = tuple(dict.fromkeys((*names, *earlier.outputs)))
     output = Output(out, RECORD, names, (image, plan.model.folder), overwrite)
     with output.opened() as staged:
         made = lift_photo_to_mesh(image, config, plan, clock)
