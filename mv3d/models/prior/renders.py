@@ -18,8 +18,8 @@ from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import render_views
 
-SUPERSAMPLE = 2
-"""Rays per pixel side of a render."""
+_RAYS = 256
+"""Rays along a side of a render, at least: smaller pictures get several a pixel."""
 _COLUMNS = (96, 192)
 
 
@@ -54,7 +54,7 @@ def lifted_along(
     cameras = orbit.cameras(width, height)
     solid = lift_photo(network, photo, side=side)
     mesh = placed(solid_mesh(solid, surface_for(width)), cameras[orbit.input_view], orbit.radius)
-    return mesh, render_views(mesh, cameras, supersample=SUPERSAMPLE)
+    return mesh, render_views(mesh, cameras, supersample=max(1, _RAYS // width))
 
 
 def prior_sha256(folder: str | os.PathLike[str]) -> str:
