@@ -108,7 +108,7 @@ def encode_renders(
     color = torch.as_tensor(background, dtype=torch.float32, device=renders.device).view(-1, 1, 1)
     pictures = torch.cat([colors * alpha + color * (1 - alpha), alpha], 1)
     latents = encode_frames(vae, pictures[:, : image_channels(vae)], chunk=chunk)
-    mask = adaptive_avg_pool2d(alpha, latents.shape[-2:])
+    mask = adaptive_avg_pool2d(alpha, (latents.shape[-2], latents.shape[-1]))
     return torch.cat([latents, mask], 1) * alpha.any()
 
 

@@ -198,9 +198,7 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         # zeros add nothing to the last bit.
         self.conv_in_render = None
         if render_channels:
-            self.conv_in_render = nn.Conv2d(
-                render_channels, block_out_channels[0], 3, padding=1, bias=False
-            )
+            self.conv_in_render = nn.Conv2d(render_channels, block_out_channels[0], 3, padding=1, bias=False)
         # diffusers normalises with 1e-6 in some residual blocks; the original uses 1e-5 in all.
         for block in self.modules():
             if isinstance(block, ResnetBlock2D | TemporalResnetBlock):
