@@ -107,8 +107,8 @@ def train_loop(
     start = _resume(out / CHECKPOINTS, model, prefix, optimizer.optimizer, ema)
     metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
     schedule = Schedule(config, start, accelerator.process_index, accelerator.num_processes)
-    pin_memory = accelerator.device.type == "cuda"
-    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pin_memory))
+    pinned = accelerator.device.type == "cuda"
+    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pinned))
 
     def save(step: int) -> None:
         _save(out / CHECKPOINTS, step, model, prefix, optimizer.optimizer, ema, config, accelerator)
@@ -134,8 +134,7 @@ def train_loop(
             loss_value = float(accelerator.reduce(loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
             _refuse_nan(loss_value, done)
             line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
-            line |= {name: float(accelerator.reduce(terms[name], reduction="mean")) for name in sorted(terms)}  # pyright: ignore[reportArgumentType]
-            metrics.write(line)
+            metrics.write(line := line | _means(terms, accelerator))
             if progress and accelerator.is_main_process:
                 progress(done, config.steps, line)
         if saving:
@@ -238,6 +237,12 @@ def _line(
         "data_wait_share": _share(waits),
         "memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
     }
+
+
+def _means(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
+    """Over the processes."""
+    means = {name: accelerator.reduce(terms[name], reduction="mean") for name in sorted(terms)}
+    return {name: float(value) for name, value in means.items()}  # pyright: ignore[reportArgumentType]
 
 
 def make_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

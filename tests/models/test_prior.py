@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.encoder_weights import published
 
 from mv3d.core.errors import InputError
-from mv3d.models.prior.encoder import CHANNELS, Encoder, folded_weights
+from mv3d.models.prior.encoder import CHANNELS, Encoder, depthwise, folded_weights
 from mv3d.models.prior.layers import RANGE, Layers, layers_of, occupancy, signed_depth, stacked
 from mv3d.models.prior.lift import cropped, lift_photo, object_crop
 from mv3d.models.prior.network import PriorNetwork
@@ -24,28 +25,6 @@ SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
 
 
 # -- encoder
-
-
-def published() -> dict[str, torch.Tensor]:
-    """Random weights under the names of the published network, with batch norms that do something."""
-    generator = torch.Generator().manual_seed(0)
-    weights: dict[str, torch.Tensor] = {}
-
-    def conv(name: str, norm: str, outputs: int, inputs: int, kernel: int) -> None:
-        scale = (inputs * kernel**2) ** -0.5
-        weights[f"{name}.weight"] = torch.randn(outputs, inputs, kernel, kernel, generator=generator) * scale
-        for part, low, high in (("weight", 0.5, 1.5), ("bias", -0.2, 0.2), ("running_mean", -0.2, 0.2)):
-            weights[f"{norm}.{part}"] = low + (high - low) * torch.rand(outputs, generator=generator)
-        weights[f"{norm}.running_var"] = 0.5 + torch.rand(outputs, generator=generator)
-
-    conv("_conv_stem", "_bn0", 32, 3, 3)
-    for index, block in enumerate(cast(Any, Encoder().blocks)):
-        name, middle = f"_blocks.{index}", block.depthwise.weight.shape[0]
-        if block.expand is not None:
-            conv(f"{name}._expand_conv", f"{name}._bn0", middle, block.expand.weight.shape[1], 1)
-        conv(f"{name}._depthwise_conv", f"{name}._bn1", middle, 1, block.depthwise.weight.shape[2])
-        conv(f"{name}._project_conv", f"{name}._bn2", block.project.weight.shape[0], middle, 1)
-    return weights
 
 
 def unfolded(weights: dict[str, torch.Tensor], rgb: torch.Tensor) -> list[torch.Tensor]:
@@ -98,6 +77,29 @@ def test_a_missing_weight_is_named():
     del weights["_blocks.3._bn1.bias"]
     with pytest.raises(InputError, match=r"_blocks\.3\._bn1\.bias"):
         folded_weights(weights)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_gradients_of_a_depthwise_convolution_are_those_of_torch(kernel, stride):
+    """In fp32 the same numbers; in bf16 as near to fp32 as its rounding allows."""
+    generator = torch.Generator().manual_seed(0)
+    given = [
+        torch.randn(*shape, generator=generator) for shape in ((2, 6, 9, 9), (6, 1, kernel, kernel), (6,))
+    ]
+    found: dict[str, list[torch.Tensor]] = {}
+    for name, dtype in (("torch", torch.float32), ("ours", torch.float32), ("half", torch.bfloat16)):
+        x, weight, bias = (value.to(dtype, copy=True).requires_grad_(True) for value in given)
+        padding = kernel // 2
+        if name == "torch":
+            y = F.conv2d(x, weight, bias, stride, padding, 1, 6)
+        else:
+            y = depthwise(x, weight, bias, stride, padding)
+        (y.float() ** 2).sum().backward()
+        assert x.grad is not None and x.grad.dtype == dtype
+        found[name] = [cast(torch.Tensor, value.grad).float() for value in (x, weight, bias)]
+    for exact, ours, half in zip(*found.values(), strict=True):
+        assert torch.allclose(exact, ours, rtol=1e-5, atol=1e-5)
+        assert (exact - half).norm() < 0.02 * exact.norm()
 
 
 # -- layers

@@ -36,9 +36,7 @@ def encoder_weights(path: Path) -> dict[str, Tensor]:
             content = io.BytesIO(_tensor_file(path))
         published = torch.load(content, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        raise InputError(
-            f"--encoder {path}: cannot be read ({shown(error)}); get it with: {HOW}"
-        ) from error
+        raise InputError(f"--encoder {path}: cannot be read ({shown(error)}); get it with: {HOW}") from error
     if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
         raise InputError(f"--encoder {path}: expected tensors by name, got others; get it with: {HOW}")
     return folded_weights(published)

@@ -48,9 +48,7 @@ class View:
         scale = depth.clamp(min=_NEAREST) * SLOPE
         return torch.stack([seen[..., 0] / scale, -seen[..., 1] / scale], -1), depth
 
-    def unproject(
-        self, places: Float[Tensor, "*p 2"], depth: Float[Tensor, "*p"]
-    ) -> Float[Tensor, "*p 3"]:
+    def unproject(self, places: Float[Tensor, "*p 2"], depth: Float[Tensor, "*p"]) -> Float[Tensor, "*p 3"]:
         """The inverse of `project`."""
         seen = torch.stack([places[..., 0] * SLOPE * depth, -places[..., 1] * SLOPE * depth, -depth], -1)
         return seen @ self.rotation.T + self.center

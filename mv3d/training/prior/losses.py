@@ -141,5 +141,3 @@ def scores(prediction: Prediction, batch: PriorBatch) -> dict[str, Tensor]:
         "silhouette_iou": (made & true).sum(1) / (made | true).sum(1).clamp(min=1),
         "elevation_deg": (prediction.elevation_deg - batch.elevation_deg).abs(),
     }
-
-

@@ -68,7 +68,9 @@ def start_network(config: PriorConfig, base: ResolvedModel | None) -> PriorNetwo
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def prior_objective(config: PriorConfig, network: PriorNetwork, device: torch.device, *, half: bool) -> Objective:
+def prior_objective(
+    config: PriorConfig, network: PriorNetwork, device: torch.device, *, half: bool
+) -> Objective:
     """half: compute with a bf16 copy of the weights; else autocast where the precision is bf16."""
     autocast = config.precision == "bf16" and not half
 

@@ -28,7 +28,14 @@ class PriorValidator:
     """
 
     def __init__(
-        self, network: PriorNetwork, samples: PriorSamples, out: Path, *, objects: int, device: torch.device, main: bool
+        self,
+        network: PriorNetwork,
+        samples: PriorSamples,
+        out: Path,
+        *,
+        objects: int,
+        device: torch.device,
+        main: bool,
     ) -> None:
         self._network, self._samples, self._out, self._device = network, samples, out / FOLDER, device
         self._count, self._main = min(objects, len(samples)), main
@@ -84,5 +91,3 @@ def _columns(prediction: Prediction, batch: PriorBatch, count: int) -> list[Floa
             pictures.append(shade[..., None].expand(-1, -1, 3))
         columns.append(torch.cat([picture.float().cpu() for picture in pictures], 0))
     return columns
-
-
