@@ -30,7 +30,8 @@ def moved_views(views: Views, offset: Float[np.ndarray, " 3"]) -> Views:
         return views
     c2w = views.cameras.c2w.copy()
     c2w[:, :3, 3] += offset
-    return replace(views, cameras=replace(views.cameras, c2w=c2w))
+    solid = None if views.solid is None else moved_mesh(views.solid, offset)
+    return replace(views, cameras=replace(views.cameras, c2w=c2w), solid=solid)
 
 
 def moved_mesh(mesh: Mesh, offset: Float[np.ndarray, " 3"]) -> Mesh:

@@ -56,6 +56,8 @@ class ReconConfig:
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
     """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
+    prior: bool = True
+    """Start from the prior.glb of views that a 3D prior made: it decides what the views leave open."""
     print_size_mm: float = 100.0
     """Largest side of a print, millimetres."""
     device: str = "auto"

@@ -122,7 +122,7 @@ def run(
             input=source,
             input_sha256=input_sha256,
             details=details,
-            settings=asdict(config),
+            settings=recorded(config),
             device=str(device),
             device_name=device_name(device),
             seconds=clock.with_total(),
@@ -148,9 +148,14 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
 
 
+def recorded(config: ReconConfig) -> dict[str, Any]:
+    """The settings of a record. `prior` stands in it where it is off: earlier records do not know it."""
+    return {name: value for name, value in asdict(config).items() if name != "prior" or not value}
+
+
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:
     """The result of the very same request (resolved settings), where it is there and unchanged."""
-    status = run_status(out_dir / RECORD, settings=asdict(config), input_sha256=input_sha256)
+    status = run_status(out_dir / RECORD, settings=recorded(config), input_sha256=input_sha256)
     record = read_record(out_dir / RECORD)
     if status is not RunStatus.DONE or record is None:
         return None
@@ -159,11 +164,13 @@ def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResu
 
 
 def views_sha256(views: Views) -> str:
-    """Hex digest of the pixels and the cameras."""
+    """Hex digest of the pixels, the cameras and the solid."""
     digest = hashlib.sha256(np.ascontiguousarray(views.images).tobytes())
     cameras = views.cameras
     for values in (cameras.c2w, cameras.fl_x, cameras.fl_y, cameras.cx, cameras.cy):
         digest.update(np.ascontiguousarray(values).tobytes())
+    if views.solid is not None:
+        digest.update(np.ascontiguousarray(views.solid.vertices).tobytes())
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ from mv3d.core.progress import Clock
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
+from mv3d.recon.leading import follow
 from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
 from mv3d.recon.surface import mesh_within
@@ -49,12 +50,14 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What the geometry stages found. cameras: the views' cameras, moved by the fitted 2D shifts."""
+    """What the geometry stages found. cameras: the views' cameras, moved by the fitted 2D shifts. led: a solid known
+    beforehand decided what the views leave open."""
 
     silhouettes: Silhouettes
     hull: Hull
     field: Field | None
     cameras: Cameras
+    led: bool = False
 
     def details(self) -> dict[str, Any]:
         """Figures for recon.json."""
@@ -62,28 +65,37 @@ class Geometry:
             "hull_dropped": round(self.hull.outlier_share, 5),
             "hull_swell": round(self.hull.dilation, 6),
         }
+        if self.led:
+            found["led_by_prior"] = True
         if self.field is not None:
             found["shifts_px"] = self.field.shifts.cpu().numpy().round(3).tolist()
         return found
 
 
 def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, clock: Clock) -> Geometry:
-    """Hull → tightened hull → fitted field, the last where there is a `fit`."""
+    """Hull → tightened hull, or one led by the views' solid → fitted field, the last where there is a `fit`."""
     preset = PRESETS[config.quality]
     device = pick_device(config.device)
     silhouettes = Silhouettes(views.images[..., 3], views.cameras)
     with clock.stage("hull"):
         hull = visual_hull(silhouettes, HullConfig(resolution=preset.hull), device=device)
-    with clock.stage("tighten") as on_progress:
-        hull = tighten(silhouettes, hull, preset.tighten, on_progress=on_progress)
+    led = None
+    if config.prior and views.solid is not None:
+        with clock.stage("prior"):
+            led = follow(silhouettes, hull, views.solid)
+    if led is None:
+        with clock.stage("tighten") as on_progress:
+            hull = tighten(silhouettes, hull, preset.tighten, on_progress=on_progress)
+    else:
+        hull = led
     if fit is None:
-        return Geometry(silhouettes, hull, None, views.cameras)
+        return Geometry(silhouettes, hull, None, views.cameras, led is not None)
     with clock.stage("field") as on_progress:
         found = fit_field(views, hull, replace(fit, seed=config.seed), on_progress=on_progress)
     shifts = found.shifts.cpu().double().numpy()
     # A pixel shows what projects `shift` beside it: the principal point moves the other way.
     moved = replace(views.cameras, cx=views.cameras.cx - shifts[:, 0], cy=views.cameras.cy - shifts[:, 1])
-    return Geometry(silhouettes, hull, found, moved)
+    return Geometry(silhouettes, hull, found, moved, led is not None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ class Output:
 
     record: name of the record's file. names: files and folders that the run may write. inputs: of the run.
     resumes: earlier results that nobody changed may be replaced without `overwrite`, as by a run that goes on.
+    command: whose earlier results are ours under any names; by default those that have one of `names`.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class Output:
     inputs: tuple[Path, ...] = ()
     overwrite: bool = False
     resumes: bool = False
+    command: str = ""
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -79,6 +81,7 @@ class Output:
         names = (*names, self.record)
         refuse_inputs(self.folder, (*names, *earlier.outputs), self.inputs)
         ours = not earlier.outputs.keys().isdisjoint(names)  # not of another command
+        ours = ours or earlier.command == self.command != ""
         listed = dict(earlier.outputs) if ours else {}
         for folder, files in (earlier.contents or {}).items() if ours else ():
             listed |= {f"{folder}/{file}": digest for file, digest in files.items()}

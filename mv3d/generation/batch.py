@@ -23,13 +23,10 @@ from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_setti
 from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
 from mv3d.models.folder import has_prior
 from mv3d.recon.products import recon_products
-from mv3d.render.writers import save_mesh
-from mv3d.views.folder import VIEW_FILES, write_views
+from mv3d.views.folder import SOLID_FILE, VIEW_FILES, write_views
 from mv3d.views.images import IMAGE_SUFFIXES
 
 RECORD = "run.json"
-PRIOR_FILE = "prior.glb"
-"""What a 3D prior saw in the photo; it overlays with the mesh that recon makes of the views."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class _Run:
         self.settings = recorded_settings(plan)
         adapters = [path for path, _ in plan.adapters]
         self.inputs = (plan.model.folder, *adapters, Path(plan.config.trajectory))
-        self.names = (*VIEW_FILES, PRIOR_FILE) if has_prior(plan.model.folder) else VIEW_FILES
+        self.names = (*VIEW_FILES, SOLID_FILE) if has_prior(plan.model.folder) else VIEW_FILES
         self.model_error: Mv3dError | None = None
         self._model: LoadedModel | None = None
 
@@ -174,8 +171,6 @@ class _Run:
     ) -> GenerateResult:
         with clock.stage("write"):
             write_views(made.views, staged)
-            if made.solid is not None:
-                save_mesh(made.solid, staged / PRIOR_FILE)
         outdated = tuple(recon_products(output.folder))
         for name in outdated:
             remove(output.folder / name)

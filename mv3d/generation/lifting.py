@@ -103,9 +103,7 @@ def lift_to(
     if (keep_finished or not overwrite) and (done := _finished(out, settings, digest)):
         return done
     names = planned_outputs(for_mesh, makes_mesh=True)
-    if (earlier := read_record(out / RECORD)) and earlier.command == "lift":  # of other formats, say
-        names = tuple(dict.fromkeys((*names, *earlier.outputs)))
-    output = Output(out, RECORD, names, (image, plan.model.folder), overwrite)
+    output = Output(out, RECORD, names, (image, plan.model.folder), overwrite, command="lift")
     with output.opened() as staged:
         made = lift_photo_to_mesh(image, config, plan, clock)
         measured = write_mesh(for_mesh, made.photo, made.mesh, staged, clock, turning=config.turntable)

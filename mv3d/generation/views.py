@@ -26,7 +26,6 @@ from mv3d.generation.matting import apply_matting, with_consistent_alpha
 from mv3d.generation.photo import PreparedPhoto, prepare_image
 from mv3d.generation.plan import GenerationPlan, plan_generation, plan_orbit, view_size
 from mv3d.models.folder import PRIOR, ModelInfo, has_prior
-from mv3d.render.mesh import Mesh
 from mv3d.views.views import Views
 
 
@@ -44,15 +43,13 @@ class LoadedModel:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: of `--elevation auto`.
-    solid: what a 3D prior saw in the photo, in the world of the views."""
+    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: of `--elevation auto`."""
 
     views: Views
     photo: PreparedPhoto
     warnings: tuple[str, ...]
     seconds: dict[str, float]
     trial: ElevationTrial | ElevationEstimate | None = None
-    solid: Mesh | None = None
 
 
 def load_model(config: GenerateConfig | str | os.PathLike[str]) -> LoadedModel:
@@ -159,8 +156,8 @@ def make_views(
             "photo's for all"
         )
     images[input_view] = photo.rgba
-    views = Views(images, cameras, orbit, input_view)
-    return Generated(views, photo, tuple(notes), clock.seconds, trial, made.solid)
+    views = Views(images, cameras, orbit, input_view, made.solid)
+    return Generated(views, photo, tuple(notes), clock.seconds, trial)
 
 
 def _elevation(

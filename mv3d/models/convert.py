@@ -27,10 +27,14 @@ from mv3d.models.components import (
 from mv3d.models.folder import (
     COMPONENTS,
     INFO_FILE,
+    PRIOR,
+    WEIGHTS,
     ModelCard,
     ModelInfo,
     SamplerDefaults,
     camera_support,
+    components_of,
+    has_prior,
     read_config,
     read_info,
     read_json,
@@ -38,6 +42,7 @@ from mv3d.models.folder import (
     write_info,
 )
 from mv3d.models.network import SVD
+from mv3d.models.prior.folder import load_prior, read_prior_settings, save_prior
 from mv3d.models.sgm import NETWORK_PREFIX, network_config, network_key_map
 from mv3d.models.sgm_parts import UNUSED, Piece, clip_pieces, has_temporal_decoder, vae_pieces
 from mv3d.models.weights import WeightsFile, check_keys, dtype_name, open_weights, write_weights
@@ -100,15 +105,20 @@ def convert(
         raise OutputError(f"{out}: is there already; use --overwrite to replace it")
     if not source.exists():
         raise InputError(f"{source}: expected a checkpoint or a folder, got nothing there")
-    names = (*COMPONENTS, INFO_FILE, "README.md", MARKDOWN, TABLE)
+    names = (*WEIGHTS, INFO_FILE, "README.md", MARKDOWN, TABLE)
     inputs = tuple(source.iterdir()) if source.is_dir() else (source,)
     output = Output(out, "run.json", names, inputs, overwrite)
     with output.opened() as folder:
-        if source.is_dir():
+        ours = (source / INFO_FILE).exists()
+        if ours and has_prior(source):
+            _convert_prior(source, folder, dtype)
+        if ours and components_of(source) == (PRIOR,):
+            info, card = read_info(source), ModelCard("", "")  # what is written of both comes from the source
+        elif source.is_dir():
             info, card = _convert_diffusers(source, folder, dtype)
         else:
             info, card = _convert_original(source, folder, parts, dtype)
-        if (source / INFO_FILE).exists():
+        if ours:
             write_info(folder, read_info(source))
             for name in ("README.md", MARKDOWN, TABLE):
                 if (source / name).exists():
@@ -120,6 +130,14 @@ def convert(
             (folder / "README.md").write_text(card.text(), encoding="utf-8")
         output.publish(folder, RunRecord.of("models convert"), last=INFO_FILE)
     return out
+
+
+def _convert_prior(source: Path, folder: Path, dtype: torch.dtype | None) -> None:
+    network, settings = load_prior(source), read_prior_settings(source)  # every file is whole
+    if dtype is None:
+        shutil.copytree(source / PRIOR, folder / PRIOR)
+    else:
+        save_prior(folder, network, settings, dtype=dtype)
 
 
 def _convert_original(

@@ -14,21 +14,26 @@ from mv3d.core.files import to_json
 from mv3d.core.outputs import Output
 from mv3d.core.records import RunRecord
 from mv3d.render.video import encode_mp4
+from mv3d.render.writers import save_mesh
 from mv3d.views.views import Views, composite
 
 VIEW_FILES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.png")
+SOLID_FILE = "prior.glb"
+"""The solid of the views; it overlays with the mesh that recon makes of them."""
 _CONTACT_SIDE = 192
 
 
 def save_views(
     views: Views, out_dir: str | os.PathLike[str], *, overwrite: bool = False, folder: str = "images"
 ) -> Path:
-    """Write transforms.json, images/, contact.png, orbit.mp4, run.json and, where the photo is known, input.png.
+    """Write transforms.json, images/, contact.png, orbit.mp4, run.json and, where they are known, input.png of the photo
+    and prior.glb of the solid.
 
     Files appear whole or not at all. Raises OutputError where another result is in the way, or with `overwrite` a file
     that run.json does not list.
     """
-    output = Output(Path(out_dir), "run.json", (folder, *VIEW_FILES), overwrite=overwrite)
+    names = (folder, *VIEW_FILES, *([SOLID_FILE] if views.solid is not None else []))
+    output = Output(Path(out_dir), "run.json", names, overwrite=overwrite)
     with output.opened() as staged:
         write_views(views, staged, folder=folder)
         output.publish(staged, RunRecord.of("Views.save"))
@@ -44,6 +49,8 @@ def write_views(views: Views, out_dir: str | os.PathLike[str], *, folder: str = 
         Image.fromarray(to_uint8(image)).save(out_dir / name)
     if views.input_view is not None:
         Image.fromarray(to_uint8(views.images[views.input_view])).save(out_dir / "input.png")
+    if views.solid is not None:
+        save_mesh(views.solid, out_dir / SOLID_FILE)
     contact_sheet(views).save(out_dir / "contact.png")
     encode_mp4(to_uint8(composite(views.images)), out_dir / "orbit.mp4")
     (out_dir / "transforms.json").write_text(to_json(transforms(views, names)), encoding="utf-8")

@@ -14,9 +14,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, Mv3dWarning, UsageError, shown
+from mv3d.core.outputs import unchanged
+from mv3d.core.records import read_record
 from mv3d.core.settings import with_settings
 from mv3d.render.cameras import SV3D_RADIUS, Cameras, Orbit, sv3d_azimuths_deg
+from mv3d.render.mesh import Mesh
+from mv3d.render.mesh_io import load_mesh
 from mv3d.views.elevation import estimate_elevation
+from mv3d.views.folder import SOLID_FILE
 from mv3d.views.images import (
     ANIMATION_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -175,7 +180,16 @@ def _from_transforms(path: Path, reading: OrbitReading) -> Views:
     orbit = _orbit(document.get("orbit"), len(frames), path)
     images = with_alpha(stacked)
     _require_foreground(images, path)
-    return Views(images, cameras, orbit, orbit.input_view if orbit else None)
+    return Views(images, cameras, orbit, orbit.input_view if orbit else None, _solid(path))
+
+
+def _solid(path: Path) -> Mesh | None:
+    """The prior.glb that was made with these very views, by the record beside them."""
+    folder = path.parent
+    record = read_record(folder / "run.json") if (folder / SOLID_FILE).is_file() else None
+    if record is None or not {path.name, SOLID_FILE} <= set(unchanged(folder, record)):
+        return None
+    return load_mesh(folder / SOLID_FILE)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from mv3d.core.errors import InputError
 from mv3d.render.cameras import Cameras, Orbit
+from mv3d.render.mesh import Mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +21,14 @@ class Views:
     images: (n, h, w, 4) float32 in [0, 1], sRGB, straight alpha.
     cameras: n cameras of the same size.
     orbit: the angles, where known. input_view: the index of the photo, where there is one.
+    solid: the object as a 3D prior saw it in the photo, where one led the views, in their world.
     """
 
     images: Float[np.ndarray, "n h w 4"]
     cameras: Cameras
     orbit: Orbit | None = None
     input_view: int | None = None
+    solid: Mesh | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[-1] != 4:
@@ -51,7 +54,7 @@ class Views:
                 tuple(angles[i] for i in keep) for angles in (orbit.elevations_deg, orbit.azimuths_deg)
             )
             orbit = Orbit(elevations, azimuths, orbit.radius, orbit.fov_deg, position)
-        return Views(self.images[keep], self.cameras[keep], orbit, position)
+        return Views(self.images[keep], self.cameras[keep], orbit, position, self.solid)
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a views folder (transforms.json, images/, contact.png, orbit.mp4)."""

@@ -37,7 +37,7 @@ def test_the_views_of_a_sphere_are_those_of_a_sphere(path, side, views):
     assert main([*COMMAND, *path]) == 0
     made = mv3d.load_views("out")
     assert made.images.shape == (views, side, side, 4)
-    assert min(mask_iou(image[..., 3], disc(side)) for image in made.images) > 0.97
+    assert min(mask_iou(image[..., 3], disc(side)) for image in made.images) > 0.95
     middle = side // 2
     assert made.images[-1, middle, middle].tolist() == [1, 0, 0, 1]  # the photo itself
     # Opposite the photo the prior's own colour shows.

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.tiny_model import write_model
 from safetensors.torch import load_file, save_file
 
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError
+from mv3d.models.convert import convert
 from mv3d.models.describe import describe
 from mv3d.models.folder import ModelInfo, components_of, model_sha256, write_info
 from mv3d.models.network import SV3D_P
 from mv3d.models.prior.folder import PriorSettings, load_prior, read_prior_settings, save_prior
 from mv3d.models.prior.network import PriorNetwork
-from tests.helpers.tiny_model import write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = PriorSettings(width=16, side=64)
@@ -35,6 +36,11 @@ def folder(tmp_path: Path, network: PriorNetwork) -> Path:
     write_info(tmp_path, ModelInfo("prior", resolution=64))
     save_prior(tmp_path, network, TINY)
     return tmp_path
+
+
+def write_info_of_a_prior(folder: Path) -> None:
+    folder.mkdir()
+    write_info(folder, ModelInfo("prior", resolution=64))
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float16, 1e-2), (torch.float32, 0.0)])
@@ -68,6 +74,24 @@ def test_a_prior_beside_a_network_counts_in_the_hash(tmp_path, network):
     (model / "prior" / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"expected prior/model\.safetensors in the model, found none"):
         model_sha256(model)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_prior_is_converted_with_its_model(tmp_path, network, beside):
+    source = tmp_path / "source"
+    if beside:
+        write_model(source, SV3D_P)
+    else:
+        write_info_of_a_prior(source)
+    save_prior(source, network, TINY)
+    same, full = (
+        convert(source, tmp_path / name, dtype=d) for name, d in (("a", None), ("b", torch.float32))
+    )
+    assert (
+        model_sha256(same) == model_sha256(source) or beside
+    )  # configurations of the others are written anew
+    assert components_of(same) == components_of(full) == components_of(source)
+    assert describe(same)["dtype"]["prior"] == "F16" and describe(full)["dtype"]["prior"] == "F32"
 
 
 @pytest.mark.parametrize(
