@@ -53,8 +53,8 @@ class Denoise(nn.Module):
 class HalfWeights(nn.Module):
     """Calls a module with a bf16 copy of its weights; the gradients come to the weights themselves, in fp32.
 
-    Everything between is computed in bf16 without a cast. Autocast casts each weight and each input of a convolution,
-    and computes what lies between convolutions in fp32: on a CPU that takes longer than the convolutions.
+    Everything between is computed in bf16 without a cast; autocast casts each input of a convolution and computes much of
+    what lies between in fp32.
     """
 
     def __init__(self, module: nn.Module) -> None:

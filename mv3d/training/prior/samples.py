@@ -198,8 +198,8 @@ def _photo(
     return torch.cat([found[0, :3] + 1 - found[0, 3:], found[0, 3:]])
 
 
-def _toned(color: Float[Tensor, channels * p], draw: Draw) -> Float[Tensor, channels * p]:
-    """Other exposure, white balance, contrast and saturation."""
+def _toned(color: Tensor, draw: Draw) -> Tensor:
+    """Other exposure, white balance, contrast and saturation. color: (3, ...) in [0, 1]."""
     gain = torch.from_numpy(draw.gain).view(3, *[1] * (color.ndim - 1))
     color = (color.clamp(1e-4, 1) ** draw.gamma * gain).clamp(0, 1)
     gray = color.mean(0, keepdim=True)
