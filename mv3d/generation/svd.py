@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.generation.generator import Frames
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
+from mv3d.generation.prior import Lifter
+from mv3d.generation.renders import Guidance, guided_by, load_guide
 from mv3d.models.conditioning import OrbitConditioning
 from mv3d.models.encode import decode_frames, embed_image, encode_condition, image_channels
 from mv3d.models.folder import ModelInfo
@@ -29,12 +31,14 @@ from mv3d.render.cameras import Orbit
 
 @dataclass(frozen=True, eq=False)
 class SvdGenerator:
-    """A `MultiViewGenerator`. offload: the components visit `device` one after the other."""
+    """A `MultiViewGenerator`. offload: the components visit `device` one after the other. guide: the prior that leads a
+    network which takes renders."""
 
     components: ModelComponents
     info: ModelInfo
     device: torch.device
     offload: bool = False
+    guide: Lifter | None = None
 
     def generate(
         self,
@@ -46,15 +50,23 @@ class SvdGenerator:
         """As in `MultiViewGenerator`. Raises Mv3dError where the network's output is not finite."""
         clock = Clock(on_progress)
         order = network_order(orbit, self.info)
+        led = Guidance()
+        if self.components.unet.render_channels:
+            with clock.stage("lift"):
+                led = guided_by(self.guide, photo, orbit)
         with clock.stage("encode"):
             conditioning, noise = self.encode([photo], orbit, order, [settings.seed])
+            with self._on_device(self.components.vae):
+                renders = led.encoded(self.components.vae, order, self.device, settings.decode_chunk)
+            conditioning = replace(conditioning, renders=renders)
         with clock.stage("sample") as on_share:
             latents = self.sample(noise, conditioning, settings, on_share)[0]
         with clock.stage("decode") as on_share:
             decoded = self._decode(latents, settings.decode_chunk, on_share)
         frames = np.empty((len(order), *decoded.shape[2:], decoded.shape[1]), np.float32)
         frames[order] = decoded.permute(0, 2, 3, 1).numpy()
-        return Frames(frames, orbit.cameras(frames.shape[2], frames.shape[1]), clock.seconds)
+        cameras, notes = orbit.cameras(frames.shape[2], frames.shape[1]), (led.note,) if led.note else ()
+        return Frames(frames, cameras, clock.seconds, notes, led.solid)
 
     def encode(
         self, photos: Sequence[PreparedPhoto], orbit: Orbit, order: list[int], seeds: Sequence[int]
@@ -169,7 +181,8 @@ def load_svd(plan: GenerationPlan) -> SvdGenerator:
         part.requires_grad_(False)
         if not offload:
             _move(part, device=plan.device)
-    return SvdGenerator(components, plan.info, plan.device, offload)
+    guide = load_guide(plan, components.unet)
+    return SvdGenerator(components, plan.info, plan.device, offload, guide)
 
 
 def network_order(orbit: Orbit, info: ModelInfo) -> list[int]:

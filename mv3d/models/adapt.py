@@ -1,6 +1,8 @@
-"""Other micro-conditioning inputs for a pretrained network, without changing what it computes at first."""
+"""Other inputs for a pretrained network, camera or renders, without changing what it computes at first."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -19,14 +21,12 @@ def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> Mu
     are zero, the next layer is not. For inputs that are dropped (frame rate, motion, noise) the bias keeps the effect of
     their usual value; dropped camera angles leave no effect.
     """
-    config = base.arguments | {
+    changes = {
         "vector_names": micro.names,
         "vector_widths": micro.widths,
         "addition_time_embed_dim": micro.widths[0],
         "projection_class_embeddings_input_dim": micro.total_width,
     }
-    with torch.device("meta"):
-        unet = MultiViewUNet(**config)
     state = {key: value.clone() for key, value in base.state_dict().items()}
     first = state["add_embedding.linear_1.weight"]
     old: dict[str, torch.Tensor] = dict(
@@ -42,5 +42,25 @@ def with_micro_conditioning(base: MultiViewUNet, micro: MicroConditioning) -> Mu
         if name not in kept and name in _USUAL:
             usual = sinusoidal_embedding(torch.tensor(_USUAL[name], device=weight.device), weight.shape[1])
             state["add_embedding.linear_1.bias"] += (weight.float() @ usual).to(weight.dtype)
+    return _changed(base, changes, state)
+
+
+@torch.no_grad()
+def with_render_conditioning(base: MultiViewUNet) -> MultiViewUNet:
+    """A copy of `base` that takes renders of its views; at first it computes what the base does, to the last bit.
+
+    The new weights are zero and get a gradient from the first step on. Where the base takes renders, they are its own.
+    """
+    state = {key: value.clone() for key, value in base.state_dict().items()}
+    channels = base.render_channels or base.config["out_channels"] + 1
+    if not base.render_channels:
+        width, _, *kernel = base.conv_in.weight.shape
+        state["conv_in_render.weight"] = base.conv_in.weight.new_zeros(width, channels, *kernel)
+    return _changed(base, {"render_channels": channels}, state)
+
+
+def _changed(base: MultiViewUNet, changes: dict[str, Any], state: dict[str, torch.Tensor]) -> MultiViewUNet:
+    with torch.device("meta"):
+        unet = MultiViewUNet(**base.arguments | changes)
     unet.load_state_dict(state, assign=True)
     return unet.train(base.training)

@@ -23,7 +23,8 @@ class OrbitConditioning:
     cond_latent: the VAE's mean of the input image, NOT scaled by 0.18215; repeated over the frames.
     image_embedding: CLIP's embedding of the input image. polars_rad: 90° - elevation, absolute. azimuths_rad:
     relative to the input view. Angles of shape (frames,) hold for every orbit of the batch. cond_aug: noise level of
-    cond_latent's image, one number or one per orbit. fps_id (frames per second - 1) and motion_bucket are inputs of
+    cond_latent's image, one number or one per orbit. renders: of a 3D prior, one per frame: latents scaled as the noisy
+    ones are (by 0.18215), and last the mask in [0, 1]; zeros, or None, where there is no render. fps_id (frames per second - 1) and motion_bucket are inputs of
     networks with SVD's micro-conditioning only. Raises UsageError for shapes that do not fit together.
     """
 
@@ -34,6 +35,7 @@ class OrbitConditioning:
     cond_aug: float | Float[Tensor, " batch"] = 1e-5
     fps_id: float = SVD_FPS_ID
     motion_bucket: float = SVD_MOTION_BUCKET
+    renders: Float[Tensor, "batch frames rendered height width"] | None = None
 
     def __post_init__(self) -> None:
         if self.cond_latent.ndim != 4 or self.image_embedding.ndim != 3:
@@ -54,6 +56,14 @@ class OrbitConditioning:
             raise UsageError(
                 f"conditioning: expected angles of {self.batch} orbits, got {len(self.polars_rad)}"
             )
+        if self.renders is not None:
+            _, _, height, width = self.cond_latent.shape
+            fits = self.renders.ndim == 5 and self.renders.shape[2] > 1
+            shape = (self.batch, self.frames, self.renders.shape[2] if fits else "channels", height, width)
+            if tuple(self.renders.shape) != shape:
+                raise UsageError(
+                    f"conditioning: expected renders ({', '.join(map(str, shape))}), got {tuple(self.renders.shape)}"
+                )
 
     @property
     def batch(self) -> int:
@@ -64,7 +74,12 @@ class OrbitConditioning:
         return self.polars_rad.shape[-1]
 
     def unconditional(self) -> OrbitConditioning:
-        """Guidance's other branch: no image, but the same camera and noise level (SV3D)."""
+        """Guidance's other branch: no image, but the same camera and noise level (SV3D), and the same renders.
+
+        Renders say where things are, as the camera does. Without them in this branch, guidance would carry the views
+        beyond what the prior says, its errors included (InstructPix2Pix, arXiv 2211.09800, section 3.2, gives each
+        condition a scale of its own; that of the renders is 1 here).
+        """
         latent, embedding = torch.zeros_like(self.cond_latent), torch.zeros_like(self.image_embedding)
         return replace(self, cond_latent=latent, image_embedding=embedding)
 
@@ -100,6 +115,11 @@ class OrbitConditioning:
 def joined(first: OrbitConditioning, second: OrbitConditioning) -> OrbitConditioning:
     """Concatenate two batches of orbits."""
     both = (first, second)
+    renders = None
+    if first.renders is not None and second.renders is not None:
+        renders = torch.cat([first.renders, second.renders])
+    elif first.renders is not second.renders:
+        raise UsageError("conditioning: expected renders of both batches or of none, got those of one")
     augs = [torch.as_tensor(c.cond_aug, dtype=torch.float32, device=c.cond_latent.device) for c in both]
     return replace(
         first,
@@ -107,5 +127,6 @@ def joined(first: OrbitConditioning, second: OrbitConditioning) -> OrbitConditio
         image_embedding=torch.cat([c.image_embedding for c in both]),
         polars_rad=torch.cat([c.polars_rad.expand(c.batch, c.frames) for c in both]),
         azimuths_rad=torch.cat([c.azimuths_rad.expand(c.batch, c.frames) for c in both]),
+        renders=renders,
         cond_aug=torch.cat([aug.reshape(-1).expand(c.batch) for c, aug in zip(both, augs, strict=True)]),
     )

@@ -1,4 +1,4 @@
-"""Pixels → image embedding, conditioning latent and target latents; latents → frames."""
+"""Pixels → image embedding, conditioning latent, target latents and those of renders; latents → frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import Autoen
 from jaxtyping import Float
 from kornia.geometry.transform import resize
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from transformers import CLIPVisionModelWithProjection
 
 from mv3d.core.errors import UsageError
@@ -89,6 +90,26 @@ def encode_frames(
 ) -> Float[Tensor, "frames 4 h w"]:
     """Frames in [0, 1] → the scaled latents that the network learns to denoise, float32. chunk: frames at a time."""
     return encode_pixels(vae, frames.to(torch.float32) * 2 - 1, chunk=chunk) * vae.config["scaling_factor"]
+
+
+@torch.no_grad()
+def encode_renders(
+    vae: Autoencoder,
+    renders: Float[Tensor, "frames height width 4"],
+    background: Float[Tensor, " 3"] | float = 1.0,
+    *,
+    chunk: int = 8,
+) -> Float[Tensor, "frames rendered h w"]:
+    """Renders of a solid (straight alpha, [0, 1]) → what `OrbitConditioning.renders` holds of one orbit, float32: the
+    scaled latents of the renders on the background, and the mask. Zeros where nothing is opaque: that is no render.
+    """
+    renders = renders.to(torch.float32).movedim(-1, -3)
+    colors, alpha = renders[:, :3], renders[:, 3:]
+    color = torch.as_tensor(background, dtype=torch.float32, device=renders.device).view(-1, 1, 1)
+    pictures = torch.cat([colors * alpha + color * (1 - alpha), alpha], 1)
+    latents = encode_frames(vae, pictures[:, : image_channels(vae)], chunk=chunk)
+    mask = adaptive_avg_pool2d(alpha, (latents.shape[-2], latents.shape[-1]))
+    return torch.cat([latents, mask], 1) * alpha.any()
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """The network: Stable Video Diffusion's UNet with a camera per frame.
 
-`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with two changes. The numbers that condition it (noise
+`MultiViewUNet` is diffusers' `UNetSpatioTemporalConditionModel` with three changes. The numbers that condition it (noise
 augmentation, elevation, azimuth, ...) may differ from frame to frame, and each has its own embedding width (SV3D, arXiv
-2403.12008, section 3). Every residual block normalises with the epsilon that the weights were trained with. The
-parameters and their names are those of the parent.
+2403.12008, section 3). Every residual block normalises with the epsilon that the weights were trained with. Renders of a
+3D prior may condition it, as further input channels of the first convolution. The parameters and their names are those of
+the parent, and `conv_in_render.weight` where there are renders.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class NetworkConfig:
     num_frames: int = 21
     sample_size: int = 72
     """Side of the latents that the network was made for."""
+    render_channels: int = 0
+    """Input channels for the render of each view: its latent and its mask; 0 for none."""
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
@@ -127,7 +130,7 @@ class NetworkConfig:
             "vector_names": self.micro.names,
             "vector_widths": self.micro.widths,
             "mid_transformer_layers": self.mid_transformer_depth,
-        }
+        } | ({"render_channels": self.render_channels} if self.render_channels else {})
 
     def build(self) -> MultiViewUNet:
         """A network with torch's default initial weights, on the current default device."""
@@ -171,9 +174,10 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         vector_names: tuple[MicroName, ...] = SVD.names,
         vector_widths: tuple[int, ...] = SVD.widths,
         mid_transformer_layers: int | None = None,
+        render_channels: int = 0,
     ) -> None:
-        # The decorator has kept the arguments in `self.config`; all but the last three are the parent's.
-        own = ("vector_names", "vector_widths", "mid_transformer_layers")
+        # The decorator has kept the arguments in `self.config`; all but the last four are the parent's.
+        own = ("vector_names", "vector_widths", "mid_transformer_layers", "render_channels")
         super().__init__(**{key: value for key, value in self.arguments.items() if key not in own})
         self.micro = MicroConditioning(tuple(vector_names), tuple(vector_widths))
         if self.micro.total_width != projection_class_embeddings_input_dim:
@@ -190,6 +194,11 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
                 cross_attention_dim=cross_attention_dim,
                 num_attention_heads=_last(num_attention_heads),
             )
+        # By itself instead of wider weights of `conv_in`: the sum is the same, the base's weights keep their shape, and
+        # zeros add nothing to the last bit.
+        self.conv_in_render = None
+        if render_channels:
+            self.conv_in_render = nn.Conv2d(render_channels, block_out_channels[0], 3, padding=1, bias=False)
         # diffusers normalises with 1e-6 in some residual blocks; the original uses 1e-5 in all.
         for block in self.modules():
             if isinstance(block, ResnetBlock2D | TemporalResnetBlock):
@@ -198,7 +207,15 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
     @property
     def arguments(self) -> dict[str, Any]:
         """What another network like this is made with; what its config.json holds beside the class."""
-        return {key: value for key, value in self.config.items() if not key.startswith("_")}
+        kept = {key: value for key, value in self.config.items() if not key.startswith("_")}
+        if not self.render_channels:
+            kept.pop("render_channels", None)
+        return kept
+
+    @property
+    def render_channels(self) -> int:
+        """Input channels for the render of each view: its latent and its mask; 0 for none."""
+        return self.config.get("render_channels", 0)
 
     def forward(
         self,
@@ -210,7 +227,8 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
     ) -> UNetSpatioTemporalConditionOutput | tuple[Tensor]:
         """Predict v from scaled noisy latents.
 
-        sample: scaled noisy latents with the conditioning latents concatenated along the channels.
+        sample: scaled noisy latents with the conditioning latents concatenated along the channels, and with the renders
+        where there are some: a network that takes them does without.
         timestep: c_noise, one per sample. added_time_ids: the values of `micro`, per sample or per frame.
         """
         batch, frames = sample.shape[:2]
@@ -237,7 +255,11 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         def inputs(block: nn.Module) -> dict[str, Tensor]:
             return attended if getattr(block, "has_cross_attention", False) else plain
 
-        hidden = self.conv_in(hidden)
+        channels = self.conv_in.in_channels
+        renders = hidden[:, channels:]
+        hidden = self.conv_in(hidden[:, :channels])
+        if self.conv_in_render is not None and renders.shape[1]:
+            hidden = hidden + self.conv_in_render(renders)
         skips: tuple[Tensor, ...] = (hidden,)
         for block in self.down_blocks:
             hidden, new = block(hidden, **inputs(block))
@@ -254,6 +276,12 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         if any(side % factor for side in sample.shape[-2:]):
             raise UsageError(
                 f"network: expected latents with sides that {factor} divides, got {tuple(sample.shape[-2:])}"
+            )
+        plain = self.conv_in.in_channels
+        takes = {plain, plain + self.render_channels}
+        if sample.shape[2] not in takes:
+            raise UsageError(
+                f"network: expected {' or '.join(map(str, sorted(takes)))} channels, got {sample.shape[2]}"
             )
         if added_time_ids.shape[-1] != len(self.micro.names):
             raise UsageError(

@@ -58,8 +58,11 @@ def denoise(
     c_skip, c_out, c_in = (factor.view(-1, 1, 1, 1, 1) for factor in factors)
     latents = batch_x.to(torch.float32)
     concat = conditioning.cond_latent.to(torch.float32)[:, None].expand(-1, frames, -1, -1, -1)
+    parts = [c_in * latents, concat]
+    if conditioning.renders is not None:
+        parts.append(conditioning.renders.to(torch.float32))
     output = unet(
-        torch.cat([c_in * latents, concat], dim=2).to(unet.dtype),
+        torch.cat(parts, dim=2).to(unet.dtype),
         c_noise,
         conditioning.image_embedding.to(unet.dtype),
         conditioning.micro_conditioning(unet.micro),

@@ -11,7 +11,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from mv3d.models.components import Autoencoder
 from mv3d.models.conditioning import OrbitConditioning
-from mv3d.models.encode import embed_image, encode_pixels, image_channels
+from mv3d.models.encode import embed_image, encode_pixels, encode_renders, image_channels
 from mv3d.orbits.dataset import normalized
 from mv3d.training.config import TrainConfig
 from mv3d.training.loss import PIXEL_NOISE, NoiseSample, sample_generator, sample_noise
@@ -78,4 +78,13 @@ class BatchMaker:
             polars_rad=torch.deg2rad(90 - raw["elevations_deg"].to(self.device)),
             azimuths_rad=torch.deg2rad(raw["azimuths_deg"].to(self.device)),
             cond_aug=noise.cond_aug,
+            renders=self._renders(raw),
+        )
+
+    def _renders(self, raw: dict[str, Any]) -> Tensor | None:
+        if "renders" not in raw or self.vae is None:
+            return None
+        vae, pairs = self.vae, zip(raw["renders"], raw["background"].to(self.device), strict=True)
+        return torch.stack(
+            [encode_renders(vae, seen.to(self.device).float() / 255, color) for seen, color in pairs]
         )

@@ -114,12 +114,23 @@ class TrainConfig:
     """Mirror every other orbit, by chance: twice the data. Pixels only; cached latents cannot be mirrored."""
     resolution: Annotated[int | None, SAID] = None
     """Side of video clips, pixels. Default: what the base was trained for."""
+    prior: str = ""
+    """Models with a 3D prior whose renders lead the network: one; or two with a comma between them, the first trained on
+    half 0 of the objects, the second on half 1, each for the objects of the other half; or these two and a third, for the
+    resulting model. Pixels only."""
+    drop_render: float = 0.1
+    """Share of samples without the prior's renders."""
+    render_epochs: int = 4
+    """Epochs after which the same frames come again, whose renders are kept; 0 for never."""
+    renders: str = ""
+    """Folder of the prior's renders, which runs may share. Default: parts/renders in --out."""
 
     def __post_init__(self) -> None:
         at_least = {
             "frames": 1, "steps": 1, "static_steps": 0, "batch": 1, "micro_batch": 1, "warmup": 0, "rank": 1,
             "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 2, "validate_every": 0, "workers": 0,
             "validation_orbits": 1, "validation_steps": 1, "encoder_steps": 1, "patch": 1, "latent_channels": 1, "seed": 0,
+            "render_epochs": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             if getattr(self, name) < least:
@@ -128,7 +139,11 @@ class TrainConfig:
             ("lr grad_clip alpha", "a positive number", lambda v: 0 < v < math.inf),
             ("p_std cond_std weight_decay near_weight", "a positive number", lambda v: 0 <= v < math.inf),
             ("p_mean cond_mean", "a finite number", math.isfinite),
-            ("ema drop_image drop_latent", "a number from 0 to less than 1", lambda v: 0 <= v < 1),
+            (
+                "ema drop_image drop_latent drop_render",
+                "a number from 0 to less than 1",
+                lambda v: 0 <= v < 1,
+            ),
         ):
             for name in names.split():
                 if not fits(getattr(self, name)):
@@ -158,10 +173,12 @@ class TrainConfig:
         return 0.9, 0.999
 
 
+OF_RENDERS = ("prior", "drop_render", "render_epochs", "renders")
+"""Fields that mean nothing without a 3D prior."""
 _NOT_OF_A_PRIOR = (
     "network", "vector", "trained", "frames", "static_steps", "p_mean", "p_std", "cond_mean", "cond_std", "drop_image",
     "drop_latent", "near_weight", "rank", "alpha", "gradient_checkpointing", "validation_steps", "channels", "patch",
-    "latent_channels", "encoder_steps", "backgrounds", "resolution",
+    "latent_channels", "encoder_steps", "backgrounds", "resolution", "prior", "drop_render", "render_epochs", "renders",
 )  # fmt: skip
 _STRIDE = 32  # of the prior's coarsest features
 

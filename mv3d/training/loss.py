@@ -36,6 +36,7 @@ class NoiseSample:
     cond_noise: Float[Tensor, "batch channels height width"]
     keep_image: Bool[Tensor, " batch"]
     keep_latent: Bool[Tensor, " batch"]
+    keep_render: Bool[Tensor, " batch"]
 
     def to(self, device: torch.device | str) -> NoiseSample:
         """The same on another device."""
@@ -57,8 +58,8 @@ def sample_noise(
         g = sample_generator(config.seed, number)
         normal, uniform = torch.randn(2, generator=g), torch.rand(2, generator=g)
         noise, cond_noise = torch.randn(shape, generator=g), torch.randn(shape[1:], generator=g)
-        rows.append((normal, uniform, noise, cond_noise))
-    normal, uniform, noise, cond_noise = (torch.stack(column) for column in zip(*rows, strict=True))
+        rows.append((normal, uniform, noise, cond_noise, torch.rand(1, generator=g)))
+    normal, uniform, noise, cond_noise, last = (torch.stack(column) for column in zip(*rows, strict=True))
     return NoiseSample(
         sigma=(config.p_mean + config.p_std * normal[:, 0]).exp(),
         noise=noise,
@@ -66,15 +67,21 @@ def sample_noise(
         cond_noise=cond_noise,
         keep_image=uniform[:, 0] >= config.drop_image,
         keep_latent=uniform[:, 1] >= config.drop_latent,
+        keep_render=last[:, 0] >= config.drop_render,
     )
 
 
 def with_dropout(conditioning: OrbitConditioning, noise: NoiseSample) -> OrbitConditioning:
-    """Zeros where the image embedding or the latent is dropped, each by itself; the camera always stays (SV3D)."""
+    """Zeros where the image embedding, the latent or the renders are dropped, each by itself; the camera always stays
+    (SV3D)."""
+    renders = conditioning.renders
+    if renders is not None:
+        renders = renders * noise.keep_render.view(-1, 1, 1, 1, 1)
     return replace(
         conditioning,
         cond_latent=conditioning.cond_latent * noise.keep_latent.view(-1, 1, 1, 1),
         image_embedding=conditioning.image_embedding * noise.keep_image.view(-1, 1, 1),
+        renders=renders,
     )
 
 

@@ -36,8 +36,10 @@ class Provenance:
     licences: dict[str, int]
     metrics: dict[str, float]
     credited: tuple[Path, ...] = ()
-    """Folders (of the base, of the data) whose attribution files say who made what was shown: they go along with the
+    """Folders (of the base, of the data, of priors) whose attribution files say who made what was shown: they go along with the
     weights."""
+    priors: tuple[str, ...] = ()
+    """Hashes of the 3D priors whose renders led the network (`mv3d.models.prior.renders.prior_sha256`)."""
 
 
 def write_results(
@@ -144,7 +146,12 @@ def _card(config: TrainConfig, model: TrainableModel, provenance: Provenance) ->
         seed=config.seed,
         metrics=provenance.metrics,
         notes=f"{config.steps} steps of {config.batch} orbits of {config.frames} views."
-        + (" The base's licence holds for these weights, too." if provenance.base else ""),
+        + (" The base's licence holds for these weights, too." if provenance.base else "")
+        + (
+            f" Led by renders of 3D priors (sha256 {', '.join(provenance.priors)})."
+            if provenance.priors
+            else ""
+        ),
     )
 
 

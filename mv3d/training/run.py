@@ -25,13 +25,14 @@ from mv3d.core.progress import TrainingProgress
 from mv3d.core.records import RunRecord, RunStatus, read_record, refuse_other_algorithm, run_status
 from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
-from mv3d.training.config import PriorConfig, TrainConfig, flag
+from mv3d.training.config import OF_RENDERS, PriorConfig, TrainConfig, flag
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from mv3d.models.locate import ResolvedModel
     from mv3d.orbits.dataset import Samples
+    from mv3d.training.renders import Priors
     from mv3d.training.stage import StageContext
 
 RECORD = "run.json"
@@ -42,18 +43,21 @@ STATIC = "static"
 _FREE = (
     "steps", "static_steps", "micro_batch", "workers", "device", "log_every", "checkpoint_every", "keep_checkpoints",
     "validate_every", "validation_orbits", "validation_steps", "tensorboard", "compile", "gradient_checkpointing",
+    "renders",
 )  # fmt: skip
 """Fields that change no weight of a given step: a run may go on with others."""
 
 _FREE_OF_A_PRIOR = tuple(name for name in (*_FREE, "layers") if name != "steps")
 """The same of a prior, whose learning rate falls toward its last step."""
 
+_MOST_PRIORS = 3  # two halves, and the one that goes along
 _OURS = ("checkpoints", PARTS, "validation")
 _MADE = re.compile(
     r"checkpoints/(\d{8}|\.\d{8}\.\w+\.part)/((weights|ema)\.safetensors|optimizer\.pt|checkpoint\.json)"
     r"|validation/(\d{8}\.png|scores\.jsonl)"
     rf"|{PARTS}/(mv3d\.json|(vae|image_encoder)/[^/]*(config\.json|\.safetensors))"
     rf"|{PARTS}/layers/\.?[\w.-]+/((rgba|layers|cameras)\.npy|uids\.json)"
+    rf"|{PARTS}/renders/[0-9a-f]{{2}}/(\.[0-9a-f]{{64}}\.npz\.[0-9a-f]{{8}}\.part|[0-9a-f]{{64}}\.npz)"
 )
 """Files of an unfinished run, which no record lists yet. Nothing else in these folders may be removed."""
 
@@ -92,7 +96,7 @@ def plan(
             "out": str(out / name),
             "orbits": stage.steps * stage.batch,
             "images": stage.steps * stage.batch * stage.frames,
-            "settings": dataclasses.asdict(stage),
+            "settings": _settings(stage),
         }
         listed.append(row)
         base = f"{out / name}/model"
@@ -146,9 +150,11 @@ def _train_stage(
 
     begun = time.time()
     found = resolve(base) if base else None
-    prepared = _opened(config, data, found)
+    priors = _priors(config)
+    models = ((found.folder,) if found else ()) + (priors.folders if priors else ())
+    prepared = _opened(config, data, found, priors)
     digest = data_sha256(data)
-    settings = dataclasses.asdict(config) | {"base": base}
+    settings = _settings(config, priors) | {"base": base}
     if not overwrite:
         if run_status(out / RECORD, settings=settings, input_sha256=digest) is RunStatus.DONE:
             return _finished(out)
@@ -157,12 +163,11 @@ def _train_stage(
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
-    inputs = (data, found.folder) if found else (data,)
-    output = Output(out, RECORD, (MODEL, LORA), inputs, overwrite, resumes=True)
+    output = Output(out, RECORD, (MODEL, LORA), (data, *models), overwrite, resumes=True)
     fresh = False
     if accelerator.is_main_process:
         held.enter_context(output.claimed())
-        fresh = _open_run(output, config, base, digest)
+        fresh = _open_run(output, config, settings, digest)
     accelerator.wait_for_everyone()
     record = RunRecord.of(
         "train",
@@ -197,9 +202,9 @@ def _train_stage(
         samples = context.samples
         metrics = {"training loss": state.last_loss} | context.scores(out)
         revision = found.revision if found else ""
-        credited = (found.folder, data) if found else (data,)
         shown = f"{data.name}, {len(samples)} {samples.format.name}"
-        provenance = Provenance(base, revision, shown, samples.licences, metrics, credited)
+        digests = priors.digests if priors else ()
+        provenance = Provenance(base, revision, shown, samples.licences, metrics, (*models, data), digests)
         report = {
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
@@ -210,7 +215,8 @@ def _train_stage(
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }
-        record = _reported(record, report, model={"base": base, "revision": revision})
+        led = {"prior": priors.recorded()} if priors else {}
+        record = _reported(record, report, model={"base": base, "revision": revision, **led})
         with staging(out) as staged:
             context.write(state.weights, provenance, staged)
             output.publish(staged, record)
@@ -219,7 +225,7 @@ def _train_stage(
 
 
 def _opened(
-    config: TrainConfig, data: Path, base: ResolvedModel | None
+    config: TrainConfig, data: Path, base: ResolvedModel | None, priors: Priors | None
 ) -> Callable[[Path, Accelerator, TrainingProgress | None], StageContext]:
     """Check the data before anything is written; what then makes the stage, in the run's folder."""
     if isinstance(config, PriorConfig):
@@ -233,9 +239,31 @@ def _opened(
     from mv3d.training.stage import prepare  # noqa: PLC0415 - as above
 
     samples = _samples(config, data, base)
+    if priors is not None:
+        from mv3d.training.renders import check_lifted  # noqa: PLC0415 - as above
+
+        check_lifted(samples)
     return lambda out, accelerator, progress: prepare(
-        config, samples, base, out, accelerator, _of_stage(progress, "image encoder")
+        config, samples, base, out, accelerator, _of_stage(progress, "image encoder"), priors=priors
     )
+
+
+def _priors(config: TrainConfig) -> Priors | None:
+    if not config.prior:
+        return None
+    from mv3d.training.renders import open_priors  # noqa: PLC0415 - as above
+
+    return open_priors(config)
+
+
+def _settings(config: TrainConfig, priors: Priors | None = None) -> dict[str, Any]:
+    """The settings as JSON values, those of renders only where there are some: without, they decide nothing.
+
+    priors: stand by their hashes.
+    """
+    left_out = () if config.prior else OF_RENDERS
+    kept = {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}
+    return kept | ({"prior": list(priors.digests)} if priors else {})
 
 
 def _samples(config: TrainConfig, data: Path, base: ResolvedModel | None) -> Samples:
@@ -307,6 +335,7 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
         from mv3d.training.prior.stage import check_start  # noqa: PLC0415 - as in _train_stage
 
         check_start(config, base)
+    _check_prior(config)
     if not base and config.network == "base":
         raise UsageError(f"--base: expected a model to start from for {name}, got none; see mv3d models list")
     if config.trained == "lora" and config.network != "base":
@@ -323,6 +352,23 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
         )
 
 
+def _check_prior(config: TrainConfig) -> None:
+    usual = TrainConfig()
+    if not config.prior:
+        for name in OF_RENDERS:
+            if getattr(config, name) != getattr(usual, name):
+                raise UsageError(f"{flag(name)}: expected none without --prior, got {getattr(config, name)}")
+        return
+    if len(config.prior.split(",")) > _MOST_PRIORS:
+        raise UsageError(f"--prior: expected one to {_MOST_PRIORS} models, got {config.prior}")
+    if config.trained == "lora":
+        raise UsageError(
+            "--prior: expected none with adapters, which have no weights for renders; use --trained temporal or all"
+        )
+    if config.network == "none":
+        raise UsageError(f"--prior: expected none for --preset {config.preset}, which trains no network")
+
+
 def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     """(width, height) of clips."""
     from mv3d.models.folder import read_info  # noqa: PLC0415 - as above
@@ -333,13 +379,13 @@ def _clip_size(config: TrainConfig, base: Path | None) -> tuple[int, int]:
     return read_info(base).size
 
 
-def _open_run(output: Output, config: TrainConfig, base: str, digest: str) -> bool:
+def _open_run(output: Output, config: TrainConfig, settings: dict[str, Any], digest: str) -> bool:
     """Write the settings into the folder, or compare them with those of the run in it; whether there was none."""
     out = output.folder
     fresh = not (out / SETTINGS).exists()
     free = _FREE_OF_A_PRIOR if isinstance(config, PriorConfig) else _FREE
-    kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
-    wanted = json.loads(json.dumps({"base": base, "data": digest} | kept))
+    kept = {k: v for k, v in settings.items() if k not in free}
+    wanted = json.loads(json.dumps({"base": settings["base"], "data": digest} | kept))
     try:
         there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.models.encode import image_channels
+from mv3d.models.folder import PRIOR
 from mv3d.models.loading import load_image_encoder, load_vae
 from mv3d.models.locate import ResolvedModel
 from mv3d.orbits.dataset import Samples
@@ -21,7 +23,8 @@ from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
 from mv3d.training.loop import Validate
 from mv3d.training.objective import Objective, orbit_objective
-from mv3d.training.results import Provenance, write_results
+from mv3d.training.renders import FOLDER, Priors, RenderedSamples
+from mv3d.training.results import MODEL, Provenance, write_results
 from mv3d.training.trainable import build_trainable, check_data_size
 from mv3d.training.validation import Validator, clean, last_score
 
@@ -50,8 +53,12 @@ def prepare(
     out: Path,
     accelerator: Accelerator,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    *,
+    priors: Priors | None = None,
 ) -> StageContext:
     """Load the base's networks; without a base, train an autoencoder first and keep it in `out`.
+
+    priors: whose renders of the samples lead the network; the result gets a copy.
 
     Raises InputError where data and network do not fit.
     """
@@ -60,6 +67,9 @@ def prepare(
             prepare_parts(config, samples, out / PARTS, device=accelerator.device, progress=progress)
         accelerator.wait_for_everyone()
     folder = out / PARTS if base is None else base.folder
+    if priors is not None:
+        cache = Path(config.renders) if config.renders else out / PARTS / FOLDER
+        samples = RenderedSamples(samples, priors, cache, epochs=config.render_epochs)
     # What is sharded has to be of one precision.
     sharded = accelerator.distributed_type == DistributedType.FSDP
     model = build_trainable(
@@ -109,6 +119,8 @@ def prepare(
 
     def write(weights: dict[str, Tensor], provenance: Provenance, folder: Path) -> None:
         write_results(config, model, weights, provenance, folder, (width, height))
+        if priors is not None:
+            shutil.copytree(priors.kept / PRIOR, folder / MODEL / PRIOR)
 
     def scores(folder: Path) -> dict[str, float]:
         score = last_score(folder)

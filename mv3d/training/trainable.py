@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mv3d.core.errors import InputError, UsageError
-from mv3d.models.adapt import with_micro_conditioning
+from mv3d.models.adapt import with_micro_conditioning, with_render_conditioning
 from mv3d.models.components import latent_factor
 from mv3d.models.folder import ModelInfo, SamplerDefaults, camera_support, read_config, read_info
 from mv3d.models.loading import load_unet
@@ -57,6 +57,13 @@ def build_trainable(
         if adapted:
             unet = with_micro_conditioning(unet, vector)
             info = replace(info, kind=config.vector, sampler=SamplerDefaults(), height=None)
+    if config.prior:
+        unet = with_render_conditioning(unet)
+    elif unet.render_channels:
+        raise UsageError(
+            f"--prior: expected the 3D prior whose renders the base {base} takes, got none; give {base} itself, or two "
+            "halves"
+        )
     unet.register_to_config(num_frames=config.frames)
     info = replace(
         info, num_frames=config.frames, base=base, revision=revision, **camera_support(unet.micro.names)
@@ -80,8 +87,9 @@ def _choose_trained(unet: MultiViewUNet, config: TrainConfig) -> None:
         inject_lora(unet, names, rank=config.rank, alpha=config.alpha, generator=generator)
         return
     for name, parameter in unet.named_parameters():
-        # SVD's additions to the image model, and the layers that read the camera.
-        temporal = any(part in name for part in ("temporal", "time_mixer", "time_pos_embed", "add_embedding"))
+        # SVD's additions to the image model, and the layers that read the camera and the renders.
+        names = ("temporal", "time_mixer", "time_pos_embed", "add_embedding", "conv_in_render")
+        temporal = any(part in name for part in names)
         # Attention over a single image token is constant: no gradient ever comes to its queries and keys, and weight
         # decay would shrink them for nothing.
         unused = ".attn2.to_q." in name or ".attn2.to_k." in name

@@ -60,7 +60,9 @@ def sample_views(
 
 def clean(config: TrainConfig) -> TrainConfig:
     """The configuration without noise in the input view (e^-11.5 is SV3D's 1e-5) and without dropped conditions."""
-    return dataclasses.replace(config, cond_mean=-11.5, cond_std=0.0, drop_image=0.0, drop_latent=0.0)
+    return dataclasses.replace(
+        config, cond_mean=-11.5, cond_std=0.0, drop_image=0.0, drop_latent=0.0, drop_render=0.0
+    )
 
 
 class Validator:

@@ -30,7 +30,9 @@ from mv3d.models import (
     scalings,
     triangular_guidance,
 )
-from mv3d.models.adapt import SVD_COND_AUG, with_micro_conditioning
+from mv3d.models.adapt import SVD_COND_AUG, with_micro_conditioning, with_render_conditioning
+from mv3d.models.components import build_unet
+from mv3d.models.conditioning import joined
 from mv3d.models.network import SMALL, embed_micro_conditioning
 from mv3d.models.sgm import network_config, network_key_map
 
@@ -295,6 +297,48 @@ def test_another_vector_starts_where_the_base_is(vector):
     columns = unet.add_embedding.linear_1.weight.grad.abs().sum(0).split(list(vector.widths))
     assert all(part.max() > 0 for part in columns)
     assert base.micro == SVD
+
+
+def led(c: OrbitConditioning, seed: int = 1) -> OrbitConditioning:
+    g = torch.Generator().manual_seed(seed)
+    return replace(c, renders=torch.randn(c.batch, c.frames, 5, *c.cond_latent.shape[-2:], generator=g))
+
+
+def test_a_network_led_by_renders_starts_where_the_base_is():
+    """To the last bit, with renders and without; and the new weights get a gradient at once."""
+    base = small().eval()
+    unet = with_render_conditioning(base)
+    c, x = orbit(), torch.randn(5, 4, 8, 8)
+    with torch.no_grad():
+        expected = denoise(base, x, 2.0, c)
+        assert torch.equal(denoise(unet, x, 2.0, led(c)), expected)
+        assert torch.equal(denoise(unet, x, 2.0, c), expected)
+    assert "render_channels" not in base.arguments and unet.arguments["render_channels"] == 5
+    denoise(unet, x, 2.0, led(c)).square().mean().backward()
+    assert unet.conv_in_render.weight.grad.abs().amax((0, 2, 3)).min() > 0
+    with torch.no_grad():
+        unet.conv_in_render.weight.normal_()
+        again, _ = build_unet(json.loads(json.dumps({"_class_name": "MultiViewUNet"} | unet.arguments)))
+        again.load_state_dict(unet.state_dict())
+        made = denoise(again.eval(), x, 2.0, led(c))
+        assert not torch.equal(made, expected)
+        # Zeros are no render.
+        assert torch.equal(denoise(unet, x, 2.0, replace(c, renders=0 * led(c).renders)), expected)
+        # Adapting the camera, or doing it again, keeps the weights.
+        for other in (with_render_conditioning(unet), with_micro_conditioning(unet, SV3D_P)):
+            assert torch.equal(denoise(other, x, 2.0, led(c)), made)
+
+
+def test_guidance_keeps_renders_in_both_branches():
+    c = led(orbit())
+    assert torch.equal(c.unconditional().renders, c.renders)
+    assert torch.equal(joined(c.unconditional(), c).renders, torch.cat([c.renders] * 2))
+    with pytest.raises(UsageError, match="renders of both batches or of none"):
+        joined(orbit(), c)
+    with pytest.raises(UsageError, match=r"expected renders \(1, 5, 5, 8, 8\), got"):
+        replace(c, renders=c.renders[:, :4])
+    with pytest.raises(UsageError, match="expected 8 channels, got 13"):
+        denoise(small(), torch.randn(5, 4, 8, 8), 1.0, c)
 
 
 def test_vector_order_and_units():

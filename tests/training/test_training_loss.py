@@ -104,7 +104,8 @@ def test_dropout_zeroes_what_it_says_and_keeps_the_camera():
     given = conditioning()
     draws = sample_noise(quick(), [0, 1], SHAPE)
     draws = NoiseSample(
-        draws.sigma, draws.noise, draws.cond_aug, draws.cond_noise, torch.tensor([True, False]), torch.tensor([False, True])
+        draws.sigma, draws.noise, draws.cond_aug, draws.cond_noise, torch.tensor([True, False]), torch.tensor([False, True]),
+        torch.tensor([True, False]),
     )  # fmt: skip
     got = with_dropout(given, draws)
     assert got.cond_latent[0].abs().max() == 0 and torch.equal(got.cond_latent[1], given.cond_latent[1])
