@@ -13,7 +13,7 @@ $(VENV)/done: pyproject.toml constraints-cpu.txt
 
 # One photo -> 21 views -> a mesh; prints the path of the GLB.
 demo: $(VENV)/done
-	$(VENV)/bin/mv3d make examples/chair.png
+	$(VENV)/bin/mv3d make examples/chair.png --quality draft
 
 # A file's tests stay in one process, since they share what they make; threads of a process would fight for the cores.
 test: $(VENV)/done

@@ -67,20 +67,18 @@ def decimate(
     """At most about `target` faces, still closed.
 
     Quadric edge collapse (fast-simplification) first; where it breaks the topology, manifold3d's collapse,
-    which cannot but takes up to a minute. quick: where it breaks the topology, more faces or all are kept instead.
+    which cannot but takes up to a minute. quick: takes what the first gives, and all faces where it breaks the topology.
     """
     import fast_simplification  # noqa: PLC0415
 
     if len(faces) <= target:
         return vertices, faces
-    tries = ((target, 3), (2 * target, 3), (4 * target, 3)) if quick else ((target, 3), (target, 1), (target, 5))
-    for wanted, aggressiveness in tries:
-        if len(faces) <= wanted:
-            break
-        v, f = fast_simplification.simplify(vertices, faces, target_count=wanted, agg=aggressiveness)[:2]
+    for aggressiveness in (5, 3) if quick else (3, 1, 5):
+        v, f = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggressiveness)[:2]
         v, f = _used(np.asarray(v, np.float32), np.asarray(f, np.int32))
         size = np.linalg.norm(face_normals(v, f), axis=1)
-        if len(f) <= 1.02 * wanted and is_closed(f) and (size > 0).all():
+        few = quick or len(f) <= 1.02 * target
+        if few and is_closed(f) and (size > 0).all():
             return v, f
     return (vertices, faces) if quick else _manifold_decimate(vertices, faces, target)
 

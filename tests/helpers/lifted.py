@@ -40,15 +40,15 @@ class SpherePrior(PriorNetwork):
         square, radius = across**2 + down**2 + 1, RADIUS / SV3D_RADIUS
         root = (1 - square * (1 - radius**2)).clamp(min=0).sqrt()
         enter, leave = (((1 + sign * root) / square - 1) / RANGE for sign in (-1, 1))
-        middle = torch.zeros_like(enter)
-        colors = torch.zeros(1, 3, 3, count, count)
+        middle, photos = torch.zeros_like(enter), len(rgba)
+        colors = torch.zeros(photos, 3, 3, count, count)
         colors[:, :, 2] = 1
         return Prediction(
-            Layers(*(layer[None] for layer in (enter, leave, middle, middle, middle - 20))),
+            Layers(*(layer.expand(photos, -1, -1) for layer in (enter, leave, middle, middle, middle - 20))),
             colors,
-            torch.zeros(1, 3, count, count),
-            torch.tensor([ELEVATION_DEG]),
-            torch.tensor([math.log(STD_DEG)]),
+            torch.zeros(photos, 3, count, count),
+            torch.full((photos,), ELEVATION_DEG),
+            torch.full((photos,), math.log(STD_DEG)),
         )
 
 

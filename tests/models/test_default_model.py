@@ -27,8 +27,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_the_weights_fit_into_the_repository():
     files = list(DEFAULT_FOLDER.rglob("*.safetensors"))
-    assert len(files) == 3
-    assert sum(path.stat().st_size for path in files) <= 48e6
+    assert len(files) == 1
+    assert sum(path.stat().st_size for path in files) <= 12e6
 
 
 def test_the_training_objects_may_be_used_and_are_credited():
@@ -56,7 +56,7 @@ def test_no_object_that_is_measured_on_was_trained_on():
 
 
 def test_the_example_photo_becomes_views_and_the_same_seed_the_same_ones(tmp_path, capsys):
-    arguments = ["generate", str(ROOT / "examples" / "chair.png"), "--steps", "2"]
+    arguments = ["generate", str(ROOT / "examples" / "chair.png"), "--size", "128"]
     for name in ("a", "b"):
         assert main([*arguments, "--out", str(tmp_path / name)]) == 0
     first, second = (load_views(tmp_path / name) for name in ("a", "b"))
@@ -64,5 +64,20 @@ def test_the_example_photo_becomes_views_and_the_same_seed_the_same_ones(tmp_pat
     np.testing.assert_array_equal(first.images, second.images)
     assert 0.02 < first.images[..., 3].mean() < 0.6
     record = json.loads((tmp_path / "a" / "run.json").read_text())
-    assert record["settings"]["model"]["kind"] == "default"
+    assert record["settings"]["model"]["kind"] == "prior"
     capsys.readouterr()
+
+
+def test_the_legs_of_the_example_chair_stand_apart(tmp_path, capsys):
+    """What the default is for: the solid of a chair has legs, seen from the side and from behind, too."""
+    assert (
+        main(["generate", str(ROOT / "examples" / "chair.png"), "--size", "128", "--out", str(tmp_path)]) == 0
+    )
+    capsys.readouterr()
+    alpha = load_views(tmp_path).images[..., 3] > 0.5
+    apart = 0
+    for view in alpha:
+        rows = np.flatnonzero(view.any(1))
+        low = view[rows[0] + int(0.85 * (rows[-1] - rows[0]))]
+        apart += int((np.diff(low.astype(int)) == 1).sum() >= 2)
+    assert apart >= 15
