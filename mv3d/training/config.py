@@ -226,6 +226,8 @@ class PriorConfig(TrainConfig):
     """Steps before that loss begins."""
     final_lr: float = 0.02
     """Share of the learning rate that is left at the last step."""
+    half: Annotated[int | None, SAID] = None
+    """0 or 1: train on this half of the objects, so that the prior can lift the other half for `--prior A,B`. Default: all."""
     layers: str = ""
     """Folder of the layers made of --data, which runs may share. Default: parts/layers in --out."""
 
@@ -237,6 +239,8 @@ class PriorConfig(TrainConfig):
         for name, least in (("frozen_blocks", 0), ("silhouette_after", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
+        if self.half not in (None, 0, 1):
+            raise UsageError(f"--half: expected 0 or 1, got {self.half}")
         for name, divisor in (("side", _STRIDE), ("width", 12)):
             if getattr(self, name) < divisor or getattr(self, name) % divisor:
                 raise UsageError(f"{flag(name)}: expected a multiple of {divisor}, got {getattr(self, name)}")

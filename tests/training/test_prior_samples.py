@@ -13,6 +13,7 @@ from helpers.ellipsoids import axes_of, color_at, crossings, save_ellipsoids
 from torch.utils.data import default_collate
 
 from mv3d.core.errors import InputError
+from mv3d.models.prior.halves import half_of
 from mv3d.models.prior.layers import RANGE, Layers, stacked
 from mv3d.models.prior.lift import FILL
 from mv3d.models.prior.network import PriorNetwork
@@ -371,3 +372,10 @@ def test_four_solids_are_learned_by_heart():
     after = scores(network(batch.photo), batch)
     assert float(after["iou"].mean()) > 0.55 > float(before["iou"].mean()) + 0.15
     assert float(after["silhouette_iou"].mean()) > float(before["silhouette_iou"].mean()) + 0.05
+
+
+def test_two_halves_are_all_objects_and_share_none(store):
+    whole, first, second = (samples_of(store, half=half) for half in (None, 0, 1))
+    assert set(first.objects) | set(second.objects) == set(whole.objects)
+    assert not set(first.objects) & set(second.objects)
+    assert all(half_of(store.uids[number]) == 0 for number in first.objects)

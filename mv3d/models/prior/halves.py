@@ -15,9 +15,14 @@ PRIORS = 2
 _PAINT = re.compile(r"-paint-\d+-\d+-v\d+$")
 
 
+def shape_of(uid: str) -> str:
+    """The uid without the paint: one name for all paints of a shape (`mv3d orbits paint`)."""
+    return _PAINT.sub("", uid)
+
+
 def half_of(uid: str) -> int:
-    """0 or 1, by a hash of the object's uid; all paints of one shape (`mv3d orbits paint`) are in one half."""
-    digest = hashlib.sha256(b"half\0" + _PAINT.sub("", uid).encode()).digest()
+    """0 or 1, by a hash of the object's uid; all paints of one shape are in one half."""
+    digest = hashlib.sha256(b"half\0" + shape_of(uid).encode()).digest()
     return digest[0] % PRIORS
 
 

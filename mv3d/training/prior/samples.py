@@ -7,7 +7,6 @@ read; the loss only looks the network's answer up.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mv3d.core.errors import InputError
+from mv3d.models.prior.halves import half_of, shape_of
 from mv3d.models.prior.lift import FILL
 from mv3d.models.prior.network import HIDDEN_SURFACES
 from mv3d.orbits.dataset import SampleFormat
@@ -36,7 +36,6 @@ COLOR_STEP = 2
 """Pixels of the network's output between two whose hidden colours are compared."""
 _REACH = 0.32  # of a ray's samples from the object's centre, in distances
 _NEAR = 0.025  # distances from a view's surface within which it sees a point
-_PAINT = re.compile(r"-paint-\d+-\d+-v\d+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,8 @@ def random_draw(views: int, rng: np.random.Generator, *, mirror: bool) -> Draw:
 
 
 class PriorSamples:
-    """Samples by number. held_out: of the objects that training does not see, plainly drawn; else of the others."""
+    """Samples by number. held_out: of the objects that training does not see, plainly drawn; else of the others, or of
+    their `half` (`mv3d.models.prior.halves`)."""
 
     def __init__(
         self,
@@ -93,11 +93,16 @@ class PriorSamples:
         mirror: bool,
         licences: dict[str, int],
         held_out: bool = False,
+        half: int | None = None,
     ) -> None:
         self.store, self.side, self.seed, self.mirror = store, side, seed, mirror
         self.licences, self.held_out = licences, held_out
         self.format = VIEWS_WITH_GEOMETRY
-        self.objects = [i for i, uid in enumerate(store.uids) if is_held_out(uid) == held_out]
+        self.objects = [
+            i
+            for i, uid in enumerate(store.uids)
+            if is_held_out(uid) == held_out and half in (None, half_of(uid))
+        ]
         if not self.objects and not held_out:
             raise InputError("--data: expected an object that is not held out, found none; give more objects")
 
@@ -127,7 +132,7 @@ class PriorSamples:
 
 def is_held_out(uid: str) -> bool:
     """Whether training leaves an object out; all paints of one shape together."""
-    digest = hashlib.sha256(_PAINT.sub("", uid).encode()).digest()
+    digest = hashlib.sha256(shape_of(uid).encode()).digest()
     return int.from_bytes(digest, "big") % HELD_OUT_OF == 0
 
 

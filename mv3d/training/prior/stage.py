@@ -105,7 +105,8 @@ def prepare_prior(
     how: dict[str, Any] = {
         "side": config.side, "seed": config.seed, "mirror": config.mirror, "licences": data.licences,
     }  # fmt: skip
-    samples, held_out = PriorSamples(store, **how), PriorSamples(store, held_out=True, **how)
+    samples = PriorSamples(store, half=config.half, **how)
+    held_out = PriorSamples(store, held_out=True, **how)
     validate = None
     if config.validate_every and not len(held_out):
         text = f"{data.folder}: none of its {len(samples)} objects is held out, so nothing is validated"
