@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,7 @@ def main() -> None:
             f"IoU {means['iou']:.3f}, {means['seconds']:.1f} s each"
         )
     if args.out:
-        args.out.write_text(json.dumps({"machine": describe_machine(), "rows": rows}, indent=1))
+        args.out.write_text(json.dumps({"machine": asdict(describe_machine()), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Quality of a small model's views of unseen objects, against three baselines that need no model.
 
     mv3d orbits render EVAL --out eval --views 21 --size 128 --elevation 10 --gate.textures any --gate.allow-scenes
-    python benchmarks/default_model.py --truth eval --train train [--model default] [--out table.json]
+    python benchmarks/default_model.py --truth eval [--train train] [--model default] [--out table.json]
 
 Each object's last view is given, the others are compared with the truth on white: PSNR, SSIM, IoU of the masks. Beside
 the model: the given view repeated; the mean of all training views, blurred; and the orbit of the training object one
@@ -124,7 +124,7 @@ def changed(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--train", type=Path, help="for the mean view and the nearest orbit")
     parser.add_argument("--model", default="default")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--sampler", default=None)
@@ -137,9 +137,10 @@ def main() -> None:
     options = parser.parse_args()
     config = GenerateConfig(model=options.model, steps=options.steps, sampler=options.sampler, elevation=10.0)
     model = load_model(config)
-    model = changed(model, options.sigma_min, options.alpha_threshold, options.own_alphas)
+    if options.sigma_min is not None or options.alpha_threshold is not None or options.own_alphas:
+        model = changed(model, options.sigma_min, options.alpha_threshold, options.own_alphas)
     views = model.info.num_frames
-    mean, smalls, kept = read_training(options.train, views)
+    training = read_training(options.train, views) if options.train else None
     rows: list[dict[str, Any]] = []
     pictures, seconds = [], []
     for truth in list(orbits(options.truth, views))[: options.limit]:
@@ -149,9 +150,11 @@ def main() -> None:
         ways = {
             "model": made.views.images,
             "repeated input": np.repeat(truth.images[-1:], len(truth.images), axis=0),
-            "mean view": np.repeat(mean[None], len(truth.images), axis=0),
-            "nearest orbit": nearest(truth, smalls, kept),
         }
+        if training is not None:
+            mean, smalls, kept = training
+            ways["mean view"] = np.repeat(mean[None], len(truth.images), axis=0)
+            ways["nearest orbit"] = nearest(truth, smalls, kept)
         height, width = truth.images.shape[1:3]
         recall = silhouette_recall(made.views.images[..., 3], truth.orbit.cameras(width, height))
         scores = {way: score(views.astype(np.float32), truth) for way, views in ways.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from mv3d.recon.arrays import Volume
 from mv3d.recon.hull import Hull
@@ -43,7 +43,7 @@ def signed_distance(mesh: Mesh, grid: Grid) -> Volume:
     near = np.abs(distance) < _NEAR
     distance = distance * grid.spacing
     points = np.stack(np.nonzero(near), 1) * grid.spacing + np.array(grid.origin)
-    found = cKDTree(_on_surface(mesh)).query(points)[0]
+    found = KDTree(_on_surface(mesh)).query(points)[0]
     distance[near] = np.where(inside[near], -found, found)
     return torch.tensor(distance, dtype=torch.float32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -34,7 +34,8 @@ class MeshFlags(ReconConfig):
 
     def __post_init__(self) -> None:
         if self.quality == "instant":
-            ReconConfig(**vars(self) | {"quality": "draft"})
+            changed: dict[str, Any] = {**vars(self), "quality": "draft"}
+            ReconConfig(**changed)
         else:
             super().__post_init__()
 

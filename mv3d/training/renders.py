@@ -128,7 +128,7 @@ class RenderedSamples:
     def sample(self, index: int) -> dict[str, Any]:
         """Sample number `index` with its renders."""
         drawn = index % (self._epochs * len(self)) if self._epochs else index
-        raw = self._samples.sample(drawn) | {"index": index}
+        raw: dict[str, Any] = {**self._samples.sample(drawn), "index": index}
         number = self._priors.number(raw["uid"])
         images = raw["images"].numpy()
         parts = [raw[name].numpy() for name in ("background", "elevations_deg", "azimuths_deg")]

@@ -323,7 +323,8 @@ def test_a_network_led_by_renders_starts_where_the_base_is():
         made = denoise(again.eval(), x, 2.0, led(c))
         assert not torch.equal(made, expected)
         # Zeros are no render.
-        assert torch.equal(denoise(unet, x, 2.0, replace(c, renders=0 * led(c).renders)), expected)
+        none = replace(c, renders=torch.zeros_like(led(c).renders))  # type: ignore[arg-type]
+        assert torch.equal(denoise(unet, x, 2.0, none), expected)
         # Adapting the camera, or doing it again, keeps the weights.
         for other in (with_render_conditioning(unet), with_micro_conditioning(unet, SV3D_P)):
             assert torch.equal(denoise(other, x, 2.0, led(c)), made)

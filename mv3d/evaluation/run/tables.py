@@ -205,6 +205,13 @@ def _object_table(document: Mapping[str, Any]) -> list[str]:
     return _table(["object", "licence", "author", *titles], rows)
 
 
+def _sampling(model: Mapping[str, Any]) -> str:
+    """How the views were sampled; nothing for a prior, whose views are renders."""
+    if model["steps"] is None:
+        return ""
+    return f"{model['steps']} steps of {model['sampler']}, guidance {model['guidance']:g}, "
+
+
 def _protocol_lines(document: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     orbit, light, model = protocol["orbit"], protocol["light"], protocol["model"]
     size, mean = protocol["resolution"], "mean " if orbit["kind"] == "dynamic" else ""
@@ -216,8 +223,8 @@ def _protocol_lines(document: Mapping[str, Any], protocol: Mapping[str, Any]) ->
         f"{protocol['renderer']['samples']} samples a pixel.",
         f"- Condition: {protocol['condition']['view']}, {protocol['condition']['picture']}; {protocol['condition']['camera']}.",
         f"- Resolution: rendered at {size['rendered']}², compared at {size['compared']}²; {protocol['compared']}.",
-        f"- Model: sha256 `{model['model']['sha256']}`, {model['steps']} steps of {model['sampler']}, guidance "
-        f"{model['guidance']:g}, {model['dtype']} on {model['device']}, seed {model['seed']}.",
+        f"- Model: sha256 `{model['model']['sha256']}`, {_sampling(model)}{model['dtype']} on {model['device']}, seed "
+        f"{model['seed']}.",
         f"- Bootstrap: {protocol['bootstrap']}.",
     ]
     looked_at = document["training_data"]["looked_at"]

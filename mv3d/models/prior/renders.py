@@ -31,9 +31,7 @@ def surface_for(size: int) -> SurfaceConfig:
     columns = max(_COLUMNS[0], min(size, _COLUMNS[1]))
     usual = SurfaceConfig()
     share = columns / usual.columns
-    return SurfaceConfig(
-        columns, round(usual.samples * share), round(usual.faces * share**2), max(128, min(size, 512))
-    )
+    return SurfaceConfig(columns, usual.step / share, round(usual.faces * share**2), max(128, min(size, 512)))
 
 
 def lifted_along(

@@ -120,7 +120,7 @@ def _field(
     distance = np.where(edge, 2 * (alpha - 0.5), distance - 0.5 * np.sign(distance))
     lateral = distance * (2 * _SLOPE / size / RANGE)
     nearest -= 2 * step
-    at = np.arange(nearest, farthest + 3 * step, step, np.float32)[:, None, None]
+    at = np.arange(nearest, farthest + 3 * step, step).astype(np.float32)[:, None, None]
     signed = np.minimum(at - depths[ENTER], depths[LEAVE] - at)
     gap = np.minimum(at - depths[FIRST_LEAVE], depths[SECOND_ENTER] - at)
     signed = np.where(two, np.minimum(signed, -gap), signed)
