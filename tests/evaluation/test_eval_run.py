@@ -311,6 +311,10 @@ def test_a_dynamic_orbit_is_the_truths_own(objects, models, tmp_path):
     assert np.abs(static.views.images[:-1] - made.images[:-1]).max() > 1e-3
 
 
+def test_the_size_of_the_comparison_is_not_that_of_generation():
+    assert EvalRunConfig(size=32).generation().size is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -79,6 +79,7 @@ class EvalRunConfig:
                 raise UsageError(f"--{name}: expected {low} to {high}, got {number}")
 
     def generation(self) -> GenerateConfig:
-        """The settings of every object's generation, without a dynamic path, which each object has of its own."""
-        shared = {f.name for f in fields(self)} & {f.name for f in fields(GenerateConfig)}
+        """The settings of every object's generation, without a dynamic path, which each object has of its own. `size` is
+        that of the comparison: views are generated at the model's."""
+        shared = {f.name for f in fields(self)} & {f.name for f in fields(GenerateConfig)} - {"size"}
         return GenerateConfig(**{name: getattr(self, name) for name in shared})
