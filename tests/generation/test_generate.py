@@ -30,6 +30,7 @@ from mv3d.generation.generator import Frames
 from mv3d.generation.matting import apply_matting
 from mv3d.generation.photo import PreparedPhoto, prepare_image
 from mv3d.generation.views import generate_orbit, generate_views, load_model, out_of_memory_explained
+from mv3d.models.folder import read_info
 from mv3d.models.lora import Lora, save_lora
 from mv3d.models.network import SV3D_U, SVD, MicroConditioning
 from mv3d.views.views import Views, composite
@@ -263,6 +264,21 @@ def test_lora_files_add_up(chair, loaded, folder, tmp_path):
     assert np.allclose(results[(a,)], results[(f"{a}:0.5", f"{a}:0.5")], atol=1e-3)
     assert np.abs(results[(a,)] - results[()])[:-1].max() > 1e-2
     assert np.allclose(results[()], results[(f"{a}:0.25", f"{a}:-0.25")], atol=1e-3)
+
+
+def test_an_adapter_trained_at_another_size_is_warned_of(folder, tmp_path, recwarn):
+    name = "add_embedding.linear_1"
+    shape = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")[f"{name}.weight"].shape
+    own = list(read_info(folder).size)
+    for size, expected in (([16, 48], "trained on views of [16, 48] pixels, the model makes"), (own, None)):
+        weights = {name: torch.zeros(2, shape[1])}, {name: torch.zeros(shape[0], 2)}
+        lora = Lora(*weights, 2.0, metadata={"resolution": size})
+        save_lora(tmp_path / "a.safetensors", lora)
+        recwarn.clear()
+        load_model(GenerateConfig(model=str(folder), device="cpu", lora=(str(tmp_path / "a.safetensors"),)))
+        said = [str(warning.message) for warning in recwarn if "trained on views" in str(warning.message)]
+        assert len(said) == (expected is not None)
+        assert expected is None or expected in said[0]
 
 
 def test_frames_that_are_not_square_and_a_video_model(chair, tmp_path):

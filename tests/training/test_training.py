@@ -32,7 +32,7 @@ from helpers.training_data import (
 from safetensors.torch import load_file
 
 from mv3d.cli.main import main
-from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
+from mv3d.core.errors import InputError, MissingPartError, Mv3dError, Mv3dWarning, OutputError, UsageError
 from mv3d.core.records import ALGORITHMS
 from mv3d.core.signals import Terminated, interrupts_held
 from mv3d.generation.config import GenerateConfig
@@ -40,7 +40,7 @@ from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models import SV3D_P, SVD
 from mv3d.models.components import build_image_encoder
-from mv3d.models.folder import read_info
+from mv3d.models.folder import read_info, write_info
 from mv3d.models.loading import load_model_folder, load_unet
 from mv3d.models.lora import merge_loras, read_lora
 from mv3d.orbits.dataset import normalized
@@ -237,6 +237,18 @@ def test_an_adapter_changes_the_base_it_was_trained_on(latents, base, tmp_path):
     before = unet.state_dict()["add_embedding.linear_1.weight"].clone()
     merge_loras(unet, [(lora, 1.0)])
     assert not torch.equal(unet.state_dict()["add_embedding.linear_1.weight"], before)
+
+
+def test_an_adapter_for_another_size_than_its_bases_is_warned_of(latents, tmp_path):
+    base = save_base(tmp_path / "base")
+    info = read_info(base)
+    write_info(base, replace(info, resolution=2 * info.resolution))
+    width = info.resolution
+    with pytest.warns(
+        Mv3dWarning, match=f"orbits are {width}x{width}, the base was trained for {2 * width}x"
+    ):
+        result = train(quick("lora", steps=1, rank=2), latents, str(base), tmp_path / "run")
+    assert read_lora(result.files["lora"]).metadata["resolution"] == [width, width]
 
 
 def test_an_adapter_for_another_vector_comes_with_its_model(latents, tmp_path):
