@@ -161,6 +161,8 @@ def plan_orbit(config: GenerateConfig, info: ModelInfo, elevation_deg: float | N
         # The world turns so that the photo is at azimuth 0; scale is free.
         azimuths = tuple((a - orbit.azimuths_deg[photo]) % 360.0 for a in orbit.azimuths_deg)
         orbit = Orbit(orbit.elevations_deg, azimuths, SV3D_RADIUS, info.fov_deg, photo)
+    if info.kind == PRIOR:
+        return orbit  # its solid is rendered from anywhere
     low, high = info.elevations_deg
     if info.takes_elevation and not all(low <= e <= high for e in orbit.elevations_deg):
         flag = "--elevation" if trajectory == "static" else f"--trajectory {trajectory}"

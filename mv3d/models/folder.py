@@ -74,7 +74,8 @@ class ModelInfo:
     takes_elevation: bool = True
     """Whether the elevation is an input. A fixed turn without it is at an elevation that the model chooses."""
     elevations_deg: tuple[float, float] = (-89.0, 89.0)
-    """Range of elevations that the model was trained for."""
+    """Range of elevations that the model was trained for: of its views; of the photo where the model is a 3D prior, whose
+    views may be anywhere."""
     alpha_threshold: float = 0.5
     """For models that make alpha: pixels from here on count as the object; the threshold becomes one half."""
     consistent_alpha: bool = False

@@ -71,7 +71,7 @@ def write_prior(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     save_prior(folder, PriorNetwork(16), PriorSettings(16, _INPUT))
-    write_info(folder, ModelInfo("prior", resolution=SIDE))
+    write_info(folder, ModelInfo("prior", resolution=SIDE, elevations_deg=(-10.0, 60.0)))
 
 
 def off_the_sphere(mesh: Mesh) -> float:
