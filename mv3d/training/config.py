@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -132,10 +133,8 @@ class TrainConfig:
             "validation_orbits": 1, "validation_steps": 1, "encoder_steps": 1, "patch": 1, "latent_channels": 1, "seed": 0,
             "render_epochs": 0,
         }  # fmt: skip
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
-        for names, expected, fits in (
+        self._refuse_below(at_least)
+        self._refuse_unfit(
             ("lr grad_clip alpha", "a positive number", lambda v: 0 < v < math.inf),
             ("p_std cond_std weight_decay near_weight", "a positive number", lambda v: 0 <= v < math.inf),
             ("p_mean cond_mean", "a finite number", math.isfinite),
@@ -144,14 +143,24 @@ class TrainConfig:
                 "a number from 0 to less than 1",
                 lambda v: 0 <= v < 1,
             ),
-        ):
-            for name in names.split():
-                if not fits(getattr(self, name)):
-                    raise UsageError(f"{flag(name)}: expected {expected}, got {getattr(self, name)}")
+        )
         if self.batch % self.micro_batch:
             raise UsageError(
                 f"--batch: expected a multiple of --micro-batch {self.micro_batch}, got {self.batch}"
             )
+
+    def _refuse_below(self, at_least: Mapping[str, int]) -> None:
+        """Raises UsageError for the first field below its least value."""
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
+
+    def _refuse_unfit(self, *rows: tuple[str, str, Callable[[float], bool]]) -> None:
+        """rows: (fields, what they are to be, whether a value is that). Raises UsageError for the first that is not."""
+        for names, expected, fits in rows:
+            for name in names.split():
+                if not fits(getattr(self, name)):
+                    raise UsageError(f"{flag(name)}: expected {expected}, got {getattr(self, name)}")
 
     def accumulation(self, processes: int) -> int:
         """Micro-batches of one process in a step."""
@@ -236,19 +245,16 @@ class PriorConfig(TrainConfig):
         for name in _NOT_OF_A_PRIOR:
             if getattr(self, name) != PriorConfig.__dataclass_fields__[name].default:
                 raise UsageError(f"{flag(name)}: expected none for --preset prior, which has no such part")
-        for name, least in (("frozen_blocks", 0), ("silhouette_after", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{flag(name)}: expected at least {least}, got {getattr(self, name)}")
+        self._refuse_below({"frozen_blocks": 0, "silhouette_after": 0})
         if self.half not in (None, 0, 1):
             raise UsageError(f"--half: expected 0 or 1, got {self.half}")
         for name, divisor in (("side", _STRIDE), ("width", 12)):
             if getattr(self, name) < divisor or getattr(self, name) % divisor:
                 raise UsageError(f"{flag(name)}: expected a multiple of {divisor}, got {getattr(self, name)}")
-        if not 0 <= self.silhouette_weight < math.inf:
-            raise UsageError(f"--silhouette-weight: expected a positive number, got {self.silhouette_weight}")
-        for name in ("final_lr", "encoder_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{flag(name)}: expected a number from 0 to 1, got {getattr(self, name)}")
+        self._refuse_unfit(
+            ("silhouette_weight", "a positive number", lambda v: 0 <= v < math.inf),
+            ("final_lr encoder_rate", "a number from 0 to 1", lambda v: 0 <= v <= 1),
+        )
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step: a linear warm-up times a cosine, and never less than the last step's."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.lifted import SpherePrior, off_the_sphere, write_photo, write_prior
+from helpers.lifted import off_the_sphere, sphere_at_hand
 from helpers.stand_ins import write_photo_and_model
 
 import mv3d
@@ -23,10 +23,7 @@ QUICK = [*COMMAND, "--no-turntable", "--faces", "4000"]
 
 @pytest.fixture(autouse=True)
 def sphere(tmp_path, monkeypatch):
-    write_photo(tmp_path / "x.png")
-    write_prior(tmp_path / "model")
-    monkeypatch.setattr("mv3d.generation.prior.load_prior", lambda folder: SpherePrior().eval())
-    monkeypatch.chdir(tmp_path)
+    sphere_at_hand(tmp_path, monkeypatch)
 
 
 def test_a_photo_becomes_a_mesh(capsys):

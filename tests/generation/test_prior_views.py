@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.lifted import SIDE, SpherePrior, disc, off_the_sphere, write_photo, write_prior
+from helpers.lifted import SIDE, disc, off_the_sphere, sphere_at_hand
 
 import mv3d
 from mv3d.cli.main import main
@@ -20,10 +20,7 @@ COMMAND = ["generate", "x.png", "--model", "model", "--device", "cpu"]
 
 @pytest.fixture(autouse=True)
 def sphere(tmp_path, monkeypatch):
-    write_photo(tmp_path / "x.png")
-    write_prior(tmp_path / "model")
-    monkeypatch.setattr("mv3d.generation.prior.load_prior", lambda folder: SpherePrior().eval())
-    monkeypatch.chdir(tmp_path)
+    sphere_at_hand(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(

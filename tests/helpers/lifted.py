@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -72,6 +73,14 @@ def write_prior(folder: Path) -> None:
     torch.manual_seed(0)
     save_prior(folder, PriorNetwork(16), PriorSettings(16, _INPUT))
     write_info(folder, ModelInfo("prior", resolution=SIDE, elevations_deg=(-10.0, 60.0)))
+
+
+def sphere_at_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with the photo x.png and a model that sees the sphere."""
+    write_photo(folder / "x.png")
+    write_prior(folder / "model")
+    monkeypatch.setattr("mv3d.generation.prior.load_prior", lambda folder: SpherePrior().eval())
+    monkeypatch.chdir(folder)
 
 
 def off_the_sphere(mesh: Mesh) -> float:

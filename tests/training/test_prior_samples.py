@@ -14,12 +14,12 @@ from torch.utils.data import default_collate
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.halves import half_of
-from mv3d.models.prior.layers import RANGE, Layers, stacked
+from mv3d.models.prior.layers import RANGE, SLOPE, Layers, stacked
 from mv3d.models.prior.lift import FILL
 from mv3d.models.prior.network import PriorNetwork
 from mv3d.orbits.dataset import sample_loader
 from mv3d.render.cameras import orbit_cameras
-from mv3d.training.prior.frames import SLOPE, Frame, View
+from mv3d.training.prior.frames import Frame, View
 from mv3d.training.prior.layer_store import (
     FILES,
     LayerStore,

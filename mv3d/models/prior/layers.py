@@ -6,6 +6,7 @@ Depth is measured along the optical axis in distances from the camera to the obj
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mv3d.render.cameras import SV3D_FOV_DEG
+
+SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
+"""Half the height of the frustum at the depth of 1: of the photo's camera."""
 RANGE = 0.34
 """Half the depth of the frustum, in distances from the camera to the object's centre."""
 GEOMETRY_CHANNELS = 5

@@ -6,7 +6,6 @@ and the texture is the photo for what it shows and the network's colours for wha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +14,13 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from mv3d.core.errors import InputError
-from mv3d.models.prior.layers import RANGE
+from mv3d.models.prior.layers import RANGE, SLOPE
 from mv3d.recon.surface import clean_field, decimate, smooth
-from mv3d.render.cameras import SV3D_FOV_DEG, Cameras
+from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
 from mv3d.views.morphology import distance_to_false, nearest_true
 
 ENTER, LEAVE, FIRST_LEAVE, SECOND_ENTER = range(4)
-_SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
 _WHOLLY_INSIDE = 0.85  # alpha of a network pixel whose depth can be trusted
 _STEP = 0.12  # depth between neighbours that is an edge, in units of RANGE
 _DEEPEST = (
@@ -118,7 +116,7 @@ def _field(
     distance = distance_to_false(inside) - distance_to_false(~inside)
     edge = np.abs(distance) <= 1
     distance = np.where(edge, 2 * (alpha - 0.5), distance - 0.5 * np.sign(distance))
-    lateral = distance * (2 * _SLOPE / size / RANGE)
+    lateral = distance * (2 * SLOPE / size / RANGE)
     nearest -= 2 * step
     at = np.arange(nearest, farthest + 3 * step, step).astype(np.float32)[:, None, None]
     signed = np.minimum(at - depths[ENTER], depths[LEAVE] - at)
@@ -184,7 +182,7 @@ def _unprojected(
     z = 1 + RANGE * half * vertices[:, 0]
     across = x + half * ((vertices[:, 2] + 0.5) / columns * 2 - 1)
     down = y + half * ((vertices[:, 1] + 0.5) / columns * 2 - 1)
-    return np.stack([across * _SLOPE * z, -down * _SLOPE * z, -z], 1)
+    return np.stack([across * SLOPE * z, -down * SLOPE * z, -z], 1)
 
 
 def _textured(
@@ -198,7 +196,7 @@ def _textured(
     """Each face shows the tile of the surface that is nearest to its middle; vertices are split where tiles meet."""
     x, y, half = solid.crop
     z = -points[:, 2]
-    in_image = np.stack([points[:, 0], -points[:, 1]], 1) / (z * _SLOPE)[:, None]
+    in_image = np.stack([points[:, 0], -points[:, 1]], 1) / (z * SLOPE)[:, None]
     pixel = (in_image - [x, y]) / half * 0.5 + 0.5
     middle, deep = pixel[faces].mean(1), (z[faces].mean(1) - 1) / (RANGE * half)
     column, row = np.clip((middle * config.columns).astype(int), 0, config.columns - 1).T

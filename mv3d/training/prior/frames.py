@@ -14,10 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mv3d.models.prior.layers import RANGE
-from mv3d.render.cameras import SV3D_FOV_DEG
+from mv3d.models.prior.layers import RANGE, SLOPE
 
-SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
 _NEAREST = 1e-4  # depth at which a point behind the camera is put
 
 
