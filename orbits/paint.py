@@ -145,7 +145,7 @@ def painted(model: Model, rng: np.random.Generator, *, stretch: float = 0.0) -> 
     )
 
 
-def stretched(model: Model, scale: Float[np.ndarray, "3"], taper: float) -> Model:
+def stretched(model: Model, scale: Float[np.ndarray, " 3"], taper: float) -> Model:
     """(x, y, z) → (s_x t x, s_y t y, s_z z) with t = 1 + taper · z, for a normalised model. Normals follow by the inverse
     transpose of the map's Jacobian. taper: from -1 to 1, so that t stays positive.
     """
