@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from mv3d.core.errors import InputError
+from mv3d.render.load_warnings import LoadWarning
 from mv3d.render.mesh import check_triangles, vertex_normals
 
 AlphaMode = Literal["opaque", "mask", "blend"]
@@ -71,6 +72,21 @@ UNSTATED = Material(base_color=(0.5, 0.5, 0.5, 1.0), metallic=0.0, roughness=0.8
 """The material of faces whose file says nothing of their looks."""
 
 
+def without_picture(material: Material, slot: str) -> Material:
+    """The material where the picture of a field (`base_color_texture`, …) cannot be used. The factor alone would show
+    the object white, glowing or as chrome: the colour becomes half of it, as of a middle grey picture, the glow none,
+    the surface matt and not metallic; without a normal map it is smooth."""
+    if slot == "base_color_texture":
+        red, green, blue, alpha = material.base_color
+        half = UNSTATED.base_color[0]
+        return replace(material, base_color=(half * red, half * green, half * blue, alpha))
+    if slot == "metallic_roughness_texture":
+        return replace(material, metallic=UNSTATED.metallic, roughness=UNSTATED.roughness)
+    if slot == "emissive_texture":
+        return replace(material, emissive=(0.0, 0.0, 0.0))
+    return material
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """Triangles in the world frame, vertices split along UV seams and hard edges.
@@ -79,6 +95,7 @@ class Model:
     normals: (v, 3) float32 unit; computed from the faces where not given.
     uv: (v, 2) float32, origin at the top left of the texture (as glTF), any range, or None.
     colors: (v, 4) float32 linear RGBA, or None. face_material: (f,) int32 into materials.
+    warnings: what its file names and could not be used as it is meant.
     Raises InputError where shapes disagree, numbers are not finite or an index is out of range.
     """
 
@@ -89,6 +106,7 @@ class Model:
     colors: Float[np.ndarray, "v 4"] | None = None
     face_material: Int[np.ndarray, " f"] | None = None
     materials: tuple[Material, ...] = field(default_factory=lambda: (Material(metallic=0.0),))
+    warnings: tuple[LoadWarning, ...] = ()
 
     def __post_init__(self) -> None:
         vertices = np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mv3d.core.errors import InputError
 from mv3d.render.limits import LoadLimits
+from mv3d.render.load_warnings import WarningLog
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
 
@@ -25,12 +26,16 @@ class MissingFileError(InputError):
 
 
 class Resources:
-    """Reads what a file names. Counts bytes and pixels over all of them against the limits."""
+    """Reads what a file names. Counts bytes and pixels over all of them against the limits.
+
+    warnings: what could not be used as it is meant; readers add to them.
+    """
 
     def __init__(self, path: Path, limits: LoadLimits) -> None:
         self.path = path
         self.folder = path.resolve().parent
         self.limits = limits
+        self.warnings = WarningLog()
         self._bytes = 0
         self._pixels = 0
 

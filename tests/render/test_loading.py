@@ -523,7 +523,6 @@ def test_obj_with_material_and_texture(tmp_path):
         (OBJ, "newmtl skin\nmap_Kd ../t.png\n", "leads out"),
         (OBJ, "newmtl skin\nmap_Kd /etc/passwd.png\n", "leads out"),
         (OBJ, "newmtl skin\nmap_Kd http://127.0.0.1:9/t.png\n", "only files in its own folder"),
-        (OBJ, "newmtl skin\nmap_Kd gone.png\n", "is missing"),
         (OBJ.replace("m.mtl", "../m.mtl"), None, "leads out"),
         (OBJ.replace("v 1 0 0", "v nan 0 0"), None, "NaN|not a valid"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", None, "at least one face|not a valid"),
