@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, Mv3dWarning
+from mv3d.render.load_warnings import LoadWarning
 
 _PER_VERTEX = ("normals", "uv", "vertex_colors", "tangents")
 
@@ -23,7 +25,7 @@ class Mesh:
     normals: (v, 3) float32 unit, or None. uv: (v, 2) float32 in [0, 1], origin at the top left of the
     texture (as glTF), or None; vertices are then split along UV seams.
     texture: (h, w, 3) uint8 sRGB albedo, or None. vertex_colors: (v, 3) uint8 sRGB, or None. Where there are both, the
-    albedo is their product as light.
+    albedo is their product as light. warnings: of the file that it was read from, what could not be used.
     normal_map: (h, w, 3) uint8, tangent space with +Y up as in glTF, or None; needs uv and tangents.
     tangents: (v, 4) float32, unit in the world and the sign of the bitangent (`mv3d.render.tangents`), or None.
     quads: the first 2 · quads faces are pairs (a, b, c), (a, c, d), halves of one quad a, b, c, d each.
@@ -38,6 +40,7 @@ class Mesh:
     normal_map: UInt8[np.ndarray, "h w 3"] | None = None
     tangents: Float[np.ndarray, "v 4"] | None = None
     quads: int = 0
+    warnings: tuple[LoadWarning, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vertices", np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3))
@@ -75,10 +78,13 @@ class Mesh:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Mesh:
-        """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`)."""
+        """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`). Its warnings are issued as Python warnings, too."""
         from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
-        return load_mesh(path)  # pyright: ignore[reportReturnType]
+        mesh = load_mesh(path)
+        for warning in mesh.warnings:
+            warnings.warn(f"{Path(path).name}: {warning}", Mv3dWarning, stacklevel=2)
+        return mesh  # pyright: ignore[reportReturnType]
 
 
 def check_triangles(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:
