@@ -138,8 +138,7 @@ class _Reader:
         except MissingFileError:
             self._lost(entry, slot, f"the picture {name[:80]!r} is not there", missing=True)
         except UnusableFileError as error:
-            said = str(error).removeprefix(f"{self._resources.name}: ")
-            self._lost(entry, slot, f"the picture {name[:80]!r} cannot be used ({said})")
+            self._lost(entry, slot, f"the picture {name[:80]!r} cannot be used ({error.why})")
         return None
 
     def _lost(self, entry: MtlEntry, slot: str, what: str, *, missing: bool = False) -> None:
