@@ -14,7 +14,7 @@ from mv3d.recon.surface import extract_mesh, smooth
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.render.mesh import Mesh
 from mv3d.render.mesh_io import load_mesh
-from mv3d.render.topology import inspect_mesh, is_closed
+from mv3d.render.topology import inspect_mesh
 
 
 def box_of_quads(cuts: int = 4) -> tuple[np.ndarray, np.ndarray]:
