@@ -40,7 +40,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
-_LATER = ("prior", "topology", "normal_map")  # settings that came after the first records
+_LATER = ("prior", "topology", "albedo", "normal_map")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mv3d.core.devices import pick_device
 from mv3d.core.progress import Clock
+from mv3d.recon.albedo import without_light
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
@@ -191,6 +192,14 @@ class MeshReconstructor:
         mesh = baked.mesh
         if quads:
             figures["quads"] = mesh.quads
+        if config.albedo:
+            with clock.stage("albedo"):
+                delit = without_light(mesh, seed=config.seed)
+            mesh = delit.mesh
+            figures["light"] = {
+                "contrast": round(delit.contrast, 3),
+                "harmonics": delit.coefficients.round(4).tolist(),
+            }
         if config.normal_map:
             with clock.stage("normal map"):
                 relief = bake_normal_map(
