@@ -18,7 +18,7 @@ from mv3d.views.readers import load_views
 from mv3d.views.views import Views
 
 RECORDS = ("run.json", "recon.json")
-SPLATS_FILE = "splat.ply"
+SPLATS_FILE = "splats.ply"
 # By what they keep of the world of the views and of the colours; an stl for printing is in millimetres.
 _MESH_FILES = ("mesh.glb", "mesh.obj", "mesh.ply", SOLID_FILE, "mesh.stl")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
