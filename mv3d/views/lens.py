@@ -142,6 +142,10 @@ class Lens:
             straight = radial * (found / np.maximum(radius, 1e-12))[:, None]
         return straight
 
+    def covers(self, xy: Float[np.ndarray, "p 2"]) -> Bool[np.ndarray, " p"]:
+        """Which pixels the lens images something on: its polynomial turns back at `reach`, and nothing lies beyond."""
+        return np.linalg.norm(self.plane(xy), axis=1) <= self._table[1][-1]
+
     def plane(self, xy: Float[np.ndarray, "p 2"]) -> Float[np.ndarray, "p 2"]:
         """Pixels → the plane z = 1, whatever the lens does to them."""
         return (xy - [self.cx, self.cy]) / [self.fl_x, self.fl_y]
@@ -226,7 +230,10 @@ def _scale(alphas: Float[np.ndarray, "n h w"], lens: Lens) -> float:
             next((s for s in scales if _sources(lens, lens.straight(s), border)[1].all()), scales[-1])
         )
     ys, xs = np.nonzero(covered & ~_surrounded(covered))
-    outer = lens.unbent(lens.plane(np.stack([xs + 0.5, ys + 0.5], 1))) * [lens.fl_x, lens.fl_y]
+    edges = np.concatenate(
+        [np.stack([xs + right, ys + down], 1) for right in (0.0, 1.0) for down in (0.0, 1.0)]
+    )
+    outer = lens.unbent(lens.plane(edges)) * [lens.fl_x, lens.fl_y]
     room = (1 - _MARGIN) * np.array([[-lens.cx, -lens.cy], [lens.width - lens.cx, lens.height - lens.cy]])
     ratios = [room[0] / np.minimum(outer.min(0), -1e-9), room[1] / np.maximum(outer.max(0), 1e-9)]
     return float(np.clip(np.min(ratios), _LEAST_SCALE, 1.0))

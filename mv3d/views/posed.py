@@ -19,6 +19,7 @@ from mv3d.views.mask_files import masks_of, read_mask, without_inversion
 from mv3d.views.views import Views
 
 MIN_VIEWS = 3
+_COVERED = 0.99  # of the foreground, by a lens that can be made straight
 _SAME_SHAPE = 0.02  # relative difference of two aspect ratios
 
 
@@ -64,14 +65,15 @@ def read_posed(frames: Sequence[PosedFrame], path: Path, root: Path) -> Views:
     bending = sorted({lens for lens in lenses if lens.bends}, key=str)
     for lens in bending:
         views = [index for index, own in enumerate(lenses) if own == lens]
+        ys, xs = np.nonzero((images[views, ..., 3] > 0.5).any(0))
+        if not lens.covers(np.stack([xs + 0.5, ys + 0.5], 1)).mean() > _COVERED:
+            raise InputError(
+                f"{frames[views[0]].where}: expected a lens that images the whole object, got distortion that turns back "
+                "before its edge; check k1 to k4, p1 and p2, or undistort the images first"
+            )
         images[views], target = straightened(images[views], lens)
         for index in views:
             lenses[index] = target
-            if not (images[index, ..., 3] > 0.5).any():
-                raise InputError(
-                    f"{frames[index].where}: expected a lens that images the object, got distortion that turns back before "
-                    "it; check k1 to k4, p1 and p2, or undistort the images first"
-                )
         reading.setdefault("undistorted", []).append({"views": views, **target.details()})
     height, width = images.shape[1:3]
     focal_x, focal_y, center_x, center_y = np.array([[i.fl_x, i.fl_y, i.cx, i.cy] for i in lenses]).T

@@ -231,7 +231,7 @@ BAD = {
         lambda f: edit(f, lambda d: d.update(camera_model="EQUIRECTANGULAR")),
         "expected a camera_model of SIMPLE_PINHOLE",
     ),
-    "wild distortion": (lambda f: edit(f, lambda d: d.update(k1=-1e4)), "turns back before it"),
+    "wild distortion": (lambda f: edit(f, lambda d: d.update(k1=-1e4)), "turns back before its edge"),
     "endless distortion": (lambda f: edit(f, lambda d: d.update(k1=np.inf)), "finite intrinsics"),
     "outside": (set_frame("file_path", "../secret.png"), "inside"),
     "absolute": (set_frame("file_path", "/etc/passwd"), "inside"),
