@@ -25,6 +25,7 @@ LEAST_COVERAGE = 0.2
 third; a box around inverted masks 0.04."""
 _LEAST_PHOTO_IOU, _BEHIND_MEAN = 0.92, 0.06
 _QUICK_PX = 192
+_AS_WELL = 0.02
 _SPECK = 0.01  # of a silhouette's area
 
 
@@ -63,7 +64,7 @@ def fitted(reconstructor: Reconstructor, views: Views, clock: Clock) -> Represen
         return reconstructor.fit(views, clock)
     except EmptyHullError as error:
         reading = fitting_reading(views)
-        raise EmptyHullError(f"{error}; {reading}" if reading else str(error)) from error
+        raise EmptyHullError(f"{error}; {reading[1]}" if reading else str(error)) from error
 
 
 def judged(views: Views, shown: Representation) -> list[str]:
@@ -90,10 +91,10 @@ def _in_one_piece(views: Views) -> bool:
 def _cause(views: Views) -> str:
     """What makes such views fit no object. Takes a few seconds."""
     orbit, alphas = views.orbit, views.images[..., 3]
-    if (reading := fitting_reading(views)) is not None:
-        return reading
+    found, other = [], fitting_reading(views)
     if orbit is None or np.ptp(orbit.elevations_deg) > 0.5:
-        return "the cameras are not those of these images, or the views contradict each other"
+        nothing = "the cameras are not those of these images, or the views contradict each other"
+        return other[1] if other else nothing
     given = orbit.elevations_deg[0]
     covered = hull_recall(alphas, views.cameras)
     for azimuths, turn in (
@@ -105,8 +106,13 @@ def _cause(views: Views) -> str:
         except InputError:  # no elevation at all
             continue
         if best.recall > max(0.9, covered + 0.02) and (turn or abs(best.elevation_deg - given) > 2):
-            return (
+            sentence = (
                 f"the silhouettes are those of an orbit{turn} at an elevation of {best.elevation_deg:.0f} degrees "
                 f"({best.recall:.0%} covered), not of {given:.0f} ({covered:.0%})"
             )
+            found.append((best.recall, sentence))
+    found += [other] if other else []
+    if found:  # the first of those that fit about as well
+        best = max(covered for covered, _ in found)
+        return next(sentence for covered, sentence in found if covered > best - _AS_WELL)
     return f"the views contradict each other ({covered:.0%} of the silhouettes covered at best)"

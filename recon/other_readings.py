@@ -22,8 +22,9 @@ _TIE = 0.005  # silhouettes of an upright orbit do not tell mirrored frames from
 _GOOD, _BETTER = 0.9, 0.05  # covered share of the silhouettes, and how far above that of the given reading
 
 
-def fitting_reading(views: Views) -> str | None:
-    """A sentence about the reading of the same views that fits an object, or None where none does, or no better."""
+def fitting_reading(views: Views) -> tuple[float, str] | None:
+    """The reading of the same views that fits an object: the share of the silhouettes that a common object covers then,
+    and a sentence; None where none fits, or none better than the given one."""
     alphas, cameras = _small(views)
     given, found = _covered(alphas, cameras), []
     for sentence, other_alphas, other_cameras in _readings(alphas, cameras):
@@ -32,7 +33,10 @@ def fitting_reading(views: Views) -> str | None:
     if best < max(_GOOD, given + _BETTER):
         return None
     sentence = ", or ".join(text for covered, text in found if covered > best - _TIE)
-    return f"{sentence} ({best:.0%} of the silhouettes covered by a common object that way, {given:.0%} as they are)"
+    return (
+        best,
+        f"{sentence} ({best:.0%} of the silhouettes covered by a common object that way, {given:.0%} as they are)",
+    )
 
 
 def _readings(

@@ -15,7 +15,7 @@ LEAST_TRANSPARENT = 0.01
 LARGEST_SPECK = 1e-3
 """Share of an image; what is smaller and stands alone is a speck."""
 _VISIBLE = 1 / 16
-_SPECKS_OF_OBJECT = 0.01  # of all that is visible: more is an object of many small parts
+_SPECKS_OF_OBJECT = 0.03  # of all that is visible: more is an object of many small parts
 _SIDE = 0.5  # share of each side that a photo with rounded corners or bands covers
 _SOLID = 0.9  # alpha
 _DARK = 0.3  # largest sRGB value of a shadow

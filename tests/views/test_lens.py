@@ -115,7 +115,7 @@ def test_what_bends(k1, bends):
 @pytest.mark.parametrize("spread", ["shared", "per frame", "distortion_params", "instant-ngp fisheye"])
 def test_frames_of_a_bending_lens_are_read_straight(spread, cube_views, tmp_path):
     cameras = cube_views.cameras
-    coefficients = {"k1": -1.5, "k2": 0.1, "p1": 0.02, "p2": 0.0}
+    coefficients = {"k1": 1.5, "k2": 0.1, "p1": 0.02, "p2": 0.0}
     model = "OPENCV_FISHEYE" if "fisheye" in spread else "OPENCV"
     known = {"f": cameras.fl_x[0], "cx": 48.0, "cy": 48.0}
     lens = Lens.of(model, known | coefficients, 96, 96)
@@ -128,7 +128,7 @@ def test_frames_of_a_bending_lens_are_read_straight(spread, cube_views, tmp_path
     elif spread == "per frame":
         own = coefficients
     elif spread == "distortion_params":
-        own = {"distortion_params": [-1.5, 0.1, 0, 0, 0.02, 0.0]}
+        own = {"distortion_params": [1.5, 0.1, 0, 0, 0.02, 0.0]}
     else:
         shared |= coefficients | {"is_fisheye": True}
         shared.pop("camera_model")
@@ -143,7 +143,7 @@ def test_frames_of_a_bending_lens_are_read_straight(spread, cube_views, tmp_path
     back = load_views(tmp_path)
     before = (bent[..., 3] > 0.5) != (cube_views.images[..., 3] > 0.5)
     after = (back.images[..., 3] > 0.5) != (cube_views.images[..., 3] > 0.5)
-    assert after.mean() < 0.006 and after.mean() < 0.4 * before.mean()
+    assert after.mean() < 0.01 and after.mean() < 0.25 * before.mean()
     assert back.cameras.fl_x == pytest.approx(cameras.fl_x)
     (told,) = back.reading["undistorted"]
     assert told["views"] == list(range(12)) and told["fl_x"] == pytest.approx(known["f"], abs=1e-3)
