@@ -52,8 +52,11 @@ def layered_depth(
     seen = np.flatnonzero(flat > 0)
     for begin in range(0, len(seen), _CHUNK):
         rays = seen[begin : begin + _CHUNK]
-        points = directions[rays, None] * stops[:, None] + origins[0]
-        occupied = solid.at(points.astype(np.float32))
+        # Axis by axis: an inner loop over three coordinates costs more than the sums.
+        points = np.empty((3, len(rays), samples), np.float32)
+        for axis, place in enumerate(points):
+            place[:] = directions[rays, axis, None] * stops + origins[0, axis]
+        occupied = solid.at(np.moveaxis(points, 0, -1))
         # What lies before the surface is its shell.
         first = np.searchsorted(stops, flat[rays]).clip(max=samples - 1)
         occupied &= np.arange(samples) >= first[:, None]

@@ -36,6 +36,8 @@ from mv3d.render.model import Model, normalize_model
 VERSION = 1
 """Counts up whenever the same file, seed and paint give other bytes."""
 MOST_PAINTS = 100
+MOST_STRETCH = 1.0
+_MOST_TAPER = 0.8
 _KINDS = (
     *((looks.wood, 2.0), (looks.paint, 3.0), (looks.plastic, 3.0), (looks.metal, 1.5), (looks.fabric, 2.0)),
     *((looks.ceramic, 2.0), (looks.sign, 0.5), (looks.rubber, 0.5), (looks.printed, 1.5), (looks.fur, 0.4)),
@@ -70,11 +72,13 @@ def paint_shapes(
     *,
     paints: int = 1,
     seed: int = 0,
+    stretch: float = 0.0,
     progress: ObjectProgress | None = None,
 ) -> Painted:
     """Write `paints` GLB files of each shape of a folder or a list into `out_dir`, with SOURCES.csv: licence, author
     and source of the shape, and its sha256 as `original_sha256`.
 
+    stretch: of each file's shape, see `painted`; 0 to `MOST_STRETCH`.
     Files that are there already are kept, so that the same call goes on where the last one ended. A shape that cannot
     be read is left out. Raises UsageError for numbers out of range, InputError for no such catalogue, OutputError where
     the folder holds models of something else or cannot be written.
@@ -83,6 +87,8 @@ def paint_shapes(
         raise UsageError(f"--paints: expected 1 to {MOST_PAINTS}, got {paints}")
     if seed < 0:
         raise UsageError(f"--seed: expected 0 or more, got {seed}")
+    if not 0 <= stretch <= MOST_STRETCH:
+        raise UsageError(f"--stretch: expected 0 to {MOST_STRETCH:g}, got {stretch:g}")
     shapes, out = read_list(source), Path(out_dir)
     names = {f"{_uid(shape, seed, number)}.glb" for shape in shapes for number in range(paints)}
     items: list[CatalogueItem] = []
@@ -95,7 +101,7 @@ def paint_shapes(
         refuse_named(out, others + sorted(models - names))
         for done, shape in enumerate(shapes, 1):
             try:
-                found = [_paint_one(shape, out, seed, number) for number in range(paints)]
+                found = [_paint_one(shape, out, seed, number, stretch) for number in range(paints)]
             except (InputError, MissingPartError) as error:
                 rejects.append(Reject(shape.uid, "unreadable", shown(error, 200)))
             else:
@@ -108,12 +114,15 @@ def paint_shapes(
     return Painted(tuple(items), kept, tuple(rejects))
 
 
-def painted(model: Model, rng: np.random.Generator) -> tuple[Piece, ...]:
+def painted(model: Model, rng: np.random.Generator, *, stretch: float = 0.0) -> tuple[Piece, ...]:
     """The shape with looks, normalised (largest side 1): a piece for each look. Colours that it had are dropped.
 
-    Raises InputError for a model without a face or a size.
+    stretch: standard deviation of the logarithm of a random scale along each axis, and of a random taper along Z: 0
+    keeps the shape; 0.25 makes another chair of a chair. Raises InputError for a model without a face or a size.
     """
     model, _ = normalize_model(model)
+    if stretch:
+        model, _ = normalize_model(stretched(model, np.exp(rng.normal(0, stretch, 3)), _taper(rng, stretch)))
     palette = [pick(rng, *zip(*_KINDS, strict=True))(rng) for _ in range(count(rng, 1, 4))]
     part = face_parts(model.vertices, model.faces, 1.0)
     areas = np.bincount(part, face_areas(model.vertices, model.faces))
@@ -136,6 +145,27 @@ def painted(model: Model, rng: np.random.Generator) -> tuple[Piece, ...]:
     )
 
 
+def stretched(model: Model, scale: Float[np.ndarray, " 3"], taper: float) -> Model:
+    """(x, y, z) → (s_x t x, s_y t y, s_z z) with t = 1 + taper · z, for a normalised model. Normals follow by the inverse
+    transpose of the map's Jacobian. taper: from -1 to 1, so that t stays positive.
+    """
+    x, y, z = model.vertices.astype(np.float64).T
+    across = 1 + taper * z
+    vertices = np.stack([scale[0] * across * x, scale[1] * across * y, scale[2] * z], 1)
+    normals = None
+    if model.normals is not None:
+        a, b, c = model.normals.astype(np.float64).T
+        slope = taper * (x * a + y * b) / across
+        normals = np.stack([a / (scale[0] * across), b / (scale[1] * across), (c - slope) / scale[2]], 1)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        normals = normals.astype(np.float32)
+    return replace(model, vertices=vertices.astype(np.float32), normals=normals)
+
+
+def _taper(rng: np.random.Generator, stretch: float) -> float:
+    return float(np.clip(rng.normal(0, 1.5 * stretch), -_MOST_TAPER, _MOST_TAPER))
+
+
 @dataclass(frozen=True, eq=False)
 class _Shape:
     """vertices, normals: (v, 3). faces: (f, 3). part: (f,) the connected part of each face."""
@@ -146,7 +176,9 @@ class _Shape:
     part: Int[np.ndarray, " f"]
 
 
-def _paint_one(shape: CatalogueItem, out: Path, seed: int, number: int) -> tuple[CatalogueItem, str, bool]:
+def _paint_one(
+    shape: CatalogueItem, out: Path, seed: int, number: int, stretch: float
+) -> tuple[CatalogueItem, str, bool]:
     """The item, the sha256 of its shape, and whether its file was there."""
     if shape.path is None or not shape.path.is_file():
         raise InputError(f"expected a file at {shape.path}, found none; fetch it first")
@@ -156,11 +188,14 @@ def _paint_one(shape: CatalogueItem, out: Path, seed: int, number: int) -> tuple
     uid = _uid(shape, seed, number)
     path = out / f"{uid}.glb"
     made_of: dict[str, Any] = {"version": VERSION, "seed": seed, "paint": number, "shape_sha256": original}
+    if stretch:
+        made_of["stretch"] = stretch
     extras = _extras(path)
-    there = extras is not None and {key: extras.get(key) for key in made_of} == made_of
+    there = extras is not None and {k: v for k, v in extras.items() if k != "faces"} == made_of
     if not there:
         digest = hashlib.sha256(f"{VERSION}\0{original}\0{seed}\0{number}".encode()).digest()
-        pieces = painted(load_model(shape.path), np.random.default_rng(np.frombuffer(digest, np.uint32)))
+        rng = np.random.default_rng(np.frombuffer(digest, np.uint32))
+        pieces = painted(load_model(shape.path, root=shape.root), rng, stretch=stretch)
         extras = {**made_of, "faces": sum(len(piece.solid.faces) for piece in pieces)}
         write_files({path: glb_of(pieces, "painted", copyright=shape.licence, extras=extras)})
     assert extras is not None

@@ -48,10 +48,16 @@ class SolidGrid:
     def at(self, points: Float[np.ndarray, "*p 3"]) -> Bool[np.ndarray, "*p"]:
         """Whether the cell that holds a point is occupied; not so outside the cube."""
         n = len(self.occupied)
-        index = _cell_of(points, n, self.side)
-        inside = ((index >= 0) & (index < n)).all(-1)
-        np.clip(index, 0, n - 1, out=index)
-        return self.occupied[index[..., 0], index[..., 1], index[..., 2]] & inside
+        # One axis at a time: a reduction over an axis of three costs more than all the rest.
+        flat = np.zeros(points.shape[:-1], np.int32)
+        inside = np.ones(points.shape[:-1], bool)
+        for axis in range(3):
+            index = _cell_of(points[..., axis], n, self.side)
+            inside &= (index >= 0) & (index < n)
+            np.clip(index, 0, n - 1, out=index)
+            flat *= n
+            flat += index
+        return self.occupied.reshape(-1)[flat] & inside
 
 
 def view_directions(count: int = DIRECTIONS) -> Float[np.ndarray, "n 3"]:

@@ -24,6 +24,9 @@ class PaintCommand:
     """Files a shape, each with other materials."""
     seed: int = 0
     """The same file, seed and number of the paint give the same bytes."""
+    stretch: float = 0.0
+    """Stretch and taper each file's shape by chance, so that the paints of one shape differ in form too: standard
+    deviation of the scales' logarithms, 0 to 1; 0.25 is a good start."""
     json: bool = False
     """Print one JSON object."""
 
@@ -35,7 +38,12 @@ def paint(command: PaintCommand) -> int:
     bar = ObjectsBar()
     try:
         painted = paint_shapes(
-            command.source, command.out, paints=command.paints, seed=command.seed, progress=bar
+            command.source,
+            command.out,
+            paints=command.paints,
+            seed=command.seed,
+            stretch=command.stretch,
+            progress=bar,
         )
     finally:
         bar.close()
@@ -51,6 +59,7 @@ def paint(command: PaintCommand) -> int:
         "rejected": {reject.uid: reject.detail for reject in painted.rejects},
         "paints": command.paints,
         "seed": command.seed,
+        "stretch": command.stretch,
     }
     print_result([str(command.out)], document, as_json=command.json)
     return 0 if painted.items else 1

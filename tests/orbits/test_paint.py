@@ -16,7 +16,7 @@ from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import sha256
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.gate import check_model
-from mv3d.orbits.paint import _cut, _Shape, paint_shapes, painted
+from mv3d.orbits.paint import _cut, _Shape, paint_shapes, painted, stretched
 from mv3d.orbits.parts import face_parts
 from mv3d.render.loading import load_model
 from mv3d.render.mesh import vertex_normals
@@ -174,3 +174,28 @@ def test_everyday_shapes(tmp_path):
     assert {item.licence for item in made.items} == {"CC0-1.0"} and all(item.source for item in made.items)
     again = paint_shapes(chosen, tmp_path / "again", paints=2)
     assert [item.sha256 for item in again.items] == [item.sha256 for item in made.items]
+
+
+def test_normals_of_a_stretched_shape_are_those_of_its_faces():
+    ball = trimesh.creation.icosphere(4, 0.5)
+    model = Model(ball.vertices.astype(np.float32), ball.faces.astype(np.int32), ball.vertices * 2)
+    made = stretched(model, np.array([1.4, 0.7, 1.1]), 0.5)
+    cosines = np.sum(made.normals * vertex_normals(made.vertices, made.faces), axis=1)
+    assert cosines.min() > 0.998
+    np.testing.assert_allclose(
+        np.ptp(made.vertices[np.abs(model.vertices[:, 2]) < 1e-6], axis=0), [1.4, 0.7, 0], atol=1e-3
+    )
+
+
+def test_stretched_copies_differ_in_form_and_take_the_place_of_plain_ones(folder, tmp_path):
+    def sizes(made):
+        return [np.ptp(load_model(item.path).vertices, axis=0) for item in made.items if "ball" in item.uid]
+
+    plain = paint_shapes(folder, tmp_path / "out", paints=2)
+    np.testing.assert_allclose(sizes(plain), 1, atol=1e-5)
+    made = paint_shapes(folder, tmp_path / "out", paints=2, stretch=0.3)
+    first, second = sizes(made)
+    assert made.kept == 0 and np.abs(first - second).max() > 0.05 and first.max() == pytest.approx(1)
+    assert paint_shapes(folder, tmp_path / "out", paints=2, stretch=0.3).kept == 4
+    with pytest.raises(UsageError, match="--stretch: expected 0 to 1, got 2"):
+        paint_shapes(folder, tmp_path / "out", stretch=2)
