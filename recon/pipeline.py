@@ -40,7 +40,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
-_LATER = ("prior", "normal_map")  # settings that came after the first records
+_LATER = ("prior", "topology", "albedo", "normal_map")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -110,14 +110,18 @@ def run(
         else:
             mesh = moved_mesh(mesh, origin)
             measured = write_mesh(config, near, mesh, staged, clock, origin=origin)
-        orbit = views.orbit
+        orbit, details_of = views.orbit, representation.details()
         details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
             "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
-            "warnings": [*views.warnings, *doubts(near, measured | representation.details())],
-            **representation.details(),
+            **details_of,
+            "warnings": [
+                *views.warnings,
+                *doubts(near, measured | details_of),
+                *details_of.get("warnings", ()),
+            ],
             **({"reading": dict(views.reading)} if views.reading else {}),
         }
         record = RunRecord.of(
