@@ -304,6 +304,59 @@ def _read_views(folder: Path) -> Any:
     return load_views(folder)
 
 
+def _colmap_seeds(folder: Path) -> None:
+    from helpers.colmap_files import write_images, write_model
+
+    views, points = _small_views(), np.random.default_rng(0).uniform(-0.3, 0.3, (40, 3))
+    names = [f"{n}.png" for n in range(5)]
+    for place, binary, model in (
+        ("bin", True, "PINHOLE"),
+        ("txt", False, "OPENCV"),
+        ("fish", True, "OPENCV_FISHEYE"),
+    ):
+        write_images(folder / place / "images", views, names, on=0.3 if place == "txt" else None)
+        write_model(
+            folder / place / "sparse" / "0",
+            views.cameras,
+            names,
+            points,
+            binary=binary,
+            model=model,
+            coefficients={"k1": 0.05, "k2": -0.01, "p1": 0.001},
+        )
+    masks = _new(folder / "txt" / "masks")
+    for name, image in zip(names, views.images, strict=True):
+        Image.fromarray((image[..., 3] * 255).astype(np.uint8)).save(masks / f"{name}.png")
+
+
+def _lens_seeds(folder: Path) -> None:
+    from helpers.colmap_files import write_images
+
+    views = _small_views()
+    for place, model, k in (
+        ("brown", "OPENCV", -0.1),
+        ("fisheye", "OPENCV_FISHEYE", 0.02),
+        ("full", "FULL_OPENCV", 0.1),
+    ):
+        write_images(folder / place, views, [f"{n}.png" for n in range(5)])
+        lens = {
+            "camera_model": model,
+            "w": 24,
+            "h": 24,
+            "fl_x": 40.0,
+            "cx": 12.0,
+            "cy": 12.5,
+            "k1": k,
+            "k2": 0.01,
+        }
+        own = {"k3": 0.001, "k4": 0.0, "p1": 0.001, "p2": -0.001, "k5": 0.0, "k6": 0.01}
+        frames = [
+            {"file_path": f"{n}.png", "transform_matrix": pose.tolist(), **own}
+            for n, pose in enumerate(views.cameras.c2w)
+        ]
+        (folder / place / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+
+
 def _orbit_seeds(folder: Path) -> None:
     from mv3d.render.video import encode_mp4
 
@@ -613,6 +666,8 @@ TARGETS: dict[str, Target] = {
     "environment": Target(1, _environment_seeds, _read_environment),
     "image": Target(5, _image_seeds, _read_image),
     "views": Target(5, _views_seeds, _read_views),
+    "colmap": Target(5, _colmap_seeds, _read_views),
+    "lens": Target(3, _lens_seeds, _read_views),
     "orbit": Target(3, _orbit_seeds, _read_orbit),
     "image_set": Target(2, _image_set_seeds, _read_image_set),
     "shards": Target(6, _shard_seeds, _read_shards, _mend_shards),
