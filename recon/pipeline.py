@@ -21,7 +21,7 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
+from mv3d.recon.doubts import doubts, fits, fitted
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
 from mv3d.recon.stages import PRESETS
@@ -56,8 +56,9 @@ class ReconResult:
 
     @property
     def fits(self) -> bool:
-        """Whether the re-render agrees with the views: mean silhouette IoU of LEAST_MEAN_IOU or more."""
-        return self.report["iou_mean"] >= LEAST_MEAN_IOU
+        """Whether the re-render agrees with the views (`doubts.fits`): where not, `report["warnings"]` says why, and the
+        files are written but not to be trusted."""
+        return fits(self.report)
 
     @cached_property
     def mesh(self) -> Mesh | None:
@@ -102,7 +103,7 @@ def run(
         views = _loaded(views, clock)
         origin = origin_of(views.cameras)
         near = moved_views(views, -origin)
-        representation = reconstructor.fit(near, clock)
+        representation = fitted(reconstructor, near, clock)
         mesh = representation.to_mesh()
         if mesh is None:
             measured = _write_novel(config, near, representation, staged, clock, origin)
@@ -116,7 +117,12 @@ def run(
             "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
             **details_of,
-            "warnings": [*doubts(near, measured), *details_of.get("warnings", ())],
+            "warnings": [
+                *views.warnings,
+                *doubts(near, measured | details_of),
+                *details_of.get("warnings", ()),
+            ],
+            **({"reading": dict(views.reading)} if views.reading else {}),
         }
         record = RunRecord.of(
             "recon",
