@@ -13,6 +13,7 @@ from mv3d.recon.representation import METHODS
 from mv3d.render.writers import WRITERS
 
 Quality = Literal["draft", "standard", "high"]
+Topology = Literal["triangles", "quads"]
 Profile = Literal["default", "web", "print"]
 
 
@@ -54,6 +55,12 @@ class ReconConfig:
     """Most faces of the mesh. Default: 10,000 for draft, 20,000 for standard, 60,000 for high; 30,000 for web."""
     texture_size: Annotated[int | None, SAID] = None
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
+    topology: Topology = "triangles"
+    """quads: faces along the shape's lines, half as many, as quads in obj (extra quads)."""
+    albedo: bool = False
+    """Take the light out of the texture, as far as nine spherical harmonics of the normals explain it."""
+    normal_map: bool = False
+    """Also bake the relief of the mesh before its simplification into a normal map (glb and obj)."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
     """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
     prior: bool = True
@@ -73,6 +80,7 @@ class ReconConfig:
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),
             ("profile", self.profile, get_args(Profile)),
+            ("topology", self.topology, get_args(Topology)),
         ):
             if value not in known:
                 raise UsageError(f"--{name}: expected one of {', '.join(known)}, got {value}")
@@ -83,14 +91,22 @@ class ReconConfig:
             raise UsageError(f"--texture-size: expected a power of two from 64 to 8192, got {size}")
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
+        of_meshes = ("formats", "profile", "faces", "texture_size", "topology", "albedo", "normal_map")
+        textured = {"glb", "obj"} & set(self.formats_or_default)
         unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
         unused += [(self.method == "mesh", "--method nerf", ("trajectory",))]
-        unused += [(self.method == "nerf", "--method mesh", ("formats", "profile", "faces", "texture_size"))]
+        unused += [(self.method == "nerf", "--method mesh", of_meshes)]
+        unused += [(not textured, "--format glb or obj", ("normal_map",))]
+        unused += [(set(self.formats_or_default) == {"stl"}, "--format glb, obj or ply", ("albedo",))]
         for is_unused, needed, names in unused:
             for name in names:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):
                     flag = "format" if name == "formats" else name.replace("_", "-")
                     raise UsageError(f"--{flag}: expected only with {needed}")
+
+    @property
+    def formats_or_default(self) -> tuple[str, ...]:
+        return self.formats or (("stl",) if self.profile == "print" else ("glb",))
 
     def resolved(self) -> ReconConfig:
         """The same settings with every default filled in; those of meshes not where none is made."""
@@ -100,10 +116,9 @@ class ReconConfig:
         texture = {"draft": 1024, "standard": 1024, "high": 2048}[self.quality]
         if self.profile == "web":
             faces = 30_000
-        formats = self.formats or (("stl",) if self.profile == "print" else ("glb",))
         return replace(
             self,
-            formats=tuple(dict.fromkeys(formats)),
+            formats=tuple(dict.fromkeys(self.formats_or_default)),
             faces=self.faces or faces,
             texture_size=self.texture_size or texture,
         )

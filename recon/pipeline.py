@@ -21,7 +21,7 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
+from mv3d.recon.doubts import doubts, fits, fitted
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
 from mv3d.recon.stages import PRESETS
@@ -32,7 +32,7 @@ from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
-from mv3d.render.writers import SIDE_FILES, WriteOptions, save_mesh
+from mv3d.render.writers import NORMAL_MAP, SIDE_FILES, WriteOptions, save_mesh
 from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
@@ -40,6 +40,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
+_LATER = ("prior", "topology", "albedo", "normal_map")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -55,8 +56,9 @@ class ReconResult:
 
     @property
     def fits(self) -> bool:
-        """Whether the re-render agrees with the views: mean silhouette IoU of LEAST_MEAN_IOU or more."""
-        return self.report["iou_mean"] >= LEAST_MEAN_IOU
+        """Whether the re-render agrees with the views (`doubts.fits`): where not, `report["warnings"]` says why, and the
+        files are written but not to be trusted."""
+        return fits(self.report)
 
     @cached_property
     def mesh(self) -> Mesh | None:
@@ -101,21 +103,26 @@ def run(
         views = _loaded(views, clock)
         origin = origin_of(views.cameras)
         near = moved_views(views, -origin)
-        representation = reconstructor.fit(near, clock)
+        representation = fitted(reconstructor, near, clock)
         mesh = representation.to_mesh()
         if mesh is None:
             measured = _write_novel(config, near, representation, staged, clock, origin)
         else:
             mesh = moved_mesh(mesh, origin)
             measured = write_mesh(config, near, mesh, staged, clock, origin=origin)
-        orbit = views.orbit
+        orbit, details_of = views.orbit, representation.details()
         details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
             "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
-            "warnings": doubts(near, measured),
-            **representation.details(),
+            **details_of,
+            "warnings": [
+                *views.warnings,
+                *doubts(near, measured | details_of),
+                *details_of.get("warnings", ()),
+            ],
+            **({"reading": dict(views.reading)} if views.reading else {}),
         }
         record = RunRecord.of(
             "recon",
@@ -144,13 +151,19 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     """Names that a run with these resolved settings writes, beside its record."""
     if not makes_mesh:
         return NOVEL, "turntable.mp4"
-    side_files = (f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ()))
+    side_files = [f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ())]
+    if config.normal_map and "obj" in config.formats:
+        side_files.append(f"mesh{NORMAL_MAP}")
     return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
 
 
 def recorded(config: ReconConfig) -> dict[str, Any]:
-    """The settings of a record. `prior` stands in it where it is off: earlier records do not know it."""
-    return {name: value for name, value in asdict(config).items() if name != "prior" or not value}
+    """The settings of a record. Those that earlier records do not know stand in it where they are not the default."""
+    return {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in _LATER or value != getattr(ReconConfig, name)
+    }
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:
