@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import threading
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ class Viewer:
         viser = import_viser()
         first = collection.read(collection.names[0])
         self._collection, self._lock = collection, threading.RLock()
+        # A browser that leaves amid a handshake is no news.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         with _quiet():
             self._server = viser.ViserServer(host=host, port=port, label="mv3d view", verbose=False)
         self.address = f"http://{host}:{self._server.get_port()}"
