@@ -27,6 +27,7 @@ from mv3d.orbits.reading import sample_document
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import END_OF_TAR, Shard
 from mv3d.render.cameras import Orbit
+from mv3d.render.load_warnings import LoadWarning
 from mv3d.views.folder import VIEW_FILES, write_views
 from mv3d.views.views import Views
 
@@ -113,6 +114,8 @@ def views_of(members: Mapping[str, bytes | memoryview]) -> tuple[Views, dict[str
         frames = [decode_frame(members[f"{n:03d}.webp"]) for n in range(len(orbit.azimuths_deg))]
         images = np.stack(frames).astype(np.float32) / 255
         facts = {key: document[key] for key in ("faces", "normalization", "environment", "renderer")}
+        # Shards of earlier versions have none.
+        facts["warnings"] = [LoadWarning(**given).document() for given in document.get("warnings", [])]
         facts["cameras"] = orbit.to_dict()
         return Views(images, orbit.cameras(cameras["w"], cameras["h"]), orbit, orbit.input_view), facts
     except (KeyError, TypeError, ValueError) as error:

@@ -26,7 +26,7 @@ from mv3d.orbits.attribution import MARKDOWN, TABLE, write_attribution
 from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.config import OrbitConfig, identity, sha256_of_json
 from mv3d.orbits.duplicates import DuplicateIndex, Fingerprint
-from mv3d.orbits.index import INDEX, PIXELS, BuildResult
+from mv3d.orbits.index import INDEX, PIXELS, BuildResult, reject_lines, warning_lines
 from mv3d.orbits.infrastructure.isolate import Limits, LocalPool, Pool, Work
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.sample import Outcome, Reject, Sample
@@ -69,7 +69,7 @@ def build_shards(
         build = _Build(out_dir, list(items), config)
         build.prepare(overwrite=overwrite)
         if build.finished:
-            return BuildResult(out_dir, build.folder.index(), already_done=True)
+            return build.result(already_done=True)
         start = time.perf_counter()
         with _pool(work, config, workers, limits, ray_address) as pool:
             build.work_through(pool, progress)
@@ -84,11 +84,12 @@ def build_shards(
                 "workers": workers,
                 "ray": ray_address,
                 "seconds_of_the_last_run": round(time.perf_counter() - start, 3),
+                "warnings": list(build.result().warnings),
             },
             outputs={INDEX: sha256(out_dir / INDEX)},
         )
         write_record(out_dir / RUN, record)
-        return BuildResult(out_dir, index)
+        return build.result()
 
 
 def _pool(work: Work, config: OrbitConfig, workers: int, limits: Limits, ray_address: str | None) -> Pool:
@@ -160,6 +161,16 @@ class _Build:
         write_attribution(out, [item for item in self._items if item.uid in uids])
         self.folder.write_index(self._kept, finished=True)
         self.folder.close()
+
+    def result(self, *, already_done: bool = False) -> BuildResult:
+        """What the finished folder holds."""
+        return BuildResult(
+            self.folder.out_dir,
+            self.folder.index(),
+            already_done,
+            warning_lines(self._kept),
+            reject_lines(self._kept),
+        )
 
     def _staged(self) -> list[Path]:
         return list(self.folder.staging.glob("*.object"))

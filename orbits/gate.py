@@ -1,7 +1,7 @@
 """The quality gate: what is not worth rendering, and which renderings are not worth training on.
 
-`check_file` looks at a file before it is loaded, `check_model` at the geometry and the materials (about two
-milliseconds per thousand faces), `check_frames` at the rendered orbit. Each raises `Rejected` with one of `REASONS`, which reports count.
+`check_file` looks at a file before it is loaded, `check_model` at what could not be read of it, at the geometry and the
+materials (about two milliseconds per thousand faces), `check_frames` at the rendered orbit. Each raises `Rejected` with one of `REASONS`, which reports count.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, Mv3dError, UsageError
 from mv3d.orbits.parts import face_areas, part_boxes, touching_groups
 from mv3d.orbits.pictures import missing_pictures
+from mv3d.render.load_warnings import LoadWarningName
 from mv3d.render.model import Material, Model
 
 Reason = Literal[
@@ -27,7 +28,9 @@ Reason = Literal[
     "zero_size",  # all vertices at one place: a zero scale, or a decoder that is missing
     "too_many_faces",  # above max_faces
     "no_texture",  # all of it in one grey, or without a texture where one is asked for
-    "missing_texture",  # a material names a picture that is not there
+    "missing_texture",  # a material names a picture that is not there, or the materials themselves are not
+    "unusable_texture",  # … or one that cannot be read or placed
+    "unsupported",  # the file asks for something that would change its shape or colours
     "too_thin",  # a line, or a sheet without thickness
     "scene",  # several things, or a landscape, instead of one object
     "duplicate",  # the same shape and colours as an earlier object
@@ -41,6 +44,13 @@ Reason = Literal[
     "too_dark",  # next to black
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+UNFIT: dict[LoadWarningName, Reason] = {
+    "missing_texture": "missing_texture",
+    "unusable_texture": "unusable_texture",
+    "missing_material": "missing_texture",
+    "unsupported": "unsupported",
+}
+"""Warnings of the reader with which an object is not the one that its maker meant."""
 
 
 class Rejected(Mv3dError):
@@ -64,6 +74,9 @@ class GateConfig:
     textures: Literal["any", "coloured", "textured"] = "coloured"
     """any: all pass. coloured: a texture, vertex colours, several colours or one that is not grey.
     textured: a texture or vertex colours with contrast."""
+    allow_incomplete: bool = False
+    """Let objects pass whose pictures are missing or cannot be used: they are drawn without them. Without a material
+    library they pass with textures any, too."""
     gray_chroma: float = 0.04
     """One colour counts as grey where its sRGB channels differ by less than this, in [0, 1]."""
     min_second_side: float = 0.01
@@ -111,6 +124,7 @@ class GateConfig:
 ANYTHING = GateConfig(
     max_faces=10**9,
     textures="any",
+    allow_incomplete=True,
     allow_scenes=True,
     min_second_side=0.0,
     min_third_side=0.0,
@@ -124,12 +138,13 @@ ANYTHING = GateConfig(
 
 def check_file(path: Path, config: GateConfig = GateConfig()) -> None:
     """Judge a file before it is loaded: pictures that it names have to be there. Raises Rejected."""
-    if config.textures != "any" and (missing := missing_pictures(path)):
+    if config.textures != "any" and not config.allow_incomplete and (missing := missing_pictures(path)):
         raise Rejected("missing_texture", "; ".join(missing[:3]))
 
 
 def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
     """Judge a model as it was loaded, before rendering. Raises Rejected."""
+    _check_warnings(model, config)
     if not len(model.faces):
         raise Rejected("no_faces", "expected triangles, got none")
     if len(model.faces) > config.max_faces:
@@ -149,6 +164,15 @@ def check_model(model: Model, config: GateConfig = GateConfig()) -> None:
     _check_colours(model, used, config)
     if not config.allow_scenes:
         _check_scene(model, largest, config)
+
+
+def _check_warnings(model: Model, config: GateConfig) -> None:
+    """What the reader could not use. The reason is that of the first warning, the detail names all of them."""
+    unfit = [warning for warning in model.warnings if warning.name in UNFIT]
+    if config.textures == "any":
+        unfit = [warning for warning in unfit if warning.name != "missing_material"]
+    if unfit and not config.allow_incomplete:
+        raise Rejected(UNFIT[unfit[0].name], "; ".join(warning.sentence for warning in unfit[:3]))
 
 
 def used_vertices(model: Model) -> Bool[np.ndarray, " v"]:

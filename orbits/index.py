@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mv3d.core.files import to_json
 from mv3d.core.records import SCHEMA, read_document
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.shards import LEAST_SAMPLE, is_count, write_pieces
+from mv3d.render.load_warnings import named_counts, warning_texts
 
 INDEX = "index.json"
 PIXELS, LATENTS = "orbit pixels", "orbit latents"
@@ -22,11 +24,38 @@ PIXELS, LATENTS = "orbit pixels", "orbit latents"
 
 @dataclass(frozen=True)
 class BuildResult:
-    """index: the content of index.json. already_done: nothing was computed."""
+    """index: the content of index.json. already_done: nothing was computed. warnings, rejects: the first of them, a
+    line each with the object's uid."""
 
     out_dir: Path
     index: dict[str, Any]
     already_done: bool = False
+    warnings: tuple[str, ...] = ()
+    rejects: tuple[str, ...] = ()
+
+
+def warning_lines(records: Iterable[Mapping[str, Any]], most: int = 100) -> tuple[str, ...]:
+    """The first warnings of the samples, a line each."""
+    lines = (
+        shown(f"{uid}: {text}", 300)
+        for uid, warning in _warnings(records)
+        for text in warning_texts([warning])
+    )
+    return tuple(itertools.islice(lines, most))
+
+
+def reject_lines(records: Iterable[Mapping[str, Any]], most: int = 100) -> tuple[str, ...]:
+    """The first rejects, a line each."""
+    rejects = (reject for record in records for reject in record["rejects"])
+    lines = (shown(f"{reject['uid']}: {reject['reason']}: {reject['detail']}", 300) for reject in rejects)
+    return tuple(itertools.islice(lines, most))
+
+
+def _warnings(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for record in records:
+        for sample in record["samples"]:
+            # Records of earlier versions have none.
+            yield from ((sample["uid"], warning) for warning in sample.get("warnings", ()))
 
 
 def write_index(
@@ -48,6 +77,7 @@ def write_index(
         "samples": len(samples),
         "rejected": dict(sorted(Counter(reject["reason"] for reject in rejects).items())),
         "licences": dict(sorted(Counter(sample["licence"] for sample in samples).items())),
+        "warnings": named_counts(warning["name"] for _, warning in _warnings(records)),
         "shards": [
             {
                 "name": record["shard"],

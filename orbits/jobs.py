@@ -37,7 +37,7 @@ from mv3d.render.skies import BUILTIN, builtin_environment
 from mv3d.render.trajectories import fitted, named_orbit
 
 SAMPLE_SCHEMA = 1
-_SUMMARY = ("uid", "licence", "author", "source", "title", "faces", "geometry", "texture")
+_SUMMARY = ("uid", "licence", "author", "source", "title", "faces", "geometry", "texture", "warnings")
 
 
 def object_rng(seed: int, uid: str) -> np.random.Generator:
@@ -99,6 +99,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
         "cameras": cameras_document(orbit, cameras),
         "environment": {"name": Path(light).name, "turn_deg": turn_deg},
         "renderer": {"backend": config.backend, **asdict(settings)},
+        "warnings": [warning.document() for warning in model.warnings],
         "mv3d": __version__,
     }
     members = [(f"{index:03d}.webp", content.result()) for index, content in enumerate(packed)]

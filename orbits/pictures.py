@@ -14,15 +14,13 @@ _SOURCES = ("KHR_texture_basisu", "EXT_texture_webp", "MSFT_texture_dds", "EXT_t
 
 
 def missing_pictures(path: Path) -> list[str]:
-    """Colour and emission pictures of the materials of a .glb, .gltf or .obj that lead nowhere, one phrase each.
+    """Colour and emission pictures of the materials of a .glb or .gltf that lead nowhere, one phrase each.
 
     Files that cannot be parsed have none: that is for the loader to report.
     """
     try:
         if path.suffix.lower() in (".glb", ".gltf"):
             return sorted(set(_missing_in_gltf(gltf_document(path.read_bytes(), path.name)[0], path.parent)))
-        if path.suffix.lower() == ".obj":
-            return sorted(set(_missing_in_obj(path)))
     except (InputError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return []
     return []
@@ -81,25 +79,3 @@ def _label(images: list[Mapping[str, Any]], number: int) -> str:
     image = images[number] if number < len(images) else {}
     address = image.get("uri", "")
     return address[:80] if address and not address.startswith("data:") else f"picture {number}"
-
-
-def _missing_in_obj(path: Path) -> Iterator[str]:
-    for library in _second_words(path, "mtllib"):
-        materials = path.parent / library
-        if not materials.is_file():
-            yield f"{library} is not there"
-            continue
-        for key in ("map_Kd", "map_Ke"):
-            for words in _second_words(materials, key):
-                picture = words.replace("\\", "/")
-                # Options such as "-s 1 1 1" stand before the name, which may hold spaces.
-                if not any((materials.parent / name).is_file() for name in (picture, picture.split()[-1])):
-                    yield f"{picture[:80]} is not there"
-
-
-def _second_words(path: Path, key: str) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            first, _, rest = line.strip().partition(" ")
-            if first == key and rest.strip():
-                yield rest.strip()

@@ -196,6 +196,17 @@ def _is_sample(value: Any) -> bool:
         and is_count(value.get("offset"))
         and is_count(value.get("bytes"))
         and is_count(value.get("faces", 0))
+        and isinstance(value.get("warnings", []), list)
+        and all(map(_is_warning, value.get("warnings", [])))
+    )
+
+
+def _is_warning(value: Any) -> bool:
+    texts = ("name", "sentence")
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(k), str) for k in texts)
+        and is_count(value.get("count"))
     )
 
 

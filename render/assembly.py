@@ -14,7 +14,8 @@ from mv3d.render.model import Material, Model
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Triangles of one material. normals None: flat shading (vertices are split by face)."""
+    """Triangles of one material. normals None: flat shading (vertices are split by face). more_uv: further sets of
+    texture coordinates, for textures that lie on another one than the first."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -22,6 +23,7 @@ class Part:
     normals: np.ndarray | None = None
     uv: np.ndarray | None = None
     colors: np.ndarray | None = None
+    more_uv: tuple[np.ndarray, ...] = ()
 
 
 class Assembly:
@@ -41,8 +43,9 @@ class Assembly:
             raise InputError(
                 f"{self.name}: expected vertex indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
             )
-        named = {"vertices": vertices, "normals": part.normals, "texture coordinates": part.uv}
-        for what, values in named.items():
+        named = [("vertices", vertices), ("normals", part.normals), ("texture coordinates", part.uv)]
+        named += [("texture coordinates", values) for values in part.more_uv]
+        for what, values in named:
             if values is None:
                 continue
             if len(values) != len(vertices):
@@ -90,23 +93,37 @@ class Assembly:
             np.concatenate([part.vertices for part in parts]).astype(np.float32),
             np.concatenate(faces).astype(np.int32),
             np.concatenate([part.normals for part in parts if part.normals is not None]),
-            _joined(parts, "uv", (0, 0)),
-            _joined(parts, "colors", (1, 1, 1, 1)),
+            _joined(parts, [part.uv for part in parts], (0, 0)),
+            _joined(parts, [part.colors for part in parts], (1, 1, 1, 1)),
             np.concatenate([np.full(len(part.faces), number[part.material], np.int32) for part in parts]),
             tuple(materials[index] for index in used),
+            more_uv=_more_uv(parts),
         )
 
 
-def _joined(parts: list[Part], name: str, default: tuple[float, ...]) -> np.ndarray | None:
+def _joined(
+    parts: list[Part], values: list[np.ndarray | None], default: tuple[float, ...]
+) -> np.ndarray | None:
     """An attribute of all vertices, the default for parts without it; None where no part has it."""
-    if all(getattr(part, name) is None for part in parts):
+    if all(value is None for value in values):
         return None
     filling = np.array([default], np.float32)
     found = (
-        np.repeat(filling, len(p.vertices), 0) if getattr(p, name) is None else getattr(p, name)
-        for p in parts
+        np.repeat(filling, len(part.vertices), 0) if value is None else value
+        for part, value in zip(parts, values, strict=True)
     )
-    return np.concatenate([values.astype(np.float32) for values in found])
+    return np.concatenate([value.astype(np.float32) for value in found])
+
+
+def _more_uv(parts: list[Part]) -> tuple[np.ndarray, ...]:
+    """The further sets of texture coordinates, as many as the part with most has."""
+    sets = []
+    for number in range(max(len(part.more_uv) for part in parts)):
+        values = [part.more_uv[number] if number < len(part.more_uv) else None for part in parts]
+        joined = _joined(parts, values, (0, 0))
+        assert joined is not None  # the longest has it
+        sets.append(joined)
+    return tuple(sets)
 
 
 def _split_flat(part: Part) -> Part:
@@ -119,4 +136,5 @@ def _split_flat(part: Part) -> Part:
         normals=np.repeat(normal, 3, 0).astype(np.float32),
         uv=None if part.uv is None else part.uv[corners],
         colors=None if part.colors is None else part.colors[corners],
+        more_uv=tuple(uv[corners] for uv in part.more_uv),
     )

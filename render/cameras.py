@@ -17,6 +17,9 @@ from mv3d.core.errors import InputError, shown
 
 SV3D_FOV_DEG = 33.8
 SV3D_RADIUS = 2.0
+FOREGROUND_RATIO = 0.917
+"""Share of the frame that the object's larger side fills: the framing of the scripts that drive SV3D, and of the 3D prior's
+photos in training."""
 
 _FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
 

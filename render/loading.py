@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,28 @@ __all__ = ["DEFAULT_LIMITS", "MODEL_SUFFIXES", "LoadLimits", "load_model"]
 
 def load_model(path: str | os.PathLike[str], limits: LoadLimits = DEFAULT_LIMITS) -> Model:
     """Read .glb, .gltf, .obj, .ply, .stl or .off into the world frame. glb, gltf and obj are taken as Y up with the
-    front along +Z, the others as Z up. Skins and morph targets come in the pose that the file gives.
+    front along +Z, the others as Z up. Skins and morph targets come in the pose that the file gives. What the file
+    names and what cannot be used is in the model's `warnings`.
 
     Raises InputError with one sentence for a file that is broken or beyond the limits, MissingPartError where
     a decoder is not installed.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
     resources = Resources(path, limits)
+    model = _read(resources, path.suffix.lower(), limits)
+    return replace(model, warnings=resources.warnings.found())
+
+
+def _read(resources: Resources, suffix: str, limits: LoadLimits) -> Model:
     if suffix in (".glb", ".gltf"):
         return read_gltf(resources, limits)
     if suffix == ".obj":
         return read_obj(resources, limits)
     if suffix in (".ply", ".stl", ".off"):
         return _read_with_trimesh(resources, suffix[1:], limits)
-    raise InputError(f"{path.name}: expected one of {', '.join(MODEL_SUFFIXES)}, got {suffix or 'no suffix'}")
+    raise InputError(
+        f"{resources.name}: expected one of {', '.join(MODEL_SUFFIXES)}, got {suffix or 'no suffix'}"
+    )
 
 
 def _read_with_trimesh(resources: Resources, kind: str, limits: LoadLimits) -> Model:

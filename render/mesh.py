@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, Mv3dWarning
+from mv3d.render.load_warnings import LoadWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +23,7 @@ class Mesh:
     normals: (v, 3) float32 unit, or None. uv: (v, 2) float32 in [0, 1], origin at the top left of the
     texture (as glTF), or None; vertices are then split along UV seams.
     texture: (h, w, 3) uint8 sRGB albedo, or None. vertex_colors: (v, 3) uint8 sRGB, or None. Where there are both, the
-    albedo is their product as light.
+    albedo is their product as light. warnings: of the file that it was read from, what could not be used.
     """
 
     vertices: Float[np.ndarray, "v 3"]
@@ -30,6 +32,7 @@ class Mesh:
     uv: Float[np.ndarray, "v 2"] | None = None
     texture: UInt8[np.ndarray, "h w 3"] | None = None
     vertex_colors: UInt8[np.ndarray, "v 3"] | None = None
+    warnings: tuple[LoadWarning, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vertices", np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3))
@@ -54,10 +57,13 @@ class Mesh:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Mesh:
-        """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`)."""
+        """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`). Its warnings are issued as Python warnings, too."""
         from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
-        return load_mesh(path)  # pyright: ignore[reportReturnType]
+        mesh = load_mesh(path)
+        for warning in mesh.warnings:
+            warnings.warn(f"{Path(path).name}: {warning}", Mv3dWarning, stacklevel=2)
+        return mesh  # pyright: ignore[reportReturnType]
 
 
 def check_triangles(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> None:

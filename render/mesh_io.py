@@ -12,6 +12,7 @@ import json
 import os
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +265,10 @@ def _stl_bytes(mesh: Mesh, scale: float) -> bytes:
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """Read .glb, .gltf, .obj, .ply, .stl or .off into the world frame, as `mesh_of_model` of what `load_model` reads.
+    """Read .glb, .gltf, .obj, .ply, .stl or .off into the world frame, as `mesh_of_model` of what `load_model` reads,
+    with its warnings.
 
     Raises InputError for missing, corrupt or empty files, MissingPartError where a decoder is not installed.
     """
-    return mesh_of_model(load_model(path, _LIMITS))
+    model = load_model(path, _LIMITS)
+    return replace(mesh_of_model(model), warnings=model.warnings)

@@ -15,7 +15,7 @@ from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import unit_vectors
-from mv3d.render.model import UNSTATED, Material, Model
+from mv3d.render.model import UNSTATED, Material, Model, without_picture
 from mv3d.render.resources import MissingFileError, Resources
 
 _ABSENT = str(2**40)  # an index that no file can have
@@ -179,6 +179,7 @@ def _read_library(name: str, resources: Resources) -> dict[str, Material]:
     try:
         text = resources.named(name, "material library").decode("utf-8", "replace")
     except MissingFileError:
+        resources.warnings.add("missing_material", f"the material library {name[:80]!r} is not there")
         return {}
     found: dict[str, dict[str, str]] = {}
     entry: dict[str, str] = {}
@@ -200,11 +201,14 @@ def _material(name: str, entry: dict[str, str], resources: Resources) -> Materia
     texture = None
     if "map_kd" in entry:
         file = _texture_file(entry["map_kd"])
-        texture = resources.picture(resources.named(file, "texture"), f"texture {file!r}")
+        try:
+            texture = resources.picture(resources.named(file, "texture"), f"texture {file!r}")
+        except MissingFileError:
+            resources.warnings.add("missing_texture", f"{name}: the picture {file[:80]!r} is not there")
         color = [1.0, 1.0, 1.0] if sum(color) == 0 else color  # some tools write black beside a texture
     shine = min(max(floats("ns", [10.0])[0], 0), 1e4)
     clear = opacity < 1 or (texture is not None and bool((texture[..., 3] < 255).any()))
-    return Material(
+    material = Material(
         name=name,
         base_color=(color[0], color[1], color[2], min(max(opacity, 0), 1)),
         base_color_texture=texture,
@@ -213,6 +217,8 @@ def _material(name: str, entry: dict[str, str], resources: Resources) -> Materia
         roughness=float((2 / (shine + 2)) ** 0.25),
         alpha_mode="blend" if clear else "opaque",
     )
+    lost = "map_kd" in entry and texture is None
+    return without_picture(material, "base_color_texture") if lost else material
 
 
 def _texture_file(value: str) -> str:

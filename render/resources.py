@@ -12,11 +12,16 @@ from urllib.parse import unquote
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, features
 
 from mv3d.core.errors import InputError
+from mv3d.render.ktx2 import MAGIC, Ktx2Error, decode_ktx2, ktx2_size
 from mv3d.render.limits import LoadLimits
+from mv3d.render.load_warnings import WarningLog
 
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "GIF", "TIFF")
+_OTHERS = {b"\xabKTX 11\xbb": "KTX 1", b"DDS ": "DDS", b"sB\x13\x00": "Basis"}
+"""Textures for graphics cards that nothing here decodes, by their first bytes."""
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.\-]*:")
 
 
@@ -24,13 +29,25 @@ class MissingFileError(InputError):
     """A file that the main file names is not there."""
 
 
+class PictureError(InputError):
+    """A picture that cannot be decoded. why: a phrase."""
+
+    def __init__(self, name: str, what: str, why: str) -> None:
+        super().__init__(f"{name}: {what}: {why}")
+        self.why = why
+
+
 class Resources:
-    """Reads what a file names. Counts bytes and pixels over all of them against the limits."""
+    """Reads what a file names. Counts bytes and pixels over all of them against the limits.
+
+    warnings: what could not be used as it is meant; readers add to them.
+    """
 
     def __init__(self, path: Path, limits: LoadLimits) -> None:
         self.path = path
         self.folder = path.resolve().parent
         self.limits = limits
+        self.warnings = WarningLog()
         self._bytes = 0
         self._pixels = 0
 
@@ -107,39 +124,93 @@ class Resources:
             )
 
     def picture(self, data: bytes, what: str) -> UInt8[np.ndarray, "h w 4"]:
-        """Decode a picture to RGBA, at most `texture_size` on its longer side.
+        """Decode a picture to RGBA, at most `texture_size` on its longer side. 16 bits a channel become 8; colour
+        profiles, gamma and orientation in the file do not count (glTF 2.0, section 3.8.2).
 
-        Raises InputError for what is no picture, is cut off, or has too many pixels; the size is read from the
-        header, before any pixel is decoded.
+        Raises PictureError for what is no picture, is cut off or has no decoder, InputError for too many pixels (the
+        size is read from the header, before any pixel is decoded), MissingPartError for KTX2 without its decoder.
         """
+        if data.startswith(MAGIC):
+            return self._ktx2(data, what)
+        for start, name in _OTHERS.items():
+            if data.startswith(start):
+                raise PictureError(self.name, what, f"expected a PNG, JPEG or WebP picture, got {name}")
         try:
-            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "BMP", "TGA", "GIF", "TIFF"))
+            image = Image.open(io.BytesIO(data), formats=_formats())
             pixels = image.width * image.height
         except Image.DecompressionBombError as error:
             raise self._too_large(what, "far more") from error
         except Exception as error:  # Pillow raises many kinds for broken headers
-            raise InputError(
-                f"{self.name}: {what}: expected a PNG, JPEG or WebP picture, got something else ({_line(error)})"
-            ) from error
-        self._pixels += pixels
-        if pixels > self.limits.texture_pixels or self._pixels > self.limits.all_texture_pixels:
-            raise self._too_large(what, f"{image.width}x{image.height}")
+            why = f"expected a PNG, JPEG or WebP picture, got something else ({_line(error)})"
+            raise PictureError(self.name, what, why) from error
+        self._count_pixels(image.size, pixels, what)
         try:
             most = self.limits.texture_size
-            if max(image.size) > most:
-                scale = most / max(image.size)
-                size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-                image.draft("RGB", size)  # JPEG decodes to a half or a quarter directly
-                image = image.convert("RGBA").resize(size, Image.Resampling.BOX)
-            return np.array(image.convert("RGBA"))
+            if max(image.size) <= most:
+                return np.array(_eight_bits(image).convert("RGBA"))
+            scale = most / max(image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            image.draft("RGB", size)  # JPEG decodes to a half or a quarter directly
+            return _shrunk(_eight_bits(image).convert("RGBA"), size)
         except Exception as error:
-            raise InputError(f"{self.name}: {what}: the picture is broken ({_line(error)})") from error
+            raise PictureError(self.name, what, f"the picture is broken ({_line(error)})") from error
+
+    def _ktx2(self, data: bytes, what: str) -> UInt8[np.ndarray, "h w 4"]:
+        try:
+            width, height = ktx2_size(data)
+            self._count_pixels((width, height), width * height, what)
+            most = self.limits.texture_size
+            pixels = decode_ktx2(data, f"{self.name}: {what}", most=most)
+        except Ktx2Error as error:
+            raise PictureError(self.name, what, f"its KTX2 picture cannot be decoded ({error})") from error
+        if max(pixels.shape[:2]) <= most:
+            return pixels
+        scale = most / max(pixels.shape[:2])
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        return _shrunk(Image.fromarray(pixels), size)
+
+    def _count_pixels(self, size: tuple[int, int], pixels: int, what: str) -> None:
+        self._pixels += pixels
+        if pixels > self.limits.texture_pixels or self._pixels > self.limits.all_texture_pixels:
+            raise self._too_large(what, f"{size[0]}x{size[1]}")
 
     def _too_large(self, what: str, got: str) -> InputError:
         return InputError(
             f"{self.name}: {what}: expected at most {self.limits.texture_pixels / 1e6:.0f} megapixels a texture and "
             f"{self.limits.all_texture_pixels / 1e6:.0f} in all, got {got}; scale the texture down"
         )
+
+
+def _formats() -> tuple[str, ...]:
+    """What Pillow may open: pictures that 3D files name, AVIF where it can."""
+    return (*_FORMATS, "AVIF") if "avif" in features.modules and features.check("avif") else _FORMATS
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pictures of one channel of more than 8 bits, scaled to 8: Pillow's own conversion clips them at 255.
+
+    Other pictures come as they are; Pillow scales 16-bit RGB while it reads. Integers of 32 bits hold 16 (PNG, as
+    older Pillow reads it); floats count from 0 to 1.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F":
+        grey = np.clip(np.nan_to_num(values), 0, 1) * np.float32(255)
+    else:
+        grey = np.clip(values, 0, 65535) * np.float32(255 / 65535)
+    result = Image.fromarray((grey + np.float32(0.5)).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # the one value that is transparent
+        result.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return result
+
+
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 4"]:
+    """Means of texels, channel by channel: what alpha is, a mask, a gloss or nothing, only the material knows, and
+    Pillow would weigh the colours with it."""
+    channels = (channel.resize(size, Image.Resampling.BOX) for channel in image.split())
+    return np.stack([np.asarray(channel) for channel in channels], -1)
 
 
 def _line(error: Exception) -> str:

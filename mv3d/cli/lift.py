@@ -36,6 +36,7 @@ def lift(command: LiftCommand) -> int:
     plan = plan_generation(command.config.for_photo())  # a wrong name fails before torch loads
     import torch
 
+    from mv3d.generation.elevation import ElevationEstimate
     from mv3d.generation.lifting import lift_to
 
     bars, threads = StageBars(), torch.get_num_threads()
@@ -53,9 +54,7 @@ def lift(command: LiftCommand) -> int:
     else:
         if command.config.elevation == "auto":
             found = report["elevation_estimate"]
-            note(
-                f"elevation: {found['chosen_deg']:g} degrees as the prior sees the photo, give or take {found['std_deg']:.0f}"
-            )
+            note(str(ElevationEstimate(found["chosen_deg"], found["std_deg"])))
         note(summary(report))
     for warning in report["warnings"]:
         note(f"warning: {warning}")

@@ -21,7 +21,7 @@ from mv3d.cli.orbits_catalogue import (
 from mv3d.cli.orbits_flags import LimitFlags, OrbitFlags, ViewsFlags
 from mv3d.cli.orbits_paint import PaintCommand, paint
 from mv3d.cli.orbits_procedural import ProceduralCommand, procedural
-from mv3d.cli.output import ObjectsBar, note, print_result
+from mv3d.cli.output import FEW, ObjectsBar, note, note_warnings, print_result
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.core.outputs import refuse_inputs
@@ -159,6 +159,10 @@ def render(command: RenderCommand) -> int:
     )
     for reason, count in index["rejected"].items():
         note(f"{count:>8} {reason}")
+    if len(result.rejects) <= FEW:
+        for line in result.rejects:
+            note(f"rejected: {line}")
+    note_warnings(result.warnings, sum(index.get("warnings", {}).values()), f"the records in {command.out}")
     paths = [str(command.out / shard["name"]) for shard in index["shards"]]
     print_result(
         paths,
@@ -215,6 +219,7 @@ def views(command: ViewsCommand) -> int:
     """Run `mv3d orbits views`; the exit code."""
     from mv3d.orbits.as_views import write_orbit_views
     from mv3d.orbits.config import OrbitConfig
+    from mv3d.render.load_warnings import warning_texts
 
     if command.source.is_dir() and command.config != ViewsFlags():
         raise UsageError(
@@ -226,6 +231,7 @@ def views(command: ViewsCommand) -> int:
     )
     if result.already_done:
         note("done already: the same input and settings; use --overwrite to make it again")
+    note_warnings(warning_texts(result.record.get("warnings", ())))
     document = {"out": str(result.out_dir), "already_done": result.already_done, "record": result.record}
     print_result([str(result.out_dir)], document, as_json=command.json)
     return 0

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,19 @@ def show(text: str) -> None:
 def note(text: str) -> None:
     """Print a remark that is no part of the result to stderr."""
     print(text, file=sys.stderr)
+
+
+FEW = 5
+"""Lines of one kind that a command prints of many."""
+
+
+def note_warnings(texts: Sequence[str], count: int | None = None, where: str = "") -> None:
+    """Print the first warnings to stderr, a line each, and how many more of `count` there are in `where`."""
+    for text in texts[:FEW]:
+        note(f"warning: {text}")
+    more = (len(texts) if count is None else count) - len(texts[:FEW])
+    if more > 0:
+        note(f"warning: {more} more{', see ' if where else ''}{where}")
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class ImageSet:
     images: (n, h, w, 4) float32 in [0, 1], sRGB, straight alpha as in the file: 1 if it has no alpha.
     masks: (n, h, w) float32 in [0, 1], or None if there is neither alpha nor a uniform background.
     masks_from: "alpha", "background", or the reason why there are none.
-    cameras, orbit, input_view: as in Views, if known.
+    cameras, orbit, input_view: as in Views, if known. notes: whole sentences about what could not be used of a file.
     """
 
     names: tuple[str, ...]
@@ -40,6 +40,7 @@ class ImageSet:
     cameras: Cameras | None = None
     orbit: Orbit | None = None
     input_view: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -119,7 +120,9 @@ def rendered_image_set(
             raise InputError(
                 f"{path}: not in sight of the camera of view {name}; check the pose, or scale the mesh with --gt-side"
             )
-    return image_set(Views(images, like.cameras, like.orbit, like.input_view), like.names, with_alpha=True)
+    views = Views(images, like.cameras, like.orbit, like.input_view)
+    notes = tuple(f"{path.name}: {warning}" for warning in mesh.warnings)
+    return replace(image_set(views, like.names, with_alpha=True), notes=notes)
 
 
 def matched(pred: ImageSet, gt: ImageSet, pred_name: str, gt_name: str) -> ImageSet:

@@ -50,12 +50,14 @@ def evaluate_mesh(
     The document: `protocol` (all settings), `alignment` (the steps with their results, the 4x4 matrix from pred to gt
     in the files' units), `unit` (gt's largest side in the file and in the figures), `metrics` (chamfer and its parts,
     f_score by threshold, normal_consistency, iou if both meshes are closed), `renders` (mean and views of
-    `evaluate_views`), `warnings` (sizes or centres so different that the figures mean little), `missing`.
+    `evaluate_views`), `warnings` (sizes or centres so different that the figures mean little; what could not be used of
+    the files), `missing`.
 
     Raises InputError for meshes that are missing, damaged or without a surface, UsageError for settings out of range.
     """
     protocol = protocol or MeshProtocol()
     a, b = _mesh(pred, "pred"), _mesh(gt, "gt")
+    of_files = [f"{side}: {text}" for side, mesh in (("pred", a), ("gt", b)) for text in mesh.warnings]
     rng = np.random.default_rng(protocol.seed)
     file_side = largest_side(b)
     # One unit for both: this changes lengths, not how the meshes lie to each other.
@@ -82,7 +84,7 @@ def evaluate_mesh(
         "unit": {"gt_side_in_file": file_side, "gt_side_here": largest_side(b)},
         "points": {"pred": len(sides[0]), "gt": len(sides[1])},
         "metrics": metrics,
-        "warnings": _misalignment(a, b),
+        "warnings": _misalignment(a, b) + of_files,
     }
     if protocol.render_azimuths:
         document["renders"] = compare_renders(a, b, protocol, extra=extra, missing=missing)

@@ -134,11 +134,12 @@ def _mean(rows: list[dict[str, Any]], keys: list[str]) -> dict[str, float]:
 
 
 def _notes(pred: ImageSet, gt: ImageSet) -> list[str]:
+    of_files = [*pred.notes, *gt.notes]
     if pred.cameras is None or gt.cameras is None:
-        return []
+        return of_files
     angle = pose_difference_deg(pred.cameras, gt.cameras)
     note = f"the stored poses of pred and gt differ by up to {angle:.1f} degrees"
-    return [note] if angle > _SAME_POSE_DEG else []
+    return of_files + ([note] if angle > _SAME_POSE_DEG else [])
 
 
 def _image_set(source: Views | ImageSet | str | os.PathLike[str]) -> ImageSet:

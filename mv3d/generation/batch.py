@@ -32,7 +32,7 @@ RECORD = "run.json"
 @dataclass(frozen=True)
 class GenerateResult:
     """The result for one photo: the folder and its record, or the error. already_done: nothing was computed.
-    removed: files that recon had made of the replaced views. elevation: what `--elevation auto` found."""
+    removed: files that recon had made of the replaced views. elevation: how it was found, where it was not given."""
 
     image: Path
     out_dir: Path
@@ -187,7 +187,8 @@ class _Run:
             "elevation_deg": None
             if views.orbit is None or views.input_view is None
             else views.orbit.elevations_deg[views.input_view],
-            "elevation_trial": None if made.trial is None else made.trial.details(),
+            "elevation_trial": made.trial.details() if isinstance(made.trial, ElevationTrial) else None,
+            "elevation_estimate": made.trial.details() if isinstance(made.trial, ElevationEstimate) else None,
             "seed": plan.config.seed,
             "model": {"name": plan.config.model, **self.settings["model"]},
             "dtype": plan.dtype,

@@ -13,13 +13,12 @@ import tyro
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.recon.config import FORMATS, Profile, ReconConfig
+from mv3d.render.cameras import FOREGROUND_RATIO
 
 Sampler = Literal["euler", "heun", "dpmpp_2m"]
 Matting = Literal["auto", "rembg", "colour"]
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 Offload = Literal["none", "model"]
-FOREGROUND_RATIO = 0.917
-"""The framing of the scripts that drive SV3D."""
 
 
 def _degrees_or_word(words: list[str]) -> float | str:
@@ -57,7 +56,7 @@ class GenerateConfig:
     """Elevation of the photo's camera, degrees up.
     auto: as a 3D prior in the model sees it, at no cost; without one by quick trials at up to six
     elevations, which take about 4.5 times as long as the sampling.
-    Default: 10 for a model that takes it; otherwise measured on the views."""
+    Default: auto for a model with a 3D prior, 10 for another that takes it; otherwise measured on the views."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|dynamic|sine|FILE.json")] = "static"
     """The cameras' path: one height, a smooth random path (--seed), a wave, or a file with angles.
     The file has lists elevations_deg and azimuths_deg. dynamic-release: SV3D's published random path."""

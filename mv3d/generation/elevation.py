@@ -64,8 +64,8 @@ class ElevationEstimate:
     def __str__(self) -> str:
         """One sentence: what was chosen, and how sure that is."""
         return (
-            f"--elevation auto: {self.elevation_deg:g} degrees as the 3D prior sees the photo, give or take "
-            f"{self.std_deg:.0f}"
+            f"elevation: {self.elevation_deg:g} degrees as the 3D prior sees the photo, give or take "
+            f"{self.std_deg:.0f}; set another with --elevation"
         )
 
     def details(self) -> dict[str, Any]:

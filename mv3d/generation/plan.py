@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from mv3d.core.devices import pick_device
 from mv3d.core.errors import InputError, UsageError
 from mv3d.core.files import sha256
 from mv3d.generation.config import GenerateConfig
-from mv3d.models.folder import PRIOR, ModelInfo, model_sha256, read_info
+from mv3d.models.folder import PRIOR, ModelInfo, has_prior, model_sha256, read_info
 from mv3d.models.locate import ResolvedModel, parse_lora_argument, resolve
 from mv3d.render.cameras import SV3D_RADIUS, Orbit, sine_orbit
 from mv3d.render.trajectories import LIMIT_DEG, NAMED, dynamic_orbit, load_orbit, static_orbit
@@ -39,8 +40,9 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """Everything that is decided before weights are loaded. adapters: files with their weights. orbit: at the default
-    elevation where that is found later, by trial or on the views."""
+    """Everything that is decided before weights are loaded. config: the request; its elevation is `auto` where none was
+    given and the model's 3D prior sees it. adapters: files with their weights. orbit: at the default elevation where that
+    is found later, on the photo, by trial or on the views."""
 
     config: GenerateConfig
     model: ResolvedModel
@@ -52,6 +54,7 @@ class GenerationPlan:
 
     def with_config(self, config: GenerateConfig) -> GenerationPlan:
         """The same loaded model, asked for other views."""
+        config = _with_elevation(config, self.model, self.info)
         orbit, sampling = plan_orbit(config, self.info), sampler_settings(config, self.info)
         return replace(self, config=config, orbit=orbit, sampling=sampling)
 
@@ -70,6 +73,7 @@ def plan_generation(config: GenerateConfig) -> GenerationPlan:
     """
     model = resolve(config.model, revision=config.revision)
     info = read_info(model.folder)
+    config = _with_elevation(config, model, info)
     orbit = plan_orbit(config, info)
     view_size(config, info)
     if config.lora and info.kind == PRIOR:
@@ -175,6 +179,21 @@ def plan_orbit(config: GenerateConfig, info: ModelInfo, elevation_deg: float | N
     return orbit
 
 
+def nearest_elevation(config: GenerateConfig, info: ModelInfo, elevation_deg: float) -> float:
+    """The photo's elevation nearest to an estimated one with which the model can follow the request's trajectory.
+
+    It may still be beyond the model's range where the trajectory rises and falls more than that: see `plan_orbit`.
+    """
+    if info.kind == PRIOR:
+        return elevation_deg
+    low, high = info.elevations_deg
+    path = np.asarray(
+        _named(config.trajectory, config.views or info.num_frames, 0.0, config.seed).elevations_deg
+    )
+    low, high = math.ceil(100 * (low - path.min())) / 100, math.floor(100 * (high - path.max())) / 100
+    return float(np.clip(elevation_deg, low, high))
+
+
 def recorded_settings(plan: GenerationPlan) -> dict[str, Any]:
     """Every setting that decides the views, as JSON values. Files count by their hashes, so that an edited one is new.
 
@@ -199,6 +218,14 @@ def recorded_settings(plan: GenerationPlan) -> dict[str, Any]:
         filled["size"] = view_size(config, plan.info)[0]
     named = ("model", "revision", "size")
     return {key: value for key, value in asdict(config).items() if key not in named} | filled
+
+
+def _with_elevation(config: GenerateConfig, model: ResolvedModel, info: ModelInfo) -> GenerateConfig:
+    """The request with `auto` for its elevation where it names none and a 3D prior in the model sees it for nothing."""
+    unsaid = config.elevation is None and config.trajectory in NAMED
+    if unsaid and info.takes_elevation and has_prior(model.folder):
+        return replace(config, elevation="auto")
+    return config
 
 
 def _adapter(text: str) -> tuple[Path, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,25 +17,41 @@ from mv3d.models.folder import ModelInfo, has_prior
 from mv3d.models.prior.folder import load_prior, read_prior_settings
 from mv3d.models.prior.lift import predict, solid_of
 from mv3d.models.prior.network import Prediction, PriorNetwork
-from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.surface import Solid, SurfaceConfig, placed, solid_mesh
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import RayScene, render_view
+from mv3d.views.views import composite
 
+Sight = tuple[Prediction, tuple[float, float, float]]
+"""A prediction and the crop of the photo that it is of, as `predict` gives them."""
 _SUPERSAMPLE = 2
 _HIGHEST_DEG = 85.0  # of an estimate: orbits end below 89
 
 
 @dataclass(frozen=True, eq=False)
 class Lifter:
-    """A prior's network in memory. side: pixels of its input."""
+    """A prior's network in memory. side: pixels of its input. What it saw in the last photo is kept: the elevation and
+    the solid come from one run of the network."""
 
     network: PriorNetwork
     side: int
+    _last: list[tuple[PreparedPhoto, Sight]] = field(default_factory=list, init=False, repr=False)
+
+    def sight(self, photo: PreparedPhoto) -> Sight:
+        """What the network sees in a photo. Errors as in `predict`."""
+        if not self._last or self._last[0][0] is not photo:
+            self._last[:] = [(photo, predict(self.network, photo.rgba, side=self.side))]
+        return self._last[0][1]
 
     def elevation(self, photo: PreparedPhoto) -> ElevationEstimate:
-        """The elevation of the photo's camera as the network sees it."""
-        return estimate_of(predict(self.network, photo.rgba, side=self.side)[0])
+        """The elevation of the photo's camera as the network sees it. Errors as in `predict`."""
+        return estimate_of(self.sight(photo)[0])
+
+    def solid(self, photo: PreparedPhoto) -> Solid:
+        """The solid in a photo. Errors as in `predict`."""
+        made, crop = self.sight(photo)
+        return solid_of(made, photo.rgba, crop)
 
     def lift(
         self,
@@ -48,12 +64,11 @@ class Lifter:
 
         camera: None for that of an orbit at the estimated elevation. Raises InputError for a photo without a solid.
         """
-        made, crop = predict(self.network, photo.rgba, side=self.side)
-        estimate = estimate_of(made)
+        estimate = self.elevation(photo)
         if camera is None:
             height, width = photo.rgba.shape[:2]
             camera = Orbit((estimate.elevation_deg,), (0.0,), radius, input_view=0).cameras(width, height)
-        return placed(solid_mesh(solid_of(made, photo.rgba, crop), config), camera, radius), estimate
+        return placed(solid_mesh(self.solid(photo), config), camera, radius), estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +97,7 @@ class PriorGenerator:
             scene = RayScene(solid.vertices, solid.faces)
             for view in range(len(cameras)):
                 seen = render_view(solid, cameras, view, supersample=_SUPERSAMPLE, scene=scene)
-                alpha = seen[..., 3:]
-                frames[view] = np.concatenate([seen[..., :3] * alpha + 1 - alpha, alpha], -1)
+                frames[view] = np.concatenate([composite(seen), seen[..., 3:]], -1)
                 on_share((view + 1) / len(cameras))
         return Frames(frames, cameras, clock.seconds, solid=solid)
 

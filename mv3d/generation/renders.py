@@ -17,7 +17,7 @@ from mv3d.models.components import Autoencoder
 from mv3d.models.encode import encode_renders
 from mv3d.models.folder import has_prior
 from mv3d.models.network import MultiViewUNet
-from mv3d.models.prior.renders import lifted_along
+from mv3d.models.prior.renders import rendered_along
 from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
 
@@ -48,7 +48,7 @@ def guided_by(lifter: Lifter | None, photo: PreparedPhoto, orbit: Orbit) -> Guid
             note="the model is led by a 3D prior, and its folder has none: the views are made without"
         )
     try:
-        solid, views = lifted_along(lifter.network, photo.rgba, orbit, side=lifter.side)
+        solid, views = rendered_along(lifter.solid(photo), orbit, photo.rgba.shape[0])
     except InputError as error:
         return Guidance(note=f"the 3D prior does not lead the views ({error})")
     return Guidance(views, solid)

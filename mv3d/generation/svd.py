@@ -31,14 +31,14 @@ from mv3d.render.cameras import Orbit
 
 @dataclass(frozen=True, eq=False)
 class SvdGenerator:
-    """A `MultiViewGenerator`. offload: the components visit `device` one after the other. guide: the prior that leads a
+    """A `MultiViewGenerator`. offload: the components visit `device` one after the other. lifter: the prior that leads a
     network which takes renders."""
 
     components: ModelComponents
     info: ModelInfo
     device: torch.device
     offload: bool = False
-    guide: Lifter | None = None
+    lifter: Lifter | None = None
 
     def generate(
         self,
@@ -53,7 +53,7 @@ class SvdGenerator:
         led = Guidance()
         if self.components.unet.render_channels:
             with clock.stage("lift"):
-                led = guided_by(self.guide, photo, orbit)
+                led = guided_by(self.lifter, photo, orbit)
         with clock.stage("encode"):
             conditioning, noise = self.encode([photo], orbit, order, [settings.seed])
             with self._on_device(self.components.vae):

@@ -24,7 +24,7 @@ from mv3d.generation.elevation import (
 from mv3d.generation.generator import MultiViewGenerator, load_generator
 from mv3d.generation.matting import apply_matting, with_consistent_alpha
 from mv3d.generation.photo import PreparedPhoto, prepare_image
-from mv3d.generation.plan import GenerationPlan, plan_generation, plan_orbit, view_size
+from mv3d.generation.plan import GenerationPlan, nearest_elevation, plan_generation, plan_orbit, view_size
 from mv3d.models.folder import PRIOR, ModelInfo, has_prior
 from mv3d.views.views import Views
 
@@ -43,7 +43,8 @@ class LoadedModel:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: of `--elevation auto`."""
+    """photo: as the model saw it. warnings: whole sentences. seconds: by stage. trial: how the elevation was found, where
+    it was neither given nor fixed."""
 
     views: Views
     photo: PreparedPhoto
@@ -129,7 +130,15 @@ def make_views(
             with clock.stage("elevation") as on_share:
                 trial = _elevation(photo, plan, generator, on_share)
             notes += [] if trial.found else [str(trial)]
-            orbit = plan_orbit(config, info, trial.elevation_deg)
+            elevation_deg = trial.elevation_deg
+            if isinstance(trial, ElevationEstimate):
+                elevation_deg = nearest_elevation(config, info, elevation_deg)
+            if elevation_deg != trial.elevation_deg:
+                notes.append(
+                    f"elevation: the 3D prior sees {trial.elevation_deg:g} degrees, the model can follow the trajectory "
+                    f"from {elevation_deg:g}, which is taken"
+                )
+            orbit = plan_orbit(config, info, elevation_deg)
         made = generator.generate(photo, orbit, plan.sampling, clock.progress)
     clock.seconds.update(made.seconds)
     notes += made.warnings
@@ -168,10 +177,11 @@ def _elevation(
 ) -> ElevationTrial | ElevationEstimate:
     if not has_prior(plan.model.folder):
         return find_elevation(photo, plan, generator, on_share)
-    from mv3d.generation.prior import PriorGenerator, load_lifter  # noqa: PLC0415 - only where there is one
+    from mv3d.generation.prior import Lifter, load_lifter  # noqa: PLC0415 - only where there is one
 
-    lifter = generator.lifter if isinstance(generator, PriorGenerator) else load_lifter(plan)
-    return lifter.elevation(photo)
+    # A generator with a lifter keeps what it sees now, and makes the views of it.
+    lifter = getattr(generator, "lifter", None)
+    return (lifter if isinstance(lifter, Lifter) else load_lifter(plan)).elevation(photo)
 
 
 @contextmanager

@@ -30,7 +30,10 @@ def test_a_photo_becomes_a_mesh(capsys):
     assert main([*COMMAND, "--faces", "5000"]) == 0
     captured = capsys.readouterr()
     assert captured.out == "out/x-lift/mesh.glb\n"
-    assert "elevation: 25 degrees as the prior sees the photo, give or take 4" in captured.err
+    assert (
+        "elevation: 25 degrees as the 3D prior sees the photo, give or take 4; set another with --elevation"
+        in captured.err
+    )
     assert "watertight, 1 shell(s)" in captured.err and "warning" not in captured.err
     out = Path("out/x-lift")
     assert sorted(path.name for path in out.iterdir()) == ["mesh.glb", "run.json", "turntable.mp4"]

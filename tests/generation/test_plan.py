@@ -10,7 +10,7 @@ import torch
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.generation.config import GenerateConfig
-from mv3d.generation.plan import plan_orbit
+from mv3d.generation.plan import nearest_elevation, plan_orbit
 from mv3d.generation.svd import angles_rad, network_order
 from mv3d.models.folder import ModelInfo, camera_support, read_info, write_info
 from mv3d.models.network import SV3D_P, SV3D_U, SVD, SVD_MV
@@ -42,6 +42,20 @@ def test_moving_orbits_end_at_the_photo(name):
     assert np.ptp(orbit.elevations_deg) > 3 and max(np.abs(orbit.elevations_deg)) < 89
     assert orbit == plan(trajectory=name, elevation_deg=25.0, seed=3)
     assert (plan(trajectory=name, elevation_deg=25.0, seed=4) != orbit) == (name != "sine")
+
+
+@pytest.mark.parametrize("name", ["static", "sine", "dynamic"])
+@pytest.mark.parametrize("seen_deg", [-40.0, 8.0, 70.0])
+def test_an_estimated_elevation_is_moved_into_the_range(name, seen_deg):
+    info, config = info_of(SV3D_P, elevations_deg=(-30.0, 60.0)), GenerateConfig(trajectory=name, seed=3)
+    taken_deg = nearest_elevation(config, info, seen_deg)
+    assert taken_deg == seen_deg or not 0 < seen_deg < 20
+    orbit = plan_orbit(config, info, taken_deg)  # is not refused
+    assert orbit.elevations_deg[-1] == pytest.approx(taken_deg)
+    if seen_deg > 60:
+        assert max(orbit.elevations_deg) == pytest.approx(60, abs=0.02)
+    with pytest.raises(UsageError, match="the model takes elevations of"):
+        plan_orbit(config, info, 75.0)
 
 
 def test_own_angles_with_the_photo_anywhere(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.lifted import SIDE, disc, off_the_sphere, sphere_at_hand
+import torch
+from helpers.lifted import SIDE, SpherePrior, disc, off_the_sphere, sphere_at_hand
 
 import mv3d
 from mv3d.cli.main import main
+from mv3d.models.prior.network import Prediction
 from mv3d.render.mesh_io import load_mesh
 from mv3d.views.metrics import mask_iou
 
@@ -48,14 +51,58 @@ def test_the_views_of_a_sphere_are_those_of_a_sphere(path, side, views):
     assert record["settings"]["steps"] is None and record["warnings"] == []
 
 
-def test_the_elevation_costs_no_trial(capsys):
-    assert main([*COMMAND, "--elevation", "auto", "--views", "2"]) == 0
+@pytest.fixture
+def runs(monkeypatch) -> list[int]:
+    """Grows by one with each run of the network."""
+    made: list[int] = []
+    forward = SpherePrior.forward
+
+    def counted(self: SpherePrior, rgba: torch.Tensor) -> Prediction:
+        made.append(len(rgba))
+        return forward(self, rgba)
+
+    monkeypatch.setattr(SpherePrior, "forward", counted)
+    return made
+
+
+@pytest.mark.parametrize("flags", [[], ["--elevation", "auto"]])
+def test_the_elevation_is_the_priors_and_costs_nothing(flags, runs, capsys):
+    assert main([*COMMAND, *flags, "--views", "2"]) == 0
     error = capsys.readouterr().err
-    assert "--elevation auto: 25 degrees as the 3D prior sees the photo, give or take 4" in error
+    said = (
+        "elevation: 25 degrees as the 3D prior sees the photo, give or take 4; set another with --elevation"
+    )
+    assert error.count(said) == 1 and len(runs) == 1
     record = json.loads(Path("out/run.json").read_text())
-    assert record["elevation_trial"] == {"chosen_deg": 25.0, "std_deg": 4.0} and record["elevation_deg"] == 25
+    assert record["elevation_estimate"] == {"chosen_deg": 25.0, "std_deg": 4.0}
+    assert record["elevation_deg"] == 25 and record["elevation_trial"] is None and record["warnings"] == []
     assert main([*COMMAND, "--elevation", "auto", "--views", "2"]) == 0
     assert "done already" in capsys.readouterr().err
+
+
+def test_a_given_elevation_is_taken_as_it_is(runs, capsys):
+    assert main([*COMMAND, "--elevation", "10", "--views", "2"]) == 0
+    record = json.loads(Path("out/run.json").read_text())
+    assert record["elevation_deg"] == 10 and record["elevation_estimate"] is None and len(runs) == 1
+    assert "as the 3D prior sees" not in capsys.readouterr().err
+    # The default is another request.
+    assert main([*COMMAND, "--views", "2"]) == 1 and "--overwrite" in capsys.readouterr().err
+
+
+def test_two_photos_are_seen_one_by_one(runs):
+    shutil.copy("x.png", "y.png")
+    assert main(["generate", "x.png", "y.png", *COMMAND[2:], "--views", "2"]) == 0
+    assert len(runs) == 2
+
+
+def test_the_api_takes_the_estimate_too():
+    settings = {"model": "model", "device": "cpu", "views": 2}
+    assert set(mv3d.generate("x.png", **settings).orbit.elevations_deg) == {25.0}
+    assert set(mv3d.generate("x.png", **settings, elevation=10).orbit.elevations_deg) == {10.0}
+    path = {"elevations_deg": [5, 7], "azimuths_deg": [180, 0]}
+    Path("path.json").write_text(json.dumps(path))
+    views = mv3d.generate("x.png", **settings, trajectory="path.json")
+    assert views.orbit.elevations_deg == (5, 7)
 
 
 @pytest.mark.parametrize(

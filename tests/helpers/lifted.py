@@ -13,13 +13,12 @@ from PIL import Image
 from mv3d.models.folder import ModelInfo, write_info
 from mv3d.models.prior.folder import PriorSettings, save_prior
 from mv3d.models.prior.layers import RANGE, Layers
-from mv3d.models.prior.lift import FILL
 from mv3d.models.prior.network import Prediction, PriorNetwork
-from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS
+from mv3d.render.cameras import FOREGROUND_RATIO, SV3D_FOV_DEG, SV3D_RADIUS
 from mv3d.render.mesh import Mesh
 
 SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
-_TANGENT = FILL * SLOPE  # of the angle between the axis and the outline
+_TANGENT = FOREGROUND_RATIO * SLOPE  # of the angle between the axis and the outline
 RADIUS = SV3D_RADIUS * _TANGENT / math.hypot(1, _TANGENT)
 """Of the sphere whose outline fills the frame as framed photos do, in the world of its views."""
 ELEVATION_DEG, STD_DEG = 25.0, 4.0
@@ -56,7 +55,7 @@ class SpherePrior(PriorNetwork):
 def disc(side: int, *, fine: int = 8) -> np.ndarray:
     """(side, side) alpha in [0, 1] of the sphere's outline in any of its views."""
     at = (np.arange(side * fine) + 0.5) / (side * fine) * 2 - 1
-    inside = np.hypot(*np.meshgrid(at, at)) < FILL
+    inside = np.hypot(*np.meshgrid(at, at)) < FOREGROUND_RATIO
     return inside.reshape(side, fine, side, fine).mean((1, 3)).astype(np.float32)
 
 

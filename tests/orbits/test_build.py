@@ -135,8 +135,8 @@ def test_the_same_command_again_says_that_it_is_done(reference, tmp_path, monkey
     again = build_shards(ITEMS, tmp_path, CONFIG, work=slow)
     assert again.already_done and again.index["samples"] == json.loads(reference["index.json"])["samples"]
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
-    monkeypatch.setitem(ALGORITHMS, "orbits render", 2)
-    with pytest.raises(OutputError, match="algorithm version 1 of orbits render, now 2"):
+    monkeypatch.setitem(ALGORITHMS, "orbits render", 3)
+    with pytest.raises(OutputError, match="algorithm version 2 of orbits render, now 3"):
         build_shards(ITEMS, tmp_path, CONFIG, work=slow)
 
 

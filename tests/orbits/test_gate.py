@@ -26,7 +26,9 @@ from mv3d.orbits.decontamination import (
 )
 from mv3d.orbits.duplicates import DuplicateIndex, fingerprint, same_shape, shape_signature
 from mv3d.orbits.gate import (
+    ANYTHING,
     REASONS,
+    UNFIT,
     GateConfig,
     Rejected,
     check_file,
@@ -36,6 +38,7 @@ from mv3d.orbits.gate import (
 )
 from mv3d.orbits.parts import face_parts, part_boxes, touching_groups
 from mv3d.orbits.pictures import missing_pictures
+from mv3d.render.load_warnings import LOAD_WARNINGS, LoadWarning, LoadWarningName
 from mv3d.render.loading import load_model
 from mv3d.render.model import Material, Model
 
@@ -207,20 +210,6 @@ def test_missing_pictures_of_gltf(tmp_path, glb, slot, images, textures, missing
     assert bool(found) == bool(missing) and missing in "".join(found)
 
 
-def test_missing_pictures_of_obj(tmp_path):
-    (tmp_path / "a.obj").write_text("mtllib a.mtl\nv 0 0 0\n")
-    assert missing_pictures(tmp_path / "a.obj") == ["a.mtl is not there"]
-    (tmp_path / "a.mtl").write_text(
-        "newmtl m\nmap_Kd -s 1 1 1 wood.png\nmap_Kd my wood.png\nmap_bump gone.png\n"
-    )
-    assert missing_pictures(tmp_path / "a.obj") == [
-        "-s 1 1 1 wood.png is not there",
-        "my wood.png is not there",
-    ]
-    (tmp_path / "wood.png").write_bytes(b"")
-    assert missing_pictures(tmp_path / "a.obj") == []
-
-
 def test_missing_pictures_leave_broken_files_to_the_loader(tmp_path):
     for name, data in (
         ("a.glb", b"glTF"),
@@ -241,6 +230,28 @@ def test_a_missing_picture_is_a_reason(tmp_path):
     check_file(path, GateConfig(textures="any"))
     (tmp_path / "gone.png").write_bytes(b"png")
     check_file(path)
+
+
+def test_what_could_not_be_read_is_a_reason():
+    def warned(*names: LoadWarningName) -> Model:
+        warnings = tuple(LoadWarning(name, f"about {name}") for name in names)
+        return replace(model(box(), materials=(RED,)), warnings=warnings)
+
+    assert set(UNFIT) < set(LOAD_WARNINGS) and set(UNFIT.values()) < set(REASONS)
+    for name in LOAD_WARNINGS:
+        if name not in UNFIT:
+            check_model(warned(name))
+            continue
+        found = rejected(warned("found_elsewhere", name))
+        assert (found.reason, found.detail) == (UNFIT[name], f"about {name}")
+        check_model(warned(name), GateConfig(allow_incomplete=True))
+    check_model(warned(*UNFIT), ANYTHING)
+    # A shape without its material library is grey, which may be all that is wanted; one without its picture is wrong.
+    check_model(warned("missing_material"), GateConfig(textures="any"))
+    assert rejected(warned("missing_texture"), GateConfig(textures="any")).reason == "missing_texture"
+    assert rejected(warned("missing_texture", "unusable_texture")).detail == (
+        "about missing_texture; about unusable_texture"
+    )
 
 
 # Scenes

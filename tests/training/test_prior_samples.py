@@ -15,10 +15,9 @@ from torch.utils.data import default_collate
 from mv3d.core.errors import InputError
 from mv3d.models.prior.halves import half_of
 from mv3d.models.prior.layers import RANGE, SLOPE, Layers, stacked
-from mv3d.models.prior.lift import FILL
 from mv3d.models.prior.network import PriorNetwork
 from mv3d.orbits.dataset import sample_loader
-from mv3d.render.cameras import orbit_cameras
+from mv3d.render.cameras import FOREGROUND_RATIO, orbit_cameras
 from mv3d.training.prior.frames import Frame, View
 from mv3d.training.prior.layer_store import (
     FILES,
@@ -89,7 +88,7 @@ def test_depths_are_those_of_the_closed_form_scaled_by_the_zoom():
         alpha = views.rgba[view, ..., 3] > 127
         rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
         box = max(np.ptp(rows), np.ptp(columns)) + 1
-        half = box / FILL / SIZE
+        half = box / FOREGROUND_RATIO / SIZE
         assert found["solid"].float().mean() > 0.3
         for row, column in np.argwhere(found["solid"].numpy())[::97]:
             across = (2 * column + 1) / (SIDE // 2) - 1

@@ -30,6 +30,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError, Mv3dWarning, OutputError, UsageError
 from mv3d.generation.config import GenerateConfig
+from mv3d.generation.elevation import ElevationEstimate
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.views import generate_orbit, load_model
 from mv3d.models.adapt import with_render_conditioning
@@ -162,14 +163,20 @@ def test_the_result_is_a_model_with_its_prior(whole, prior, tmp_path):
     told = []
     unet = loaded.generator.components.unet  # pyright: ignore[reportAttributeAccessIssue]
     unet.conv_in_render.register_forward_hook(lambda _, given, out: told.append(given[0]))
+    prior_network = loaded.generator.lifter.network  # pyright: ignore[reportAttributeAccessIssue]
+    seen = []
+    prior_network.register_forward_hook(lambda *_: seen.append(1))
     made = generate_orbit(photo, config, loaded)
+    # The elevation and the solid are of one run.
+    assert len(seen) == 1 and isinstance(made.trial, ElevationEstimate)
+    assert made.views.orbit.elevations_deg[-1] == made.trial.elevation_deg
     assert made.views.solid is not None and made.warnings[1:] == () and "lift" in made.seconds
     # What the network is told: latents and mask of the prior's renders, the photo last.
     orbit = made.views.orbit
-    _, expected = lifted_along(loaded.generator.guide.network, rgba, orbit, side=64)  # pyright: ignore[reportAttributeAccessIssue]
+    _, expected = lifted_along(prior_network, rgba, orbit, side=64)
     with_vae = encode_renders(loaded.generator.components.vae, torch.from_numpy(expected))  # pyright: ignore[reportAttributeAccessIssue]
     assert orbit.input_view == FRAMES - 1 and torch.equal(told[0][-FRAMES:], with_vae)
-    again = generate_orbit(photo, config, loaded)
+    again = generate_orbit(PreparedPhoto(rgba, "alpha"), config, loaded)
     assert np.array_equal(made.views.images, again.views.images)
     # Without its prior the model says so, and makes other views.
     shutil.copytree(model, tmp_path / "bare")
@@ -196,7 +203,7 @@ def test_a_photo_without_a_solid_leads_nothing(whole, monkeypatch):
     def refuse(*_: Any, **__: Any) -> None:
         raise InputError("photo: too thin")
 
-    monkeypatch.setattr(renders, "lifted_along", refuse)
+    monkeypatch.setattr(renders, "rendered_along", refuse)
     config = GenerateConfig(model=str(whole / "model"), device="cpu", steps=1)
     rgba = np.zeros((32, 32, 4), np.float32)
     rgba[6:26, 8:24] = (0.9, 0.5, 0.1, 1)

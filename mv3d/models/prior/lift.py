@@ -13,9 +13,9 @@ from mv3d.core.errors import InputError
 from mv3d.models.prior.layers import Layers
 from mv3d.models.prior.network import Prediction, PriorNetwork
 from mv3d.models.prior.surface import Solid
+from mv3d.render.cameras import FOREGROUND_RATIO
+from mv3d.views.views import composite
 
-FILL = 0.917
-"""Share of the network's frame that the object's larger side fills, as in training."""
 SIDE = 160
 """Pixels of the network's input, as in training."""
 
@@ -44,7 +44,7 @@ def predict(
     device, dtype = next(network.parameters()).device, next(network.parameters()).dtype
     crop = object_crop(photo[..., 3])
     framed = cropped(photo, crop, side)
-    on_white = np.concatenate([framed[..., :3] * framed[..., 3:] + 1 - framed[..., 3:], framed[..., 3:]], -1)
+    on_white = np.concatenate([composite(framed), framed[..., 3:]], -1)
     given = torch.from_numpy(on_white).permute(2, 0, 1)
     with torch.no_grad():
         made = network(torch.stack([given, given.flip(-1)]).to(device, dtype))
@@ -89,7 +89,7 @@ def object_crop(alpha: Float[np.ndarray, "h w"]) -> tuple[float, float, float]:
     if not len(rows):
         raise InputError("photo: expected an object, found nothing opaque; give a photo with an object in it")
     height, width = alpha.shape
-    side = max(rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]) / FILL
+    side = max(rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]) / FOREGROUND_RATIO
     x, y = (columns[0] + columns[-1] + 1) / width - 1, (rows[0] + rows[-1] + 1) / height - 1
     return float(x), float(y), float(side / height)
 

@@ -13,7 +13,7 @@ from mv3d.core.files import sha256
 from mv3d.models.folder import PRIOR, weights_path
 from mv3d.models.prior.lift import SIDE, lift_photo
 from mv3d.models.prior.network import PriorNetwork
-from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.surface import Solid, SurfaceConfig, placed, solid_mesh
 from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import render_views
@@ -41,18 +41,25 @@ def lifted_along(
     *,
     side: int = SIDE,
 ) -> tuple[Mesh, Float[np.ndarray, "n h h 4"]]:
-    """The photo's solid in the world of an orbit whose `input_view` is the photo's, and its renders of the photo's size.
+    """The solid in a photo and its renders of the photo's size: `rendered_along` of what the network sees.
 
-    photo: straight alpha in [0, 1]. Renders: float32 in [0, 1], straight alpha, unlit. Raises InputError for a photo
-    without a solid, ValueError for an orbit without the photo.
+    photo: straight alpha in [0, 1]. Raises InputError for a photo without a solid, ValueError for an orbit without the
+    photo.
+    """
+    return rendered_along(lift_photo(network, photo, side=side), orbit, photo.shape[0])
+
+
+def rendered_along(solid: Solid, orbit: Orbit, size: int) -> tuple[Mesh, Float[np.ndarray, "n size size 4"]]:
+    """A photo's solid in the world of an orbit whose `input_view` is the photo's, and its square renders.
+
+    size: pixels along a side. Renders: float32 in [0, 1], straight alpha, unlit. Raises InputError for a solid without a
+    surface, ValueError for an orbit without the photo.
     """
     if orbit.input_view is None:
         raise ValueError("expected an orbit with the photo among its views")
-    height, width = photo.shape[:2]
-    cameras = orbit.cameras(width, height)
-    solid = lift_photo(network, photo, side=side)
-    mesh = placed(solid_mesh(solid, surface_for(width)), cameras[orbit.input_view], orbit.radius)
-    return mesh, render_views(mesh, cameras, supersample=max(1, _RAYS // width))
+    cameras = orbit.cameras(size, size)
+    mesh = placed(solid_mesh(solid, surface_for(size)), cameras[orbit.input_view], orbit.radius)
+    return mesh, render_views(mesh, cameras, supersample=max(1, _RAYS // size))
 
 
 def prior_sha256(folder: str | os.PathLike[str]) -> str:

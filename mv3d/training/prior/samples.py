@@ -19,9 +19,9 @@ from torch import Tensor
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.halves import half_of, shape_of
-from mv3d.models.prior.lift import FILL
 from mv3d.models.prior.network import HIDDEN_SURFACES
 from mv3d.orbits.dataset import SampleFormat
+from mv3d.render.cameras import FOREGROUND_RATIO
 from mv3d.training.prior.frames import Frame, View
 from mv3d.training.prior.layer_store import LayerStore, ObjectViews, dequantized
 
@@ -59,7 +59,9 @@ class Draw:
 
 def plain_draw(views: int, rng: np.random.Generator) -> Draw:
     """The first view as it is, framed as `lift_photo` frames it."""
-    return Draw(0, 1 % views, FILL, (0.0, 0.0), False, np.ones(3, np.float32), 1.0, 1.0, 0.0, False, rng)
+    return Draw(
+        0, 1 % views, FOREGROUND_RATIO, (0.0, 0.0), False, np.ones(3, np.float32), 1.0, 1.0, 0.0, False, rng
+    )
 
 
 def random_draw(views: int, rng: np.random.Generator, *, mirror: bool) -> Draw:
