@@ -53,7 +53,9 @@ class Splats:
 _SHAPES = {"means": (3,), "scales": (3,), "rotations": (4,), "opacities": (), "colors": (3,)}
 
 
-def quaternion_product(a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+def quaternion_product(
+    a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*n 4"]
+) -> Float[np.ndarray, "*n 4"]:
     """Hamilton's product of quaternions w x y z: first turned by `b`, then by `a`."""
     aw, ax, ay, az = np.moveaxis(a, -1, 0)
     bw, bx, by, bz = np.moveaxis(b, -1, 0)

@@ -74,7 +74,11 @@ def ply_bytes(splats: Splats) -> bytes:
     rows[:, 9] = np.log(opacity / (1 - opacity))
     rows[:, 10:13], rows[:, 13:] = np.log(out.scales), out.rotations
     header = ["ply", "format binary_little_endian 1.0", "comment mv3d, y down, z away from the viewer"]
-    header += [f"element vertex {len(out)}", *(f"property float {name}" for name in _PLY_FIELDS), "end_header"]
+    header += [
+        f"element vertex {len(out)}",
+        *(f"property float {name}" for name in _PLY_FIELDS),
+        "end_header",
+    ]
     return ("\n".join(header) + "\n").encode() + rows.tobytes()
 
 
@@ -86,7 +90,10 @@ def splat_bytes(splats: Splats) -> bytes:
     order = np.argsort(-out.scales.prod(1) * out.opacities, kind="stable")
     rows = np.zeros(len(out), _RECORD)
     rows["mean"], rows["scale"] = out.means[order], out.scales[order]
-    rows["rgba"][:, :3], rows["rgba"][:, 3] = _byte(out.colors[order] * 255), _byte(out.opacities[order] * 255)
+    rows["rgba"][:, :3], rows["rgba"][:, 3] = (
+        _byte(out.colors[order] * 255),
+        _byte(out.opacities[order] * 255),
+    )
     rows["rotation"] = _byte(out.rotations[order] * 128 + 128)
     return rows.tobytes()
 
@@ -98,7 +105,9 @@ def spz_bytes(splats: Splats) -> bytes:
     reach = float(np.abs(out.means).max(initial=1e-9))
     bits = min(_SPZ_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
     if bits < 0:
-        raise OutputError(f"spz: expected coordinates below 8.3 million, got {reach:.3g}; move the world's origin")
+        raise OutputError(
+            f"spz: expected coordinates below 8.3 million, got {reach:.3g}; move the world's origin"
+        )
     fixed = np.round(out.means.astype(np.float64) * 2**bits).astype("<i4")
     parts = (
         struct.pack("<IIIBBBB", _SPZ_MAGIC, _SPZ_VERSION, len(out), 0, bits, 0, 0),
@@ -195,5 +204,7 @@ _CODECS: dict[str, tuple[Callable[[Splats], bytes], Callable[[bytes], Splats]]] 
 
 def _codec(path: Path) -> tuple[Callable[[Splats], bytes], Callable[[bytes], Splats]]:
     if path.suffix.lower() not in _CODECS:
-        raise UsageError(f"{path.name}: expected one of {', '.join(_CODECS)}, got {path.suffix or 'no suffix'}")
+        raise UsageError(
+            f"{path.name}: expected one of {', '.join(_CODECS)}, got {path.suffix or 'no suffix'}"
+        )
     return _CODECS[path.suffix.lower()]

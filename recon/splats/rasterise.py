@@ -178,9 +178,15 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, xy: Tensor, inverse: Tensor, opacities: Tensor, colors: Tensor, pairs: _Pairs, window: Window
+        ctx: Any,
+        xy: Tensor,
+        inverse: Tensor,
+        opacities: Tensor,
+        colors: Tensor,
+        pairs: _Pairs,
+        window: Window,
     ) -> Tensor:
-        left, top, right, bottom = window
+        left, top, right, _ = window
         gaussian, pixel = pairs.gaussian, pairs.pixel
         place = xy[gaussian]
         dx = (pixel % (right - left)).to(xy.dtype) + (left + 0.5) - place[:, 0]
@@ -189,7 +195,9 @@ class _Composite(torch.autograd.Function):
         fall = torch.exp(-0.5 * (q[:, 0] * dx * dx + q[:, 2] * dy * dy) - q[:, 1] * dx * dy)
         alpha = (opacities[gaussian] * fall).clamp(max=MOST_ALPHA)
         alpha = torch.where(alpha >= LEAST_ALPHA, alpha, 0)
-        log_through = torch.log1p(-alpha).double().cumsum(0)  # double: a long sum, of which differences are taken
+        log_through = (
+            torch.log1p(-alpha).double().cumsum(0)
+        )  # double: a long sum, of which differences are taken
         before = torch.cat([log_through.new_zeros(1), log_through])
         through = torch.exp(before[:-1] - before[pairs.start[:-1]][pixel])
         # What would leave less than LEAST_THROUGH behind it is not drawn, nor is anything behind it.
@@ -229,7 +237,14 @@ class _Composite(torch.autograd.Function):
             return torch.stack([_sums(gaussian, part, count) for part in parts], 1).to(inverse.dtype)
 
         by_opacity = _sums(gaussian, by_alpha * fall, count).to(inverse.dtype)
-        return gathered(by_xy), gathered(by_inverse), by_opacity, torch.stack(by_color, 1).to(inverse.dtype), None, None
+        return (
+            gathered(by_xy),
+            gathered(by_inverse),
+            by_opacity,
+            torch.stack(by_color, 1).to(inverse.dtype),
+            None,
+            None,
+        )
 
 
 def _sums(index: Int[Tensor, " p"], values: Float[Tensor, " p"], count: int) -> Float[Tensor, " c"]:

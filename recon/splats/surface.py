@@ -11,7 +11,9 @@ from mv3d.render.mesh import Mesh, face_normals
 from mv3d.render.raycast import Hits, mesh_colors
 
 _SAMPLES = 6  # of a Gaussian
-_SPREAD = 2.3  # standard deviation of a Gaussian in those of its cluster, which closes the gaps between neighbours
+_SPREAD = (
+    2.3  # standard deviation of a Gaussian in those of its cluster, which closes the gaps between neighbours
+)
 _OPACITY = 0.98
 _LONGEST = 2.5  # ratio of the two scales in the surface
 _FLAT = (0.1, 0.4)  # thickness in scales of the surface
