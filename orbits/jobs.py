@@ -60,7 +60,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     for entries in held_out:
         entries.check_file(digest)
     check_file(item.path, config.gate)
-    model = load_model(item.path)
+    model = load_model(item.path, root=item.root)
     check_model(model, config.gate)
     found = fingerprint(model)
     for entries in held_out:

@@ -56,6 +56,8 @@ class ReconConfig:
     """Most faces of the mesh. Default: 10,000 for draft, 20,000 for standard, 60,000 for high; 30,000 for web."""
     texture_size: Annotated[int | None, SAID] = None
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
+    normal_map: bool = False
+    """Also bake the relief of the mesh before its simplification into a normal map (glb and obj)."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
     """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
     prior: bool = True
@@ -87,9 +89,12 @@ class ReconConfig:
             raise UsageError(f"--texture-size: expected a power of two from 64 to 8192, got {size}")
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
+        of_meshes = ("formats", "profile", "faces", "texture_size", "normal_map")
+        textured = {"glb", "obj"} & set(self.formats_or_default)
         unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
         unused += [(self.method != "nerf", "--method nerf", ("trajectory",))]
-        unused += [(self.method == "nerf", "--method mesh", ("formats", "profile", "faces", "texture_size"))]
+        unused += [(self.method == "nerf", "--method mesh", of_meshes)]
+        unused += [(not textured, "--format glb or obj", ("normal_map",))]
         for is_unused, needed, names in unused:
             for name in names:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):
@@ -101,6 +106,11 @@ class ReconConfig:
                 f"--format: expected one of {known} with --method splats, got {','.join(self.formats)}"
             )
 
+    @property
+    def formats_or_default(self) -> tuple[str, ...]:
+        usual = "stl" if self.profile == "print" else "glb"
+        return self.formats or ("ply-splat" if self.method == "splats" else usual,)
+
     def resolved(self) -> ReconConfig:
         """The same settings with every default filled in; those of meshes not where none is made."""
         if self.method == "nerf":
@@ -109,11 +119,9 @@ class ReconConfig:
         texture = {"draft": 1024, "standard": 1024, "high": 2048}[self.quality]
         if self.profile == "web":
             faces = 30_000
-        usual = "stl" if self.profile == "print" else "glb"
-        formats = self.formats or ("ply-splat" if self.method == "splats" else usual,)
         return replace(
             self,
-            formats=tuple(dict.fromkeys(formats)),
+            formats=tuple(dict.fromkeys(self.formats_or_default)),
             faces=self.faces or faces,
             texture_size=self.texture_size or texture,
         )

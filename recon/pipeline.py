@@ -36,7 +36,7 @@ from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
-from mv3d.render.writers import SIDE_FILES, WriteOptions, save_mesh
+from mv3d.render.writers import NORMAL_MAP, SIDE_FILES, WriteOptions, save_mesh
 from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
@@ -44,6 +44,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
+_LATER = ("prior", "normal_map")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -148,14 +149,20 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     """Names that a run with these resolved settings writes, beside its record."""
     if not makes_mesh:
         return NOVEL, "turntable.mp4"
-    side_files = (f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ()))
+    side_files = [f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ())]
+    if config.normal_map and "obj" in config.formats:
+        side_files.append(f"mesh{NORMAL_MAP}")
     meshes = (f"mesh.{name}" for name in mesh_formats(config.formats))
     return (*meshes, *side_files, *splat_files(config.formats), "turntable.mp4")
 
 
 def recorded(config: ReconConfig) -> dict[str, Any]:
-    """The settings of a record. `prior` stands in it where it is off: earlier records do not know it."""
-    return {name: value for name, value in asdict(config).items() if name != "prior" or not value}
+    """The settings of a record. Those that earlier records do not know stand in it where they are not the default."""
+    return {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in _LATER or value != getattr(ReconConfig, name)
+    }
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:

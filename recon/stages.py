@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
 from mv3d.recon.leading import follow
+from mv3d.recon.normal_map import bake_normal_map
 from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
-from mv3d.recon.surface import mesh_within
+from mv3d.recon.surface import meshes_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.render.cameras import Cameras
@@ -46,6 +47,11 @@ PRESETS = {
         192, TightenConfig(), FieldConfig(levels=((48, 60), (96, 100), (160, 120))), (48, 480), 2
     ),
 }
+
+
+_REACH = (
+    3.0  # samples of the grid: so far from its simplified mesh, fitted to the outlines, the field's may lie
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +107,13 @@ def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, c
 @dataclass(frozen=True, eq=False)
 class TexturedMesh:
     """A closed mesh with a baked texture. seen_area: share of the surface that some view saw. gains: (n, 3) colour
-    factors of the views."""
+    factors of the views. figures: of the steps that were asked for, for recon.json."""
 
     geometry: Geometry
     mesh: Mesh
     seen_area: float
     gains: list[list[float]]
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def render(self, cameras: Cameras) -> Float[np.ndarray, "n h w 4"]:
         return render_views(self.mesh, cameras, supersample=2)
@@ -115,7 +122,12 @@ class TexturedMesh:
         return self.mesh
 
     def details(self) -> dict[str, Any]:
-        return {"coverage": round(self.seen_area, 4), "gains": self.gains, **self.geometry.details()}
+        return {
+            "coverage": round(self.seen_area, 4),
+            "gains": self.gains,
+            **self.figures,
+            **self.geometry.details(),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +165,22 @@ class MeshReconstructor:
                 hull = carve(silhouettes, hull, field.sdf, field.grid)
         with clock.stage("decimate"):
             smallest = 1.0 if config.profile == "print" else 0.02
-            vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+            fine, (vertices, faces) = meshes_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
         with clock.stage("outline"):
             vertices = fit_outlines(vertices, faces, silhouettes)
         with clock.stage("texture"):
             settings = BakeConfig(texture_size=config.texture_size, refine_every=preset.refine_every)
             moved = replace(views, cameras=geometry.cameras)
             baked = bake(vertices, faces, moved, silhouettes.distances, settings)
-        return TexturedMesh(geometry, baked.mesh, baked.seen_area, baked.gains.round(4).tolist())
+        mesh, figures = baked.mesh, {}
+        if config.normal_map:
+            with clock.stage("normal map"):
+                relief = bake_normal_map(
+                    mesh, *fine, size=config.texture_size, reach=_REACH * hull.grid.spacing
+                )
+            mesh = relief.mesh
+            figures["normal_map"] = {"found": round(relief.found, 4), "bend_deg": round(relief.bend_deg, 3)}
+        return TexturedMesh(geometry, mesh, baked.seen_area, baked.gains.round(4).tolist(), figures)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import cg
 
 from mv3d.core.errors import InputError
 from mv3d.recon.arrays import Faces, Vertices
-from mv3d.render.mesh import Mesh, face_normals, vertex_normals
+from mv3d.render.mesh import Mesh, face_normals, smooth_normals
 from mv3d.render.raycast import RayScene, render_view, sample_bilinear
 from mv3d.render.topology import vertex_links
 from mv3d.views.morphology import distance_to_false, nearest_true
@@ -171,7 +171,7 @@ def bake(
     """
     size = config.texture_size
     scene = RayScene(vertices, faces)
-    normals = vertex_normals(vertices, faces)
+    normals = smooth_normals(vertices, faces)
     bands = [_bands(views, view, distances[view], scene, config) for view in range(len(views))]
     priors = np.ones(len(views), np.float32)
     if views.input_view is not None:
@@ -197,14 +197,14 @@ def bake(
         agreed, certainty[part] = _robust_mean(problem, seen, gains)
         blend = np.clip(certainty[part] / config.certain, 0, 1)[:, None]
         texel[part] = agreed * blend + fallback[part] * (1 - blend)
-    mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=_pad(mask, texel, size))
+    mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=padded(mask, texel, size))
     if config.refine_rounds:
         epsilon, least = points.ray_epsilon(config.ray_epsilon), config.refine_min_cosine
         chosen = range(len(views) - 1, -1, -config.refine_every)
         sights = {view: _visible(problem, view, points, least, epsilon) for view in chosen}
         for _ in range(config.refine_rounds):
             texel = np.clip(texel + _residual(problem, mesh, sights, len(points)), 0, 1)
-            mesh = replace(mesh, texture=_pad(mask, texel, size))
+            mesh = replace(mesh, texture=padded(mask, texel, size))
     return BakedTexture(mesh, float((certainty > config.seen).mean()) if len(points) else 0.0, gains)
 
 
@@ -366,11 +366,18 @@ def _fill_by_diffusion(color: Vertices, known: Bool[np.ndarray, " v"], faces: Fa
     return answer
 
 
-def _pad(
-    mask: Bool[np.ndarray, "s s"], texel: Float[np.ndarray, "t 3"], size: int
+def padded(
+    mask: Bool[np.ndarray, "s s"],
+    texel: Float[np.ndarray, "t 3"],
+    size: int,
+    *,
+    elsewhere: tuple[float, float, float] | None = None,
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """Texture with every chart's colour carried outward; far from all charts the mean colour, never the background."""
-    page = np.full((size, size, 3), texel.mean(0) if len(texel) else 0.5, np.float32)
+    """Texture of values 0..1 with every chart's carried outward; far from all charts `elsewhere`, by default the mean,
+    never the background."""
+    if elsewhere is None:
+        elsewhere = tuple(texel.mean(0)) if len(texel) else (0.5,) * 3
+    page = np.tile(np.float32(elsewhere), (size, size, 1))
     page[mask] = texel
     distance = distance_to_false(~mask)
     rows, columns = nearest_true(mask)

@@ -8,8 +8,9 @@ import numpy as np
 
 from mv3d.core.errors import InputError
 from mv3d.render.limits import LoadLimits
+from mv3d.render.load_warnings import LoadWarningName, WarningLog
 from mv3d.render.mesh import face_normals, unit_vectors
-from mv3d.render.model import Material, Model
+from mv3d.render.model import Material, Model, without_picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,9 @@ class Part:
 class Assembly:
     """Counts parts against the limits as they come, so that no file can grow without bound."""
 
-    def __init__(self, name: str, limits: LoadLimits) -> None:
+    def __init__(self, name: str, limits: LoadLimits, warnings: WarningLog | None = None) -> None:
         self.name, self.limits = name, limits
+        self._warnings = WarningLog() if warnings is None else warnings
         self.parts: list[Part] = []
         self._faces = self._vertices = 0
 
@@ -79,8 +81,9 @@ class Assembly:
                 )
 
     def model(self, materials: tuple[Material, ...]) -> Model:
-        """Everything joined; materials that no face uses are left out. Raises InputError where there is no face."""
-        parts = self.parts
+        """Everything joined; materials that no face uses are left out, and pictures of parts without texture
+        coordinates, with a warning. Raises InputError where there is no face."""
+        parts, materials = self._without_pictures(materials)
         if not parts:
             raise InputError(
                 f"{self.name}: expected at least one face, got none (points and lines are not drawn)"
@@ -99,6 +102,34 @@ class Assembly:
             tuple(materials[index] for index in used),
             more_uv=_more_uv(parts),
         )
+
+    def _without_pictures(self, materials: tuple[Material, ...]) -> tuple[list[Part], tuple[Material, ...]]:
+        """Parts without texture coordinates get materials of their own, as pictures that cannot be used leave them."""
+        every, bare = list(materials), dict[int, int]()
+        parts: list[Part] = []
+        for part in self.parts:
+            material = materials[part.material]
+            if part.uv is not None or not material.textures:
+                parts.append(part)
+                continue
+            if part.material not in bare:
+                bare[part.material] = len(every)
+                every.append(_bare(material))
+                name: LoadWarningName = "missing_detail"
+                if material.base_color_texture is not None or material.emissive_texture is not None:
+                    name = "unusable_texture"
+                self._warnings.add(
+                    name, f"{material.name[:80] or 'a material'}: its pictures have no texture coordinates"
+                )
+            parts.append(replace(part, material=bare[part.material]))
+        return parts, tuple(every)
+
+
+def _bare(material: Material) -> Material:
+    """The material as it is without its pictures."""
+    for slot in material.textures:
+        material = replace(without_picture(material, slot), **{slot: None})
+    return material
 
 
 def _joined(

@@ -61,7 +61,7 @@ class _Reader:
         self._parents = self._check_tree()
         self._world: dict[int, np.ndarray] = {}
         self._primitives: dict[tuple[int, int], tuple[dict[str, np.ndarray], np.ndarray]] = {}
-        self.assembly = Assembly(self.name, limits)
+        self.assembly = Assembly(self.name, limits, file.resources.warnings)
 
     # -- scene graph
 

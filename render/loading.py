@@ -27,16 +27,22 @@ MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 __all__ = ["DEFAULT_LIMITS", "MODEL_SUFFIXES", "LoadLimits", "load_model"]
 
 
-def load_model(path: str | os.PathLike[str], limits: LoadLimits = DEFAULT_LIMITS) -> Model:
+def load_model(
+    path: str | os.PathLike[str],
+    limits: LoadLimits = DEFAULT_LIMITS,
+    *,
+    root: str | os.PathLike[str] | None = None,
+) -> Model:
     """Read .glb, .gltf, .obj, .ply, .stl or .off into the world frame. glb, gltf and obj are taken as Y up with the
     front along +Z, the others as Z up. Skins and morph targets come in the pose that the file gives. What the file
-    names and what cannot be used is in the model's `warnings`.
+    names and what cannot be used is in the model's `warnings`. root: a folder that holds the file and its textures, by
+    default the file's own folder; nothing outside it is read.
 
     Raises InputError with one sentence for a file that is broken or beyond the limits, MissingPartError where
     a decoder is not installed.
     """
     path = Path(path)
-    resources = Resources(path, limits)
+    resources = Resources(path, limits, None if root is None else Path(root))
     model = _read(resources, path.suffix.lower(), limits)
     return replace(model, warnings=resources.warnings.found())
 
@@ -70,7 +76,7 @@ def _read_with_trimesh(resources: Resources, kind: str, limits: LoadLimits) -> M
         raise InputError(
             f"{resources.name}: not a valid {kind} file ({' '.join(str(error).split())[:100]})"
         ) from error
-    assembly = Assembly(resources.name, limits)
+    assembly = Assembly(resources.name, limits, resources.warnings)
     materials: list[Material] = []
     if len(parts) > limits.nodes:
         raise InputError(f"{resources.name}: expected at most {limits.nodes:,} parts, got {len(parts):,}")

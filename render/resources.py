@@ -1,5 +1,5 @@
-"""Files that a 3D file names: read from its own folder only, and bounded. Pictures are judged before they are
-decoded."""
+"""Files that a 3D file names: read from its own folder, or the one that was handed over, only, and bounded. Pictures
+are judged before they are decoded."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mv3d.core.errors import InputError
 from mv3d.render.ktx2 import MAGIC, Ktx2Error, decode_ktx2, ktx2_size
 from mv3d.render.limits import LoadLimits
 from mv3d.render.load_warnings import WarningLog
+from mv3d.render.lookup import Lookup
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TGA", "GIF", "TIFF")
 _OTHERS = {b"\xabKTX 11\xbb": "KTX 1", b"DDS ": "DDS", b"sB\x13\x00": "Basis"}
@@ -29,23 +30,33 @@ class MissingFileError(InputError):
     """A file that the main file names is not there."""
 
 
-class PictureError(InputError):
+class UnusableFileError(InputError):
+    """A file that the main file names is there and is not what it should be. why: a phrase."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.why = why
+
+
+class PictureError(UnusableFileError):
     """A picture that cannot be decoded. why: a phrase."""
 
     def __init__(self, name: str, what: str, why: str) -> None:
-        super().__init__(f"{name}: {what}: {why}")
-        self.why = why
+        super().__init__(f"{name}: {what}", why)
 
 
 class Resources:
     """Reads what a file names. Counts bytes and pixels over all of them against the limits.
 
+    root: the folder that was handed over, with the file in it; by default the file's own. Nothing outside is read.
     warnings: what could not be used as it is meant; readers add to them.
     """
 
-    def __init__(self, path: Path, limits: LoadLimits) -> None:
+    def __init__(self, path: Path, limits: LoadLimits, root: Path | None = None) -> None:
         self.path = path
         self.folder = path.resolve().parent
+        root = self.folder if root is None else root.resolve()
+        self._lookup = Lookup(self.folder, root if self.folder.is_relative_to(root) else self.folder)
         self.limits = limits
         self.warnings = WarningLog()
         self._bytes = 0
@@ -63,30 +74,61 @@ class Resources:
             )
         return self._read(self.path, self.name)
 
+    def found(self, name: str, what: str, beside: Path | None = None) -> tuple[bytes, Path]:
+        """The bytes and the place of a file that is named as programs of any system do, not as a URI; see
+        `Lookup.find`. beside: the folder of the file that names it. A warning says where it was found instead.
+
+        Raises MissingFileError for a file that is not there; InputError for addresses of the web, for paths that lead
+        out of the root and for files that are too large.
+        """
+        if re.match(r"(?!file:)[a-zA-Z][a-zA-Z0-9+.\-]+:", name):
+            raise self._on_the_web(name, what)
+        try:
+            place = self._lookup.find(name, beside)
+        except LookupError as error:
+            raise self._outside(name, what) from error
+        if place is None:
+            raise MissingFileError(f"{self.name}: {what} {name[:80]!r} is missing; put it beside the file")
+        if place.elsewhere:
+            there = place.path.relative_to(self._lookup.root).as_posix()
+            self.warnings.add("found_elsewhere", f"{what} {name[:80]!r} is taken from {there[:80]!r}")
+        return self._read(place.path, f"{self.name}: {what} {name[:80]!r}"), place.path
+
+    def has(self, name: str, beside: Path | None = None) -> bool:
+        """Whether a file is there exactly as it is named."""
+        return self._lookup.exact(name, beside) is not None
+
+    def _on_the_web(self, name: str, what: str) -> InputError:
+        return InputError(
+            f"{self.name}: {what} lies at {name[:80]!r}; only files in its own folder are read: download it and name it "
+            "relative to the file"
+        )
+
+    def _outside(self, name: str, what: str) -> InputError:
+        whole = "" if self._lookup.root != self.folder else ", or give the folder that holds both"
+        return InputError(
+            f"{self.name}: {what} {name[:80]!r} leads out of the file's folder; put it beside the file{whole}"
+        )
+
     def named(self, uri: str, what: str) -> bytes:
-        """The bytes behind a URI: base64 data, or a file in the folder of the main file.
+        """The bytes behind a URI: base64 data, or a file in the root.
 
         Raises MissingFileError for a file that is not there; InputError for any other scheme, for paths that lead out
-        of the folder (links included), and for files that are too large.
+        of the root (links included), and for files that are too large.
         """
         if not isinstance(uri, str):
             raise InputError(f"{self.name}: {what}: expected a text as URI, got {type(uri).__name__}")
         if uri.startswith("data:"):
             return self._data(uri, what)
         if _SCHEME.match(uri) or uri.startswith("//"):
-            raise InputError(
-                f"{self.name}: {what} lies at {uri[:80]!r}; only files in its own folder are read: download it "
-                "and name it relative to the file"
-            )
+            raise self._on_the_web(uri, what)
         relative = unquote(uri).replace("\\", "/")
-        outside = InputError(
-            f"{self.name}: {what} {uri[:80]!r} leads out of the file's folder; put it beside the file"
-        )
+        outside = self._outside(uri, what)
         if relative.startswith("/") or "\0" in relative:
             raise outside
         try:
             target = (self.folder / relative).resolve()
-            if not target.is_relative_to(self.folder):
+            if not target.is_relative_to(self._lookup.root):
                 raise outside
             there = target.is_file()
         except (OSError, ValueError):  # too long for the file system, or no text
@@ -112,7 +154,7 @@ class Resources:
         except OSError as error:
             raise InputError(f"{what}: cannot be read ({error})") from error
         if not data:
-            raise InputError(f"{what}: expected data, got an empty file")
+            raise UnusableFileError(what, "expected data, got an empty file")
         return data
 
     def _count(self, size: int, what: str) -> None:

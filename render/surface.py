@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from mv3d.render.mesh import face_normals
 from mv3d.render.model import Material, Model
+from mv3d.render.tangents import vertex_tangents
 from mv3d.render.textures import Pyramid, build_pyramid, sample_pyramid
 
 Channels = list[Float[np.ndarray, " n"]]
@@ -73,7 +74,9 @@ class Surface:
                     self._pyramids[index][name] = built[key]
             bumped = [material for material in materials if material.normal_texture is not None]
             for number in {material.use("normal_texture").uv_set for material in bumped}:
-                self._corners[f"tangent{number}"] = _corner_tables(_tangents(model, sets[number]), faces)
+                assert model.normals is not None
+                tangents = vertex_tangents(model.vertices, faces, model.normals, sets[number])
+                self._corners[f"tangent{number}"] = _corner_tables(tangents, faces)
         # Whether the base colour, or anything else, changes within a face.
         self.varies = "color" in self._corners or any("base_color_texture" in p for p in self._pyramids)
         self.detailed = any(set(p) - {"base_color_texture"} for p in self._pyramids)
@@ -265,32 +268,6 @@ def _uv_density(
     a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
     area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
     return np.sqrt(area / np.maximum(twice_area, 1e-20)).astype(np.float32)
-
-
-def _tangents(model: Model, uv_set: Float[np.ndarray, "v 2"]) -> Float[np.ndarray, "v 4"]:
-    """Directions in which u grows, summed over the faces of a vertex, and the sign that makes
-    bitangent = sign · normal × tangent point to where v falls (up in the picture)."""
-    assert model.normals is not None
-    p, uv = model.triangles.astype(np.float64), uv_set[model.faces].astype(np.float64)
-    e1, e2 = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
-    d1, d2 = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-    determinant = d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]
-    sign = np.where(determinant < 0, -1.0, 1.0)[:, None]
-    tangent = sign * (e1 * d2[:, 1:] - e2 * d1[:, 1:])
-    up = -sign * (e2 * d1[:, :1] - e1 * d2[:, :1])  # v grows downwards
-    sums = np.zeros((2, len(model.vertices), 3))
-    for which, value in enumerate((tangent, up)):
-        for corner in range(3):
-            for axis in range(3):
-                sums[which, :, axis] += np.bincount(model.faces[:, corner], value[:, axis], sums.shape[1])
-    tangent, up = sums
-    length = np.linalg.norm(tangent, axis=1, keepdims=True)
-    flat = length[:, 0] < 1e-20
-    normal = model.normals.astype(np.float64)
-    spare = np.cross(np.where(np.abs(normal[:, 2:]) < 0.9, [[0, 0, 1.0]], [[1.0, 0, 0]]), normal)
-    tangent = np.where(flat[:, None], spare, tangent / np.maximum(length, 1e-20))
-    hand = np.sign((np.cross(normal, tangent) * up).sum(1))
-    return np.concatenate([tangent, np.where(hand == 0, 1, hand)[:, None]], 1).astype(np.float32)
 
 
 def _normalize(vector: Channels) -> None:

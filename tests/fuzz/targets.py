@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from fuzz.damage import pick
+from fuzz.gltf_targets import gltf_seeds, meshopt_seeds, read_gltf_look, read_meshopt
 
 
 @dataclass(frozen=True)
@@ -533,6 +534,8 @@ def _read_clips(folder: Path) -> Any:
 TARGETS: dict[str, Target] = {
     "model": Target(7, _model_seeds, _read_model),
     "mesh": Target(5, _model_seeds, _read_mesh),
+    "gltf": Target(5, gltf_seeds, read_gltf_look),
+    "meshopt": Target(5, meshopt_seeds, read_meshopt),
     "environment": Target(1, _environment_seeds, _read_environment),
     "image": Target(5, _image_seeds, _read_image),
     "views": Target(5, _views_seeds, _read_views),

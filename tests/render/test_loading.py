@@ -498,7 +498,7 @@ def test_obj_with_material_and_texture(tmp_path):
     ("text", "mtl", "message"),
     [
         (OBJ, "newmtl skin\nmap_Kd ../t.png\n", "leads out"),
-        (OBJ, "newmtl skin\nmap_Kd /etc/passwd.png\n", "leads out"),
+        (OBJ, "newmtl skin\nmap_Kd sub/../../t.png\n", "leads out"),
         (OBJ, "newmtl skin\nmap_Kd http://127.0.0.1:9/t.png\n", "only files in its own folder"),
         (OBJ.replace("m.mtl", "../m.mtl"), None, "leads out"),
         (OBJ.replace("v 1 0 0", "v nan 0 0"), None, "NaN|not a valid"),
