@@ -14,6 +14,7 @@ from mv3d.recon.splats.formats import SPLAT_FILES, splat_files
 from mv3d.render.writers import WRITERS
 
 Quality = Literal["draft", "standard", "high"]
+Topology = Literal["triangles", "quads"]
 Profile = Literal["default", "web", "print"]
 
 
@@ -56,6 +57,10 @@ class ReconConfig:
     """Most faces of the mesh. Default: 10,000 for draft, 20,000 for standard, 60,000 for high; 30,000 for web."""
     texture_size: Annotated[int | None, SAID] = None
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
+    topology: Topology = "triangles"
+    """quads: faces along the shape's lines, half as many, as quads in obj (extra quads)."""
+    albedo: bool = False
+    """Take the light out of the texture, as far as nine spherical harmonics of the normals explain it."""
     normal_map: bool = False
     """Also bake the relief of the mesh before its simplification into a normal map (glb and obj)."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
@@ -79,6 +84,7 @@ class ReconConfig:
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),
             ("profile", self.profile, get_args(Profile)),
+            ("topology", self.topology, get_args(Topology)),
         ):
             if value not in known:
                 raise UsageError(f"--{name}: expected one of {', '.join(known)}, got {value}")
@@ -89,12 +95,13 @@ class ReconConfig:
             raise UsageError(f"--texture-size: expected a power of two from 64 to 8192, got {size}")
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
-        of_meshes = ("formats", "profile", "faces", "texture_size", "normal_map")
+        of_meshes = ("formats", "profile", "faces", "texture_size", "topology", "albedo", "normal_map")
         textured = {"glb", "obj"} & set(self.formats_or_default)
         unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
         unused += [(self.method != "nerf", "--method nerf", ("trajectory",))]
         unused += [(self.method == "nerf", "--method mesh", of_meshes)]
         unused += [(not textured, "--format glb or obj", ("normal_map",))]
+        unused += [(set(self.formats_or_default) == {"stl"}, "--format glb, obj or ply", ("albedo",))]
         for is_unused, needed, names in unused:
             for name in names:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):

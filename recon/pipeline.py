@@ -22,7 +22,7 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
+from mv3d.recon.doubts import doubts, fits, fitted
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
 from mv3d.recon.splats.formats import mesh_formats, splat_files
@@ -44,7 +44,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
-_LATER = ("prior", "normal_map")  # settings that came after the first records
+_LATER = ("prior", "topology", "albedo", "normal_map")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -60,8 +60,9 @@ class ReconResult:
 
     @property
     def fits(self) -> bool:
-        """Whether the re-render agrees with the views: mean silhouette IoU of LEAST_MEAN_IOU or more."""
-        return self.report["iou_mean"] >= LEAST_MEAN_IOU
+        """Whether the re-render agrees with the views (`doubts.fits`): where not, `report["warnings"]` says why, and the
+        files are written but not to be trusted."""
+        return fits(self.report)
 
     @cached_property
     def mesh(self) -> Mesh | None:
@@ -106,21 +107,26 @@ def run(
         views = _loaded(views, clock)
         origin = origin_of(views.cameras)
         near = moved_views(views, -origin)
-        representation = reconstructor.fit(near, clock)
+        representation = fitted(reconstructor, near, clock)
         mesh = representation.to_mesh()
         if mesh is None:
             measured = _write_novel(config, near, representation, staged, clock, origin)
         else:
             mesh = moved_mesh(mesh, origin)
             measured = write_mesh(config, near, mesh, staged, clock, origin=origin)
-        orbit = views.orbit
+        orbit, details_of = views.orbit, representation.details()
         details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
             "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
-            "warnings": doubts(near, measured),
-            **representation.details(),
+            **details_of,
+            "warnings": [
+                *views.warnings,
+                *doubts(near, measured | details_of),
+                *details_of.get("warnings", ()),
+            ],
+            **({"reading": dict(views.reading)} if views.reading else {}),
         }
         record = RunRecord.of(
             "recon",

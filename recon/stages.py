@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mv3d.core.devices import pick_device
 from mv3d.core.progress import Clock
+from mv3d.recon.albedo import without_light
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
@@ -17,6 +18,7 @@ from mv3d.recon.leading import follow
 from mv3d.recon.normal_map import bake_normal_map
 from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
+from mv3d.recon.quads import check_quads, remeshed
 from mv3d.recon.surface import meshes_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
@@ -51,6 +53,11 @@ PRESETS = {
 
 _REACH = (
     3.0  # samples of the grid: so far from its simplified mesh, fitted to the outlines, the field's may lie
+)
+
+_NO_QUADS = (
+    "--topology quads: no closed mesh of quads could be made, the walls are thinner than a quad, so the mesh is of "
+    "triangles; more --faces make finer quads"
 )
 
 
@@ -157,6 +164,8 @@ class MeshReconstructor:
     def fit(self, views: Views, clock: Clock) -> TexturedMesh:
         config = self.config.resolved()
         preset = PRESETS[config.quality]
+        if config.topology == "quads":
+            check_quads()
         assert config.faces is not None and config.texture_size is not None
         geometry = solve_geometry(config, views, preset.fit, clock)
         silhouettes, hull, field = geometry.silhouettes, geometry.hull, geometry.field
@@ -166,13 +175,31 @@ class MeshReconstructor:
         with clock.stage("decimate"):
             smallest = 1.0 if config.profile == "print" else 0.02
             fine, (vertices, faces) = meshes_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+        quads, figures = 0, {}
+        if config.topology == "quads":
+            with clock.stage("quads"):
+                made = remeshed(*fine, config.faces // 2)
+            if made is None:
+                figures["warnings"] = [_NO_QUADS]
+            else:
+                vertices, faces, quads = made
         with clock.stage("outline"):
             vertices = fit_outlines(vertices, faces, silhouettes)
         with clock.stage("texture"):
             settings = BakeConfig(texture_size=config.texture_size, refine_every=preset.refine_every)
             moved = replace(views, cameras=geometry.cameras)
-            baked = bake(vertices, faces, moved, silhouettes.distances, settings)
-        mesh, figures = baked.mesh, {}
+            baked = bake(vertices, faces, moved, silhouettes.distances, settings, quads=quads)
+        mesh = baked.mesh
+        if quads:
+            figures["quads"] = mesh.quads
+        if config.albedo:
+            with clock.stage("albedo"):
+                delit = without_light(mesh, seed=config.seed)
+            mesh = delit.mesh
+            figures["light"] = {
+                "contrast": round(delit.contrast, 3),
+                "harmonics": delit.coefficients.round(4).tolist(),
+            }
         if config.normal_map:
             with clock.stage("normal map"):
                 relief = bake_normal_map(

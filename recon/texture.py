@@ -148,6 +148,14 @@ def unwrap(
     return source.astype(np.int64), new_faces.astype(np.int32), np.clip(uv, 0, 1).astype(np.float32)
 
 
+def _uncut_first(faces: Faces, quads: int) -> tuple[Faces, int]:
+    """Quads whose halves still share two vertices first, and how many they are."""
+    halves, others = np.split(faces, [2 * quads])
+    pairs = halves.reshape(-1, 2, 3)
+    cut = (pairs[:, 0, [0, 2]] != pairs[:, 1, [0, 1]]).any(1)
+    return np.concatenate([pairs[~cut].reshape(-1, 3), pairs[cut].reshape(-1, 3), others]), int((~cut).sum())
+
+
 def texel_map(
     uv: Float[np.ndarray, "v 2"], faces: Faces, size: int
 ) -> tuple[Bool[np.ndarray, "s s"], Int[np.ndarray, " t"], Float[np.ndarray, "t 3"]]:
@@ -162,11 +170,19 @@ def texel_map(
 
 
 def bake(
-    vertices: Vertices, faces: Faces, views: Views, distances: Float[np.ndarray, "n h w"], config: BakeConfig
+    vertices: Vertices,
+    faces: Faces,
+    views: Views,
+    distances: Float[np.ndarray, "n h w"],
+    config: BakeConfig,
+    *,
+    quads: int = 0,
 ) -> BakedTexture:
     """Unwrap a closed mesh and bake its texture from the views.
 
     distances: signed distances to the silhouettes' edges, pixels (`silhouette_distance`).
+    quads: the first faces are halves of so many quads (`Mesh.quads`); those that charts cut are two triangles from then
+    on, after all others.
     Raises InputError where the charts do not fit one texture.
     """
     size = config.texture_size
@@ -183,6 +199,7 @@ def bake(
     color = _fill_by_diffusion(color, certainty > config.seen, faces)
 
     old, new_faces, uv = unwrap(vertices, faces, size)
+    new_faces, quads = _uncut_first(new_faces, quads)
     mask, face, bary = texel_map(uv, new_faces, size)
     corners = old[new_faces[face]]
     normal = (normals[corners] * bary[:, :, None]).sum(1)
@@ -197,7 +214,9 @@ def bake(
         agreed, certainty[part] = _robust_mean(problem, seen, gains)
         blend = np.clip(certainty[part] / config.certain, 0, 1)[:, None]
         texel[part] = agreed * blend + fallback[part] * (1 - blend)
-    mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=padded(mask, texel, size))
+    mesh = Mesh(
+        vertices[old], new_faces, normals=normals[old], uv=uv, texture=padded(mask, texel, size), quads=quads
+    )
     if config.refine_rounds:
         epsilon, least = points.ray_epsilon(config.ray_epsilon), config.refine_min_cosine
         chosen = range(len(views) - 1, -1, -config.refine_every)

@@ -13,11 +13,12 @@ from mv3d.views.morphology import labelled, nearest_true
 
 
 class NoForegroundError(InputError):
-    """A frame that cannot be cut out. frame: its number. reason: what is wrong with it, without what to do."""
+    """A frame that cannot be cut out. frame: its number. reason: what is wrong with it, without what to do, which is
+    `advice`."""
 
     def __init__(self, frame: int, reason: str, advice: str = "give RGBA images or masks") -> None:
         super().__init__(f"frame {frame}: {reason}; {advice}")
-        self.frame, self.reason = frame, reason
+        self.frame, self.reason, self.advice = frame, reason, advice
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ import pytest
 from helpers.places import SHARED
 
 from mv3d.cli.main import main
+from mv3d.evaluation import evaluate_mesh, protocol
 from mv3d.orbits.as_views import read_sample
 from mv3d.orbits.catalogue import read_list
 from mv3d.orbits.config import OrbitConfig
 from mv3d.orbits.gate import ANYTHING
 from mv3d.orbits.jobs import render_object
+from mv3d.render.mesh_io import load_mesh
 
 CASES = SHARED / "cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="no shared cases")
@@ -78,6 +80,39 @@ def test_colours_of_vertices_are_as_bright_as_they_are():
 def test_indices_that_nothing_has():
     views = seen(CASES / "10d_obj_vt_out_of_range")
     assert (at(views, 0, 0.6, 0.5)[:3] > 150).all() and at(views, 0, 0.6, 0.5)[3] == 255
+
+
+@pytest.mark.parametrize("name", ["diffuse_red", "face_colours", "texturefile", "vertex_st", "viscam_colour"])
+def test_colours_and_textures_of_ply_and_stl(name):
+    views = seen(CASES / "11_ply_colours_and_textures_lost", name)
+    expected = {
+        "diffuse_red": [([255, 135, 82], 3, 0.6, 0.5)],
+        "face_colours": [([232, 80, 80], 2, 0.2, 0.5), ([75, 88, 232], 0, 0.6, 0.5)],
+        "texturefile": [(RED, 2, 0.4, 0.3), (GREEN, 2, 0.4, 0.7), (BLUE, 2, 0.8, 0.3), (YELLOW, 2, 0.8, 0.7)],
+        # Along the picture's upper edge, where it meets its lower one: red with blue, green with yellow.
+        "vertex_st": [([168, 77, 166], 2, 0.6, 0.25), ([183, 190, 70], 2, 0.6, 0.75)],
+        "viscam_colour": [([255, 80, 58], 3, 0.6, 0.5)],
+    }
+    for color, view, down, right in expected[name]:
+        assert np.abs(at(views, view, down, right)[:3] - color).max() < 30
+
+
+@pytest.mark.parametrize(
+    ("pred", "gt"),
+    [
+        ("simple-instancing.glb", "simple-instancing_baked.obj"),
+        ("cornell_box.obj", "cornell_box_baked.obj"),
+    ],
+)
+def test_what_is_measured_is_what_is_drawn(pred, gt):
+    folder = CASES / "16_eval_mesh_other_geometry"
+    chosen = replace(protocol("mv3d"), align=("none",), render_azimuths=0, samples=2000, iou_resolution=16)
+    found = evaluate_mesh(folder / pred, folder / gt, chosen)
+    itself = evaluate_mesh(folder / gt, folder / gt, chosen)
+    # Not 0, since both sides are sampled on their own.
+    assert found["metrics"]["chamfer"] < 1.1 * itself["metrics"]["chamfer"]
+    triangles = [np.sort(load_mesh(folder / name).triangles.reshape(-1, 9).sum(1)) for name in (pred, gt)]
+    np.testing.assert_allclose(*triangles, atol=1e-4)
 
 
 def test_one_file_is_rendered(tmp_path, capsys):
