@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from mv3d.core.errors import UsageError
+from mv3d.core.errors import Mv3dWarning, UsageError
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import errors_in_keywords, with_settings, with_shared_settings
 from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
+from mv3d.recon.doubts import fitted, judged
 from mv3d.recon.pipeline import ReconResult, run
 from mv3d.recon.products import default_out_dir, input_sha256
 from mv3d.recon.representation import METHODS, Reconstructor
 from mv3d.render.mesh import Mesh
-from mv3d.views.readers import load_views
+from mv3d.views.readers import load_views, read_views
 from mv3d.views.reading import OrbitReading
 from mv3d.views.views import Views
 
@@ -52,14 +53,19 @@ def reconstruct(
     """A textured mesh of posed views, or of what `load_views` reads: `mv3d.reconstruct("out/", quality="draft")`.
 
     settings: fields of ReconConfig, over those of `config`. The mesh lies in the world of the views; nothing is
-    written. Raises UsageError for settings out of range and for a method without a mesh, InputError where the views
+    written. What is doubtful about it, above all a mesh that does not fit its views, is issued as Mv3dWarning;
+    `reconstruct_to` has it as `fits` and `report["warnings"]` of its result. Raises UsageError for settings out of range and for a method without a mesh, InputError where the views
     cannot be used.
     """
     reconstructor = _mesh_method(with_settings(config or ReconConfig(), settings, "reconstruct"))
     views = source if isinstance(source, Views) else load_views(source)
     origin = origin_of(views.cameras)
-    mesh = reconstructor.fit(moved_views(views, -origin), Clock()).to_mesh()
+    near = moved_views(views, -origin)
+    made = fitted(reconstructor, near, Clock())
+    mesh = made.to_mesh()
     assert mesh is not None, "the method makes meshes"
+    for text in judged(near, made):
+        warnings.warn(text, Mv3dWarning, stacklevel=2)
     return moved_mesh(mesh, origin)
 
 
@@ -99,7 +105,7 @@ def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
 
 def _mesh_method(config: ReconConfig) -> Reconstructor:
     method = METHODS[config.method](config.resolved())
-    if not method.makes_mesh:
+    if not method.makes_mesh or config.method == "splats":
         raise UsageError(f"method {config.method} makes no mesh; use reconstruct_to for its files")
     return method
 
@@ -123,7 +129,7 @@ def reconstruct_to(
     out = default_out_dir(source) if out_dir is None else Path(out_dir)
     return run(
         config or ReconConfig(),
-        lambda: load_views(source, reading),
+        lambda: read_views(source, reading),  # its warnings are in the report
         out,
         overwrite=overwrite,
         keep_finished=keep_finished,

@@ -228,7 +228,10 @@ def _object_name(position: int) -> str:
 
 def _identity(items: list[CatalogueItem], config: OrbitConfig) -> dict[str, Any]:
     """What decides the bytes of the shards. Places of files may change between runs, their names and rights may not."""
-    rows = [{**asdict(replace(item, path=None)), "path": None} for item in items]
+    rows = [
+        {key: value for key, value in asdict(replace(item, path=None)).items() if key != "root"}
+        for item in items
+    ]
     return {
         "kind": PIXELS,
         "mv3d": __version__,

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mv3d.core.errors import InputError, UsageError, shown
 from mv3d.core.files import write_text
 from mv3d.orbits.licences import UNKNOWN, parse_licence
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 LIST_SUFFIXES = (".jsonl", ".json", ".csv")
 SOURCES = "SOURCES.csv"
 _SOURCES_COLUMNS = (
@@ -37,7 +37,8 @@ class CatalogueItem:
     """One object of a catalogue.
 
     uid: letters, digits, "_" and "-" only, so that it can name files and samples of a shard.
-    path: of the file on this machine, or None before it is fetched. url: where to fetch it, or "".
+    path: of the file on this machine, or None before it is fetched. root: the folder that was handed over, with the
+    file in it: its textures may lie anywhere below. None: the file's own. url: where to fetch it, or "".
     licence: an SPDX expression (see `mv3d.orbits.licences`). source: the page or the repository it is from.
     sha256: of the file, where known. faces, textures, animations, bytes, age_restricted: as the catalogue
     says (it may be wrong), None where it says nothing. category: e.g. of LVIS. tags: in lower case.
@@ -58,6 +59,7 @@ class CatalogueItem:
     animations: int | None = None
     bytes: int | None = None
     age_restricted: bool | None = None
+    root: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not _UID.fullmatch(self.uid):
@@ -83,13 +85,15 @@ def category_key(name: str) -> str:
 
 
 def read_list(path: str | os.PathLike[str]) -> list[CatalogueItem]:
-    """The objects of a folder or of a list file, in the order of the catalogue.
+    """The objects of a folder or of a list file, in the order of the catalogue; the one object of a 3D file.
 
     Raises InputError where there is no such catalogue, where it is empty, where a line cannot be read or
     where a uid comes twice.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        items = [CatalogueItem(safe_uid(path.stem), path, title=path.stem, bytes=path.stat().st_size)]
+    elif path.is_dir():
         items = _read_folder(path)
         if not items:
             raise InputError(
@@ -100,7 +104,9 @@ def read_list(path: str | os.PathLike[str]) -> list[CatalogueItem]:
         if not items:
             raise InputError(f"{path}: expected at least one object, got an empty list")
     else:
-        raise InputError(f"{path}: expected a folder or a list of objects, found nothing; check the path")
+        raise InputError(
+            f"{path}: expected a folder, a list of objects or a 3D file, found nothing; check the path"
+        )
     seen: set[str] = set()
     for item in items:
         if item.uid in seen:
@@ -120,7 +126,7 @@ def write_list(path: str | os.PathLike[str], items: Iterable[CatalogueItem]) -> 
     if path.suffix.lower() == ".jsonl":
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     elif path.suffix.lower() == ".csv":
-        columns = [field.name for field in fields(CatalogueItem)]
+        columns = [each.name for each in fields(CatalogueItem) if each.name != "root"]
         rows = [{**row, "tags": " ".join(row.get("tags", []))} for row in rows]
         write_text(path, csv_text(columns, rows))
     else:
@@ -172,7 +178,7 @@ def _read_folder(folder: Path) -> list[CatalogueItem]:
         item = (
             sources.get(name.as_posix()) or sources.get(uid) or CatalogueItem(uid)
         )  # a row may name no file
-        item = replace(item, path=item.path or file)
+        item = replace(item, path=item.path or file, root=folder)
         if item.uid in taken:  # chair.glb beside chair.obj
             item = replace(item, uid=safe_uid(name.as_posix()))
         taken.add(item.uid)
@@ -256,6 +262,7 @@ def _from_row(row: Mapping[str, Any], folder: Path, where: str) -> CatalogueItem
         return CatalogueItem(
             uid=str(values["uid"]) if "uid" in values else safe_uid(Path(str(values["path"])).stem),
             path=folder / str(values["path"]) if "path" in values else None,
+            root=folder if "path" in values and not Path(str(values["path"])).is_absolute() else None,
             licence=parse_licence(str(values.get("licence", ""))).id,
             sha256=str(values["sha256"]).lower() if "sha256" in values else None,
             tags=_tags(values.get("tags", ())),
@@ -290,7 +297,9 @@ def _flag(value: Any) -> bool | None:
 
 
 def _to_row(item: CatalogueItem, folder: Path) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(item).items() if value not in (None, "", ())}
+    row = {
+        key: value for key, value in asdict(replace(item, root=None)).items() if value not in (None, "", ())
+    }
     if item.path is not None:
         inside = os.path.relpath(item.path.resolve(), folder.resolve())
         row["path"] = str(item.path.resolve()) if inside.startswith("..") else Path(inside).as_posix()

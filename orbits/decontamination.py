@@ -102,7 +102,7 @@ def evaluation_entries(
             raise InputError(
                 f"{item.uid}: expected a file on this machine, got an address only; fetch it first"
             )
-        found = fingerprint(load_model(item.path))
+        found = fingerprint(load_model(item.path, root=item.root))
         entries.append(EvaluationEntry(item.uid, sha256(item.path), found.geometry, found.signature))
         if progress:
             progress("evaluation list", done / len(items))

@@ -60,7 +60,7 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     for entries in held_out:
         entries.check_file(digest)
     check_file(item.path, config.gate)
-    model = load_model(item.path)
+    model = load_model(item.path, root=item.root)
     check_model(model, config.gate)
     found = fingerprint(model)
     for entries in held_out:
@@ -106,7 +106,9 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     members += [(name, content.result()) for name, content in pictures]
     if config.geometry:
         size = config.depth_size or config.size
-        facts, files = geometry_members(model, cameras.resized(size, size), cells=config.solid_cells)
+        facts, files = geometry_members(
+            model, cameras.resized(size, size), cells=config.solid_cells, colors=config.solid_colors
+        )
         document |= facts
         members += files
     members.insert(0, ("json", json.dumps(document).encode()))

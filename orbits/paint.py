@@ -195,7 +195,7 @@ def _paint_one(
     if not there:
         digest = hashlib.sha256(f"{VERSION}\0{original}\0{seed}\0{number}".encode()).digest()
         rng = np.random.default_rng(np.frombuffer(digest, np.uint32))
-        pieces = painted(load_model(shape.path), rng, stretch=stretch)
+        pieces = painted(load_model(shape.path, root=shape.root), rng, stretch=stretch)
         extras = {**made_of, "faces": sum(len(piece.solid.faces) for piece in pieces)}
         write_files({path: glb_of(pieces, "painted", copyright=shape.licence, extras=extras)})
     assert extras is not None

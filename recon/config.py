@@ -10,22 +10,24 @@ import tyro
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.recon.representation import METHODS
+from mv3d.recon.splats.formats import SPLAT_FILES, splat_files
 from mv3d.render.writers import WRITERS
 
 Quality = Literal["draft", "standard", "high"]
+Topology = Literal["triangles", "quads"]
 Profile = Literal["default", "web", "print"]
 
 
 def _formats(words: list[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
     if words[0] and not names:
-        raise UsageError(f"--format: expected some of {', '.join(WRITERS)}, got none")
+        raise UsageError(f"--format: expected some of {', '.join((*WRITERS, *SPLAT_FILES))}, got none")
     return names
 
 
 FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
     nargs=1,
-    metavar=",".join(WRITERS),
+    metavar=",".join((*WRITERS, *SPLAT_FILES)),
     instance_from_str=_formats,
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda value: [",".join(value)],
@@ -42,18 +44,25 @@ class ReconConfig:
     """What to make and how carefully. Raises UsageError for values out of range."""
 
     formats: Annotated[tuple[str, ...], FORMATS, tyro.conf.arg(name="format"), SAID] = ()
-    """Files to write, with commas between them. Default: glb (stl for a print)."""
+    """Files to write, with commas between them. Default: glb (stl for a print, ply-splat for splats).
+    splat, ply-splat and spz are Gaussian splats: splats.splat, splats.ply and splats.spz."""
     quality: Quality = "standard"
     """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""
     method: Annotated[str, _METHOD] = "mesh"
     """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the fitted field, a signed
-    distance rendered as in NeuS."""
+    distance rendered as in NeuS. splats: flat Gaussians on the mesh instead of it, fitted to the views."""
     profile: Profile = "default"
     """web: JPEG texture, at most 3 MB, 30,000 faces whatever the quality. print: one closed shell, millimetres in STL."""
     faces: Annotated[int | None, SAID] = None
     """Most faces of the mesh. Default: 10,000 for draft, 20,000 for standard, 60,000 for high; 30,000 for web."""
     texture_size: Annotated[int | None, SAID] = None
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
+    topology: Topology = "triangles"
+    """quads: faces along the shape's lines, half as many, as quads in obj (extra quads)."""
+    albedo: bool = False
+    """Take the light out of the texture, as far as nine spherical harmonics of the normals explain it."""
+    normal_map: bool = False
+    """Also bake the relief of the mesh before its simplification into a normal map (glb and obj)."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
     """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
     prior: bool = True
@@ -66,13 +75,16 @@ class ReconConfig:
     """Seed of the fit's random rays and of a dynamic trajectory."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in WRITERS]
+        unknown = [name for name in self.formats if name not in WRITERS and name not in SPLAT_FILES]
         if unknown:
-            raise UsageError(f"--format: expected some of {', '.join(WRITERS)}, got {','.join(self.formats)}")
+            raise UsageError(
+                f"--format: expected some of {', '.join((*WRITERS, *SPLAT_FILES))}, got {','.join(self.formats)}"
+            )
         for name, value, known in (
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),
             ("profile", self.profile, get_args(Profile)),
+            ("topology", self.topology, get_args(Topology)),
         ):
             if value not in known:
                 raise UsageError(f"--{name}: expected one of {', '.join(known)}, got {value}")
@@ -83,14 +95,28 @@ class ReconConfig:
             raise UsageError(f"--texture-size: expected a power of two from 64 to 8192, got {size}")
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
+        of_meshes = ("formats", "profile", "faces", "texture_size", "topology", "albedo", "normal_map")
+        textured = {"glb", "obj"} & set(self.formats_or_default)
         unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
-        unused += [(self.method == "mesh", "--method nerf", ("trajectory",))]
-        unused += [(self.method == "nerf", "--method mesh", ("formats", "profile", "faces", "texture_size"))]
+        unused += [(self.method != "nerf", "--method nerf", ("trajectory",))]
+        unused += [(self.method == "nerf", "--method mesh", of_meshes)]
+        unused += [(not textured, "--format glb or obj", ("normal_map",))]
+        unused += [(set(self.formats_or_default) == {"stl"}, "--format glb, obj or ply", ("albedo",))]
         for is_unused, needed, names in unused:
             for name in names:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):
                     flag = "format" if name == "formats" else name.replace("_", "-")
                     raise UsageError(f"--{flag}: expected only with {needed}")
+        if self.method == "splats" and self.formats and not splat_files(self.formats):
+            known = ", ".join(SPLAT_FILES)
+            raise UsageError(
+                f"--format: expected one of {known} with --method splats, got {','.join(self.formats)}"
+            )
+
+    @property
+    def formats_or_default(self) -> tuple[str, ...]:
+        usual = "stl" if self.profile == "print" else "glb"
+        return self.formats or ("ply-splat" if self.method == "splats" else usual,)
 
     def resolved(self) -> ReconConfig:
         """The same settings with every default filled in; those of meshes not where none is made."""
@@ -100,10 +126,9 @@ class ReconConfig:
         texture = {"draft": 1024, "standard": 1024, "high": 2048}[self.quality]
         if self.profile == "web":
             faces = 30_000
-        formats = self.formats or (("stl",) if self.profile == "print" else ("glb",))
         return replace(
             self,
-            formats=tuple(dict.fromkeys(formats)),
+            formats=tuple(dict.fromkeys(self.formats_or_default)),
             faces=self.faces or faces,
             texture_size=self.texture_size or texture,
         )

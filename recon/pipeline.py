@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from mv3d.core.devices import device_name, pick_device
@@ -21,9 +22,12 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
-from mv3d.recon.doubts import LEAST_MEAN_IOU, doubts
+from mv3d.recon.doubts import doubts, fits, fitted
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
+from mv3d.recon.splats.formats import mesh_formats, splat_files
+from mv3d.recon.splats.making import write_splats
+from mv3d.recon.splats.rasterise import render_splats
 from mv3d.recon.stages import PRESETS
 from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.render.mesh import Mesh
@@ -32,7 +36,7 @@ from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
-from mv3d.render.writers import SIDE_FILES, WriteOptions, save_mesh
+from mv3d.render.writers import NORMAL_MAP, SIDE_FILES, WriteOptions, save_mesh
 from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
@@ -40,6 +44,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
+_LATER = ("prior", "topology", "albedo", "normal_map")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -55,8 +60,9 @@ class ReconResult:
 
     @property
     def fits(self) -> bool:
-        """Whether the re-render agrees with the views: mean silhouette IoU of LEAST_MEAN_IOU or more."""
-        return self.report["iou_mean"] >= LEAST_MEAN_IOU
+        """Whether the re-render agrees with the views (`doubts.fits`): where not, `report["warnings"]` says why, and the
+        files are written but not to be trusted."""
+        return fits(self.report)
 
     @cached_property
     def mesh(self) -> Mesh | None:
@@ -101,21 +107,26 @@ def run(
         views = _loaded(views, clock)
         origin = origin_of(views.cameras)
         near = moved_views(views, -origin)
-        representation = reconstructor.fit(near, clock)
+        representation = fitted(reconstructor, near, clock)
         mesh = representation.to_mesh()
         if mesh is None:
             measured = _write_novel(config, near, representation, staged, clock, origin)
         else:
             mesh = moved_mesh(mesh, origin)
             measured = write_mesh(config, near, mesh, staged, clock, origin=origin)
-        orbit = views.orbit
+        orbit, details_of = views.orbit, representation.details()
         details = {
             "views": len(views),
             "image_size": [views.cameras.width, views.cameras.height],
             "elevation_deg": None if orbit is None else round(float(np.mean(orbit.elevations_deg)), 2),
             **measured,
-            "warnings": doubts(near, measured),
-            **representation.details(),
+            **details_of,
+            "warnings": [
+                *views.warnings,
+                *doubts(near, measured | details_of),
+                *details_of.get("warnings", ()),
+            ],
+            **({"reading": dict(views.reading)} if views.reading else {}),
         }
         record = RunRecord.of(
             "recon",
@@ -144,13 +155,20 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     """Names that a run with these resolved settings writes, beside its record."""
     if not makes_mesh:
         return NOVEL, "turntable.mp4"
-    side_files = (f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ()))
-    return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
+    side_files = [f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ())]
+    if config.normal_map and "obj" in config.formats:
+        side_files.append(f"mesh{NORMAL_MAP}")
+    meshes = (f"mesh.{name}" for name in mesh_formats(config.formats))
+    return (*meshes, *side_files, *splat_files(config.formats), "turntable.mp4")
 
 
 def recorded(config: ReconConfig) -> dict[str, Any]:
-    """The settings of a record. `prior` stands in it where it is off: earlier records do not know it."""
-    return {name: value for name, value in asdict(config).items() if name != "prior" or not value}
+    """The settings of a record. Those that earlier records do not know stand in it where they are not the default."""
+    return {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in _LATER or value != getattr(ReconConfig, name)
+    }
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:
@@ -214,21 +232,26 @@ def write_mesh(
     """
     preset = PRESETS[config.quality]
     with clock.stage("export"):
-        for name in config.formats:
+        meshes = mesh_formats(config.formats)
+        for name in meshes:
             _export(config, mesh, staged / f"mesh.{name}")
     # What is shown and measured is the file that people get, read back where its format can be read.
-    first = staged / f"mesh.{config.formats[0]}"
+    first = staged / f"mesh.{meshes[0] if meshes else ''}"
     with clock.stage("turntable"):
         shown = load_mesh(first) if first.suffix in MODEL_SUFFIXES else mesh
-        if config.formats[0] == "stl" and config.profile == "print":
+        if first.suffix == ".stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
         shown = moved_mesh(shown, -origin)
-        if turning:
+        if turning and meshes:
             frames, size = preset.turntable
             encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
     with clock.stage("measure"):
         again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)
+    splats = {}
+    if splat_files(config.formats):
+        near = moved_mesh(mesh, -origin)
+        splats["splats"] = _write_splats(config, views, near, staged, clock, origin, turning and not meshes)
     return {
         "watertight": topology.watertight,
         "shells": topology.shells,
@@ -238,7 +261,31 @@ def write_mesh(
         "duplicate_faces": topology.duplicate,
         "volume": round(topology.volume, 6),
         **rerender_report(views, again),
+        **splats,
     }
+
+
+def _write_splats(
+    config: ReconConfig,
+    views: Views,
+    mesh: Mesh,
+    staged: Path,
+    clock: Clock,
+    origin: Float[np.ndarray, " 3"],
+    turning: bool,
+) -> dict[str, Any]:
+    """Write the splats of `mesh`, which lies in the world of `views`. Returns their figures, those of the re-render
+    as a mesh has them."""
+    shown, figures = write_splats(config, views, mesh, staged, clock, origin=origin)
+    if turning:
+        with clock.stage("turntable"):
+            frames, size = PRESETS[config.quality].turntable
+            around = novel_orbit("static", views, count=frames).cameras(size, size)
+            pictures = render_splats(shown, around, device=torch.device("cpu"))
+            encode_mp4(to_uint8(composite(pictures)), staged / "turntable.mp4")
+    with clock.stage("splats measure"):
+        again = render_splats(shown, views.cameras, device=torch.device("cpu"))
+        return {**figures, **rerender_report(views, again)}
 
 
 def _export(config: ReconConfig, mesh: Mesh, path: Path) -> None:

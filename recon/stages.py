@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,17 @@ from jaxtyping import Float
 
 from mv3d.core.devices import pick_device
 from mv3d.core.progress import Clock
+from mv3d.recon.albedo import without_light
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.field import Field, FieldConfig, fit_field
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
 from mv3d.recon.leading import follow
+from mv3d.recon.normal_map import bake_normal_map
 from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
+from mv3d.recon.quads import check_quads, remeshed
 from mv3d.recon.stereo import StereoConfig, open_hollows
-from mv3d.recon.surface import mesh_within
+from mv3d.recon.surface import meshes_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
 from mv3d.render.cameras import Cameras
@@ -53,6 +56,16 @@ PRESETS = {
         2,
     ),
 }
+
+
+_REACH = (
+    3.0  # samples of the grid: so far from its simplified mesh, fitted to the outlines, the field's may lie
+)
+
+_NO_QUADS = (
+    "--topology quads: no closed mesh of quads could be made, the walls are thinner than a quad, so the mesh is of "
+    "triangles; more --faces make finer quads"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +125,13 @@ def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, c
 @dataclass(frozen=True, eq=False)
 class TexturedMesh:
     """A closed mesh with a baked texture. seen_area: share of the surface that some view saw. gains: (n, 3) colour
-    factors of the views."""
+    factors of the views. figures: of the steps that were asked for, for recon.json."""
 
     geometry: Geometry
     mesh: Mesh
     seen_area: float
     gains: list[list[float]]
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def render(self, cameras: Cameras) -> Float[np.ndarray, "n h w 4"]:
         return render_views(self.mesh, cameras, supersample=2)
@@ -126,7 +140,12 @@ class TexturedMesh:
         return self.mesh
 
     def details(self) -> dict[str, Any]:
-        return {"coverage": round(self.seen_area, 4), "gains": self.gains, **self.geometry.details()}
+        return {
+            "coverage": round(self.seen_area, 4),
+            "gains": self.gains,
+            **self.figures,
+            **self.geometry.details(),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +175,8 @@ class MeshReconstructor:
     def fit(self, views: Views, clock: Clock) -> TexturedMesh:
         config = self.config.resolved()
         preset = PRESETS[config.quality]
+        if config.topology == "quads":
+            check_quads()
         assert config.faces is not None and config.texture_size is not None
         geometry = solve_geometry(config, views, preset.fit, clock)
         silhouettes, hull, field = geometry.silhouettes, geometry.hull, geometry.field
@@ -164,14 +185,40 @@ class MeshReconstructor:
                 hull = carve(silhouettes, hull, field.sdf, field.grid)
         with clock.stage("decimate"):
             smallest = 1.0 if config.profile == "print" else 0.02
-            vertices, faces = mesh_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+            fine, (vertices, faces) = meshes_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+        quads, figures = 0, {}
+        if config.topology == "quads":
+            with clock.stage("quads"):
+                made = remeshed(*fine, config.faces // 2)
+            if made is None:
+                figures["warnings"] = [_NO_QUADS]
+            else:
+                vertices, faces, quads = made
         with clock.stage("outline"):
             vertices = fit_outlines(vertices, faces, silhouettes)
         with clock.stage("texture"):
             settings = BakeConfig(texture_size=config.texture_size, refine_every=preset.refine_every)
             moved = replace(views, cameras=geometry.cameras)
-            baked = bake(vertices, faces, moved, silhouettes.distances, settings)
-        return TexturedMesh(geometry, baked.mesh, baked.seen_area, baked.gains.round(4).tolist())
+            baked = bake(vertices, faces, moved, silhouettes.distances, settings, quads=quads)
+        mesh = baked.mesh
+        if quads:
+            figures["quads"] = mesh.quads
+        if config.albedo:
+            with clock.stage("albedo"):
+                delit = without_light(mesh, seed=config.seed)
+            mesh = delit.mesh
+            figures["light"] = {
+                "contrast": round(delit.contrast, 3),
+                "harmonics": delit.coefficients.round(4).tolist(),
+            }
+        if config.normal_map:
+            with clock.stage("normal map"):
+                relief = bake_normal_map(
+                    mesh, *fine, size=config.texture_size, reach=_REACH * hull.grid.spacing
+                )
+            mesh = relief.mesh
+            figures["normal_map"] = {"found": round(relief.found, 4), "bend_deg": round(relief.bend_deg, 3)}
+        return TexturedMesh(geometry, mesh, baked.seen_area, baked.gains.round(4).tolist(), figures)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from scipy import ndimage, sparse
 
 from mv3d.core.errors import InputError
 from mv3d.recon.arrays import Faces, Vertices, Volume
+from mv3d.recon.denoise import denoise
 from mv3d.render.mesh import face_normals
 from mv3d.render.topology import is_closed, vertex_links
 from mv3d.views.grid import Grid
@@ -84,7 +85,14 @@ def decimate(
 
 
 def mesh_within(sdf: Volume, grid: Grid, target: int, *, smallest: float = 0.02) -> tuple[Vertices, Faces]:
-    """The field as a smoothed, closed mesh of about `target` faces.
+    """The last of `meshes_within`."""
+    return meshes_within(sdf, grid, target, smallest=smallest)[1]
+
+
+def meshes_within(
+    sdf: Volume, grid: Grid, target: int, *, smallest: float = 0.02
+) -> tuple[tuple[Vertices, Faces], tuple[Vertices, Faces]]:
+    """The field as a smoothed, closed mesh of all its faces, and the same with about `target` faces.
 
     Views that contradict each other carve a sponge. Its handles need their faces, so that no simplification that stays
     closed comes near the target: then the surface is that of the distance blurred by 1, 2 and at last 4 samples.
@@ -94,10 +102,11 @@ def mesh_within(sdf: Volume, grid: Grid, target: int, *, smallest: float = 0.02)
         if blur:
             field = torch.from_numpy(ndimage.gaussian_filter(field.numpy(), blur))
         vertices, faces = extract_mesh(field, grid, smallest=smallest)
-        vertices, faces = decimate(smooth(vertices, faces), faces, target)
-        if len(faces) <= _NEAR * target:
+        fine = denoise(smooth(vertices, faces), faces), faces
+        coarse = decimate(*fine, target)
+        if len(coarse[1]) <= _NEAR * target:
             break
-    return vertices, faces
+    return fine, coarse
 
 
 def _used(vertices: Vertices, faces: Faces) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:

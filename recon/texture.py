@@ -16,7 +16,7 @@ from scipy.sparse.linalg import cg
 
 from mv3d.core.errors import InputError
 from mv3d.recon.arrays import Faces, Vertices
-from mv3d.render.mesh import Mesh, face_normals, vertex_normals
+from mv3d.render.mesh import Mesh, face_normals, smooth_normals
 from mv3d.render.raycast import RayScene, render_view, sample_bilinear
 from mv3d.render.topology import vertex_links
 from mv3d.views.morphology import distance_to_false, nearest_true
@@ -148,6 +148,14 @@ def unwrap(
     return source.astype(np.int64), new_faces.astype(np.int32), np.clip(uv, 0, 1).astype(np.float32)
 
 
+def _uncut_first(faces: Faces, quads: int) -> tuple[Faces, int]:
+    """Quads whose halves still share two vertices first, and how many they are."""
+    halves, others = np.split(faces, [2 * quads])
+    pairs = halves.reshape(-1, 2, 3)
+    cut = (pairs[:, 0, [0, 2]] != pairs[:, 1, [0, 1]]).any(1)
+    return np.concatenate([pairs[~cut].reshape(-1, 3), pairs[cut].reshape(-1, 3), others]), int((~cut).sum())
+
+
 def texel_map(
     uv: Float[np.ndarray, "v 2"], faces: Faces, size: int
 ) -> tuple[Bool[np.ndarray, "s s"], Int[np.ndarray, " t"], Float[np.ndarray, "t 3"]]:
@@ -162,16 +170,24 @@ def texel_map(
 
 
 def bake(
-    vertices: Vertices, faces: Faces, views: Views, distances: Float[np.ndarray, "n h w"], config: BakeConfig
+    vertices: Vertices,
+    faces: Faces,
+    views: Views,
+    distances: Float[np.ndarray, "n h w"],
+    config: BakeConfig,
+    *,
+    quads: int = 0,
 ) -> BakedTexture:
     """Unwrap a closed mesh and bake its texture from the views.
 
     distances: signed distances to the silhouettes' edges, pixels (`silhouette_distance`).
+    quads: the first faces are halves of so many quads (`Mesh.quads`); those that charts cut are two triangles from then
+    on, after all others.
     Raises InputError where the charts do not fit one texture.
     """
     size = config.texture_size
     scene = RayScene(vertices, faces)
-    normals = vertex_normals(vertices, faces)
+    normals = smooth_normals(vertices, faces)
     bands = [_bands(views, view, distances[view], scene, config) for view in range(len(views))]
     priors = np.ones(len(views), np.float32)
     if views.input_view is not None:
@@ -183,6 +199,7 @@ def bake(
     color = _fill_by_diffusion(color, certainty > config.seen, faces)
 
     old, new_faces, uv = unwrap(vertices, faces, size)
+    new_faces, quads = _uncut_first(new_faces, quads)
     mask, face, bary = texel_map(uv, new_faces, size)
     corners = old[new_faces[face]]
     normal = (normals[corners] * bary[:, :, None]).sum(1)
@@ -197,14 +214,16 @@ def bake(
         agreed, certainty[part] = _robust_mean(problem, seen, gains)
         blend = np.clip(certainty[part] / config.certain, 0, 1)[:, None]
         texel[part] = agreed * blend + fallback[part] * (1 - blend)
-    mesh = Mesh(vertices[old], new_faces, normals=normals[old], uv=uv, texture=_pad(mask, texel, size))
+    mesh = Mesh(
+        vertices[old], new_faces, normals=normals[old], uv=uv, texture=padded(mask, texel, size), quads=quads
+    )
     if config.refine_rounds:
         epsilon, least = points.ray_epsilon(config.ray_epsilon), config.refine_min_cosine
         chosen = range(len(views) - 1, -1, -config.refine_every)
         sights = {view: _visible(problem, view, points, least, epsilon) for view in chosen}
         for _ in range(config.refine_rounds):
             texel = np.clip(texel + _residual(problem, mesh, sights, len(points)), 0, 1)
-            mesh = replace(mesh, texture=_pad(mask, texel, size))
+            mesh = replace(mesh, texture=padded(mask, texel, size))
     return BakedTexture(mesh, float((certainty > config.seen).mean()) if len(points) else 0.0, gains)
 
 
@@ -369,11 +388,18 @@ def _fill_by_diffusion(color: Vertices, known: Bool[np.ndarray, " v"], faces: Fa
     return answer
 
 
-def _pad(
-    mask: Bool[np.ndarray, "s s"], texel: Float[np.ndarray, "t 3"], size: int
+def padded(
+    mask: Bool[np.ndarray, "s s"],
+    texel: Float[np.ndarray, "t 3"],
+    size: int,
+    *,
+    elsewhere: tuple[float, float, float] | None = None,
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """Texture with every chart's colour carried outward; far from all charts the mean colour, never the background."""
-    page = np.full((size, size, 3), texel.mean(0) if len(texel) else 0.5, np.float32)
+    """Texture of values 0..1 with every chart's carried outward; far from all charts `elsewhere`, by default the mean,
+    never the background."""
+    if elsewhere is None:
+        elsewhere = tuple(texel.mean(0)) if len(texel) else (0.5,) * 3
+    page = np.tile(np.float32(elsewhere), (size, size, 1))
     page[mask] = texel
     distance = distance_to_false(~mask)
     rows, columns = nearest_true(mask)

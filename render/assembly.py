@@ -8,13 +8,15 @@ import numpy as np
 
 from mv3d.core.errors import InputError
 from mv3d.render.limits import LoadLimits
+from mv3d.render.load_warnings import LoadWarningName, WarningLog
 from mv3d.render.mesh import face_normals, unit_vectors
-from mv3d.render.model import Material, Model
+from mv3d.render.model import Material, Model, without_picture
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Triangles of one material. normals None: flat shading (vertices are split by face)."""
+    """Triangles of one material. normals None: flat shading (vertices are split by face). more_uv: further sets of
+    texture coordinates, for textures that lie on another one than the first."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -22,13 +24,15 @@ class Part:
     normals: np.ndarray | None = None
     uv: np.ndarray | None = None
     colors: np.ndarray | None = None
+    more_uv: tuple[np.ndarray, ...] = ()
 
 
 class Assembly:
     """Counts parts against the limits as they come, so that no file can grow without bound."""
 
-    def __init__(self, name: str, limits: LoadLimits) -> None:
+    def __init__(self, name: str, limits: LoadLimits, warnings: WarningLog | None = None) -> None:
         self.name, self.limits = name, limits
+        self._warnings = WarningLog() if warnings is None else warnings
         self.parts: list[Part] = []
         self._faces = self._vertices = 0
 
@@ -41,8 +45,9 @@ class Assembly:
             raise InputError(
                 f"{self.name}: expected vertex indices in 0..{len(vertices) - 1}, got {faces.min()}..{faces.max()}"
             )
-        named = {"vertices": vertices, "normals": part.normals, "texture coordinates": part.uv}
-        for what, values in named.items():
+        named = [("vertices", vertices), ("normals", part.normals), ("texture coordinates", part.uv)]
+        named += [("texture coordinates", values) for values in part.more_uv]
+        for what, values in named:
             if values is None:
                 continue
             if len(values) != len(vertices):
@@ -76,8 +81,9 @@ class Assembly:
                 )
 
     def model(self, materials: tuple[Material, ...]) -> Model:
-        """Everything joined; materials that no face uses are left out. Raises InputError where there is no face."""
-        parts = self.parts
+        """Everything joined; materials that no face uses are left out, and pictures of parts without texture
+        coordinates, with a warning. Raises InputError where there is no face."""
+        parts, materials = self._without_pictures(materials)
         if not parts:
             raise InputError(
                 f"{self.name}: expected at least one face, got none (points and lines are not drawn)"
@@ -90,23 +96,65 @@ class Assembly:
             np.concatenate([part.vertices for part in parts]).astype(np.float32),
             np.concatenate(faces).astype(np.int32),
             np.concatenate([part.normals for part in parts if part.normals is not None]),
-            _joined(parts, "uv", (0, 0)),
-            _joined(parts, "colors", (1, 1, 1, 1)),
+            _joined(parts, [part.uv for part in parts], (0, 0)),
+            _joined(parts, [part.colors for part in parts], (1, 1, 1, 1)),
             np.concatenate([np.full(len(part.faces), number[part.material], np.int32) for part in parts]),
             tuple(materials[index] for index in used),
+            more_uv=_more_uv(parts),
         )
 
+    def _without_pictures(self, materials: tuple[Material, ...]) -> tuple[list[Part], tuple[Material, ...]]:
+        """Parts without texture coordinates get materials of their own, as pictures that cannot be used leave them."""
+        every, bare = list(materials), dict[int, int]()
+        parts: list[Part] = []
+        for part in self.parts:
+            material = materials[part.material]
+            if part.uv is not None or not material.textures:
+                parts.append(part)
+                continue
+            if part.material not in bare:
+                bare[part.material] = len(every)
+                every.append(_bare(material))
+                name: LoadWarningName = "missing_detail"
+                if material.base_color_texture is not None or material.emissive_texture is not None:
+                    name = "unusable_texture"
+                self._warnings.add(
+                    name, f"{material.name[:80] or 'a material'}: its pictures have no texture coordinates"
+                )
+            parts.append(replace(part, material=bare[part.material]))
+        return parts, tuple(every)
 
-def _joined(parts: list[Part], name: str, default: tuple[float, ...]) -> np.ndarray | None:
+
+def _bare(material: Material) -> Material:
+    """The material as it is without its pictures."""
+    for slot in material.textures:
+        material = replace(without_picture(material, slot), **{slot: None})
+    return material
+
+
+def _joined(
+    parts: list[Part], values: list[np.ndarray | None], default: tuple[float, ...]
+) -> np.ndarray | None:
     """An attribute of all vertices, the default for parts without it; None where no part has it."""
-    if all(getattr(part, name) is None for part in parts):
+    if all(value is None for value in values):
         return None
     filling = np.array([default], np.float32)
     found = (
-        np.repeat(filling, len(p.vertices), 0) if getattr(p, name) is None else getattr(p, name)
-        for p in parts
+        np.repeat(filling, len(part.vertices), 0) if value is None else value
+        for part, value in zip(parts, values, strict=True)
     )
-    return np.concatenate([values.astype(np.float32) for values in found])
+    return np.concatenate([value.astype(np.float32) for value in found])
+
+
+def _more_uv(parts: list[Part]) -> tuple[np.ndarray, ...]:
+    """The further sets of texture coordinates, as many as the part with most has."""
+    sets = []
+    for number in range(max(len(part.more_uv) for part in parts)):
+        values = [part.more_uv[number] if number < len(part.more_uv) else None for part in parts]
+        joined = _joined(parts, values, (0, 0))
+        assert joined is not None  # the longest has it
+        sets.append(joined)
+    return tuple(sets)
 
 
 def _split_flat(part: Part) -> Part:
@@ -119,4 +167,5 @@ def _split_flat(part: Part) -> Part:
         normals=np.repeat(normal, 3, 0).astype(np.float32),
         uv=None if part.uv is None else part.uv[corners],
         colors=None if part.colors is None else part.colors[corners],
+        more_uv=tuple(uv[corners] for uv in part.more_uv),
     )

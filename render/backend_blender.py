@@ -29,7 +29,7 @@ from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
 from mv3d.render.cameras import Cameras
 from mv3d.render.environment import Environment
 from mv3d.render.mesh import weld
-from mv3d.render.model import Material, Model
+from mv3d.render.model import TEXTURES, Material, Model
 from mv3d.render.renderer import Rendered, RenderSettings
 from mv3d.render.surface import facing_signs
 
@@ -124,7 +124,7 @@ def write_job(
         "faces": model.faces[keep],
         "face_material": np.asarray(model.face_material)[keep],
         "normals": _corner_normals(model)[keep],
-        "uv": model.uv,
+        **{f"uv{number}": uv for number, uv in enumerate(model.uv_sets)},
         "colors": model.colors,
     }
     np.savez(folder / "geometry.npz", **{k: v for k, v in arrays.items() if v is not None})
@@ -209,10 +209,11 @@ def _material_entry(
         "alpha_cutoff": material.alpha_cutoff,
         "cull": settings.backfaces == "cull" and not material.double_sided,
         "unlit": material.unlit,
-        "wrap": material.wrap,
+        "wrap": {name: material.use(name).wrap for name in TEXTURES},
+        "uv_set": {name: material.use(name).uv_set for name in TEXTURES},
         "vertex_colors": model.colors is not None,
     }
-    for name in ("base_color_texture", "metallic_roughness_texture", "emissive_texture", "normal_texture"):
+    for name in TEXTURES:
         texture = getattr(material, name)
         entry[name] = None
         if texture is None or model.uv is None:

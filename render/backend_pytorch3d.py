@@ -287,13 +287,13 @@ def _visible_faces(
     return scene.faces[kept], kept
 
 
-def _texel_scale(scene: TorchScene, pixels: Float[Tensor, "v 2"]) -> Float[Tensor, " f"]:
-    """Area of a pixel in units of uv on each face, which decides how far a texture is filtered."""
-    if scene.uv is None:
-        return pixels.new_zeros(len(scene.faces))
+def _texel_scale(scene: TorchScene, pixels: Float[Tensor, "v 2"]) -> Float[Tensor, "s f"]:
+    """Area of a pixel in units of uv on each face, which decides how far a texture is filtered, per set of uv."""
 
     def area(points: Tensor) -> Tensor:
         a, b, c = points[scene.faces].unbind(1)
         return ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).abs()
 
-    return area(scene.uv.detach()) / area(pixels).clamp_min(1e-9)
+    if not scene.uv:
+        return pixels.new_zeros((0, len(scene.faces)))
+    return torch.stack([area(uv.detach()) for uv in scene.uv]) / area(pixels).clamp_min(1e-9)

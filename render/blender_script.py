@@ -160,11 +160,11 @@ def add_mesh(scene: Any, path: Path, materials: list[Surface]) -> None:
         mesh.materials.append(surface.material)
     mesh.polygons.foreach_set("material_index", arrays["face_material"])
     mesh.polygons.foreach_set("use_smooth", np.ones(len(faces), bool))
-    if "uv" in arrays:
+    for name in sorted(name for name in arrays if name.startswith("uv")):
         # glTF counts v from the top of the texture, Blender from its bottom.
-        uv = arrays["uv"][faces.ravel()]
+        uv = arrays[name][faces.ravel()]
         uv[:, 1] = 1 - uv[:, 1]
-        mesh.uv_layers.new(name="uv").data.foreach_set("uv", uv.ravel())
+        mesh.uv_layers.new(name=name).data.foreach_set("uv", uv.ravel())
     if "colors" in arrays:
         colors = mesh.color_attributes.new("color", "FLOAT_COLOR", "POINT")
         colors.data.foreach_set("color", arrays["colors"].ravel())
@@ -265,9 +265,9 @@ class Surface:
         if file is None:
             return None
         image = self.image(file)
-        wrap = self.entry["wrap"]
+        wrap = self.entry["wrap"][name]
         node = self.node("ShaderNodeTexImage", image=image, interpolation="Linear", extension="REPEAT")
-        uv = self.node("ShaderNodeUVMap", uv_map="uv").outputs[0]
+        uv = self.node("ShaderNodeUVMap", uv_map=f"uv{self.entry['uv_set'][name]}").outputs[0]
         if wrap[0] == wrap[1]:
             node.extension = {"repeat": "REPEAT", "mirror": "MIRROR", "clamp": "EXTEND"}[wrap[0]]
         else:
@@ -331,7 +331,8 @@ class Surface:
             put["Metallic"] = self.math("MULTIPLY", parts.outputs[2], entry["metallic"])
         bump = self.texture("normal_texture")
         if bump is not None:
-            node = self.node("ShaderNodeNormalMap", uv_map="uv", space="TANGENT")
+            uv_map = f"uv{entry['uv_set']['normal_texture']}"
+            node = self.node("ShaderNodeNormalMap", uv_map=uv_map, space="TANGENT")
             self.put(node.inputs["Strength"], entry["normal_scale"])
             self.put(node.inputs["Color"], bump.outputs["Color"])
             put["Normal"] = node.outputs["Normal"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,37 +16,15 @@ from jaxtyping import Float
 from mv3d.core.errors import InputError, MissingPartError
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
+from mv3d.render.gltf_extensions import EXTENSIONS
 from mv3d.render.gltf_file import GltfFile
 from mv3d.render.gltf_geometry import colors, compose, transformed, triangles, unit
-from mv3d.render.gltf_materials import MaterialReader, texture_coordinates
+from mv3d.render.gltf_materials import MaterialReader
+from mv3d.render.gltf_textures import Mapping, channels_of, texture_coordinates
 from mv3d.render.limits import LoadLimits
 from mv3d.render.model import Model
 from mv3d.render.resources import Resources
 
-_KNOWN = {
-    "KHR_draco_mesh_compression",
-    "KHR_mesh_quantization",
-    "KHR_texture_transform",
-    "KHR_materials_unlit",
-    "KHR_materials_emissive_strength",
-    "KHR_materials_pbrSpecularGlossiness",
-    "EXT_mesh_gpu_instancing",
-    "EXT_texture_webp",
-    # Looks that are approximated by the base material.
-    "KHR_materials_clearcoat",
-    "KHR_materials_transmission",
-    "KHR_materials_volume",
-    "KHR_materials_ior",
-    "KHR_materials_specular",
-    "KHR_materials_sheen",
-    "KHR_materials_iridescence",
-    "KHR_materials_anisotropy",
-    "KHR_materials_dispersion",
-    "KHR_materials_variants",
-    "KHR_lights_punctual",
-    "KHR_xmp_json_ld",
-    "KHR_animation_pointer",
-}
 _DRACO_HINT = 'pip install "mv3d[data]" (or pip install DracoPy)'
 # What a wrong kind, key or length in the JSON raises when it is used.
 _WRONG = (LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error, RecursionError)
@@ -66,7 +45,8 @@ class _Reader:
     def __init__(self, file: GltfFile) -> None:
         self.file, self.name, self.limits, self._json = file, file.name, file.limits, file.json
         limits, document = file.limits, file.json
-        unknown = sorted(set(document.get("extensionsRequired", [])) - _KNOWN)
+        self._required = set(document.get("extensionsRequired", []))
+        unknown = sorted(self._required - set(EXTENSIONS))
         if unknown:
             raise InputError(
                 f"{self.name}: requires {', '.join(map(str, unknown))[:120]}, which is not supported; export the "
@@ -81,7 +61,7 @@ class _Reader:
         self._parents = self._check_tree()
         self._world: dict[int, np.ndarray] = {}
         self._primitives: dict[tuple[int, int], tuple[dict[str, np.ndarray], np.ndarray]] = {}
-        self.assembly = Assembly(self.name, limits)
+        self.assembly = Assembly(self.name, limits, file.resources.warnings)
 
     # -- scene graph
 
@@ -140,6 +120,11 @@ class _Reader:
             if index in seen:
                 continue
             seen.add(index)
+            if (
+                nodes[index].get("extensions", {}).get("KHR_node_visibility", {}).get("visible", True)
+                is False
+            ):
+                continue
             found.append(index)
             stack.extend(self.file.index("nodes", child) for child in nodes[index].get("children", []))
         return sorted(found)
@@ -167,7 +152,7 @@ class _Reader:
             if not len(faces):
                 continue
             attributes = self._morphed(attributes, primitive, node.get("weights", mesh.get("weights")))
-            material = self.materials.number(primitive.get("material"))
+            material = self.materials.number(primitive.get("material"), channels_of(attributes))
             if "skin" in node and "JOINTS_0" in attributes:
                 placed = [self._skinned(attributes, node["skin"])]
             else:
@@ -180,6 +165,7 @@ class _Reader:
                     len(faces) * len(matrices), len(attributes["POSITION"]) * len(matrices)
                 )
                 placed = (transformed(attributes, matrix) for matrix in matrices)
+            uv = self._texture_coordinates(attributes, material)
             for vertices, normals, mirrored in placed:
                 self.assembly.add(
                     Part(
@@ -187,10 +173,20 @@ class _Reader:
                         faces[:, ::-1] if mirrored else faces,
                         material,
                         None if normals is None else world_from_gltf(normals).astype(np.float32),
-                        texture_coordinates(attributes, self.materials.mapping(primitive.get("material"))),
+                        uv[0] if uv else None,
                         colors(attributes),
+                        uv[1:],
                     )
                 )
+
+    def _texture_coordinates(
+        self, attributes: dict[str, np.ndarray], material: int
+    ) -> tuple[Float[np.ndarray, "v 2"], ...]:
+        """The sets that a material's textures use; without textures the mesh's own first set, if it has one."""
+        mappings = self.materials.mappings(material)
+        if not mappings and 0 in channels_of(attributes):
+            mappings = (Mapping(),)
+        return tuple(texture_coordinates(attributes, mapping) for mapping in mappings)
 
     def _instances(self, node: dict[str, Any]) -> list[np.ndarray]:
         extension = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
@@ -214,7 +210,7 @@ class _Reader:
 
     def _read_primitive(self, primitive: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         draco = primitive.get("extensions", {}).get("KHR_draco_mesh_compression")
-        if draco is not None:
+        if draco is not None and self._needs_draco(primitive):
             attributes, indices = self._draco(primitive, draco)
         else:
             if "POSITION" not in primitive["attributes"]:
@@ -240,6 +236,16 @@ class _Reader:
             )
         proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
         return attributes, faces[proper]
+
+    def _needs_draco(self, primitive: dict[str, Any]) -> bool:
+        """Whether there is no other way to the geometry: where the decoder is missing, a file that does not require
+        the extension holds the plain data, too."""
+        if "KHR_draco_mesh_compression" in self._required or find_spec("DracoPy") is not None:
+            return True
+        named = [*primitive["attributes"].values()]
+        named += [primitive["indices"]] if "indices" in primitive else []
+        entries = [self._json["accessors"][self.file.index("accessors", index)] for index in named]
+        return not all("bufferView" in entry for entry in entries)
 
     def _draco(
         self, primitive: dict[str, Any], entry: dict[str, Any]

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError
+from mv3d.render.gltf_extensions import MESHOPT
 from mv3d.render.limits import LoadLimits
+from mv3d.render.meshopt import decode_view
 from mv3d.render.resources import Resources
 
+_JSON, _BINARY = 0x4E4F534A, 0x004E4942
 _TYPES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _COMPONENTS = {
     5120: np.int8,
@@ -33,6 +36,8 @@ class GltfFile:
         self.resources, self.limits, self.name = resources, limits, resources.name
         self.json, self._binary = gltf_document(resources.main(), resources.name)
         self._buffers: dict[int, bytes] = {}
+        self._decoded: dict[int, bytes] = {}
+        self._decoded_bytes = 0
 
     def buffer(self, index: int) -> bytes:
         """The bytes of a buffer: the binary chunk, or a file beside this one."""
@@ -44,7 +49,7 @@ class GltfFile:
             elif index == 0 and self._binary is not None:
                 data = self._binary
             else:
-                raise InputError(f"{self.name}: buffer {index} has no data")
+                raise _NoDataError(f"{self.name}: buffer {index} has no data")
             if len(data) < int(entry["byteLength"]):
                 raise InputError(
                     f"{self.name}: buffer {index}: expected {int(entry['byteLength']):,} bytes, got {len(data):,}"
@@ -53,18 +58,56 @@ class GltfFile:
         return self._buffers[index]
 
     def view_bytes(self, index: int) -> memoryview:
-        """The bytes of a bufferView."""
-        view = self.json["bufferViews"][self.index("bufferViews", index)]
-        if "EXT_meshopt_compression" in view.get("extensions", {}):
-            raise InputError(f"{self.name}: meshopt compression is not supported; export the file without it")
-        data = self.buffer(view["buffer"])
-        start, length = int(view.get("byteOffset", 0)), int(view["byteLength"])
+        """The bytes of a bufferView, decoded where they are compressed."""
+        index = self.index("bufferViews", index)
+        view = self.json["bufferViews"][index]
+        extensions = view.get("extensions", {})
+        for name in MESHOPT:
+            if name in extensions:
+                return memoryview(self._meshopt(index, view, extensions[name]))
+        return self._slice(view, index)
+
+    def _slice(self, place: dict[str, Any], index: int) -> memoryview:
+        """The bytes at a buffer, an offset and a length."""
+        data = self.buffer(place["buffer"])
+        start, length = int(place.get("byteOffset", 0)), int(place["byteLength"])
         if start < 0 or length < 0 or start + length > len(data):
             raise InputError(
                 f"{self.name}: bufferView {index}: expected bytes within 0..{len(data):,}, got {start:,}.."
                 f"{start + length:,}"
             )
         return memoryview(data)[start : start + length]
+
+    def _meshopt(self, index: int, view: dict[str, Any], entry: dict[str, Any]) -> bytes:
+        """A compressed bufferView. Where its stream is broken and the file holds the plain data, too, these."""
+        if index not in self._decoded:
+            size, most = int(entry["count"]) * int(entry["byteStride"]), self.limits.file_bytes
+            self._decoded_bytes += max(size, 0)
+            if not 0 <= size <= most or self._decoded_bytes > most:
+                raise InputError(
+                    f"{self.name}: bufferView {index}: expected at most {most / 2**20:.0f} MiB of decoded data, got "
+                    f"{max(size, self._decoded_bytes) / 2**20:.0f}"
+                )
+            try:
+                if size != int(view["byteLength"]):
+                    raise ValueError(f"{size:,} bytes for a bufferView of {int(view['byteLength']):,}")
+                data = decode_view(bytes(self._slice(entry, index)), entry)
+            except (ValueError, InputError) as error:
+                data = self._fallback(index, view, error)
+            self._decoded[index] = data
+        return self._decoded[index]
+
+    def _fallback(self, index: int, view: dict[str, Any], error: Exception) -> bytes:
+        broken = InputError(f"{self.name}: bufferView {index}: its meshopt data is broken ({error})")
+        try:
+            data = bytes(self._slice(view, index))
+        except _NoDataError:  # a placeholder, as the extension allows
+            raise broken from error
+        self.resources.warnings.add(
+            "values_left_out",
+            f"meshopt data of bufferView {index} is broken: the plain data beside it is read",
+        )
+        return data
 
     def index(self, what: str, index: Any) -> int:
         """The index itself. Raises InputError where the JSON has no such entry of `what`."""
@@ -132,6 +175,10 @@ class GltfFile:
         return values
 
 
+class _NoDataError(InputError):
+    """A buffer without data: a placeholder for what is compressed elsewhere."""
+
+
 def gltf_document(data: bytes, name: str) -> tuple[dict[str, Any], bytes | None]:
     """The JSON and the binary chunk."""
     text, binary = _chunks(data, name) if data[:4] == b"glTF" else (data, None)
@@ -160,14 +207,24 @@ def _chunks(data: bytes, name: str) -> tuple[bytes, bytes | None]:
     text, binary, at = None, None, 12
     while at + 8 <= length:
         size, kind = struct.unpack_from("<II", data, at)
-        if at + 8 + size > length:
+        # Some writers count a padding of up to three bytes that they do not write.
+        if at + 8 + size >= length + 4:
             raise InputError(f"{name}: a chunk of {size:,} bytes runs over the end of the file")
-        chunk = data[at + 8 : at + 8 + size]
-        if kind == 0x4E4F534A and text is None:
+        chunk = data[at + 8 : min(at + 8 + size, length)]
+        if kind == _JSON and text is None:
             text = chunk
-        elif kind == 0x004E4942 and binary is None:
+        elif kind == _BINARY and binary is None:
             binary = chunk
-        at += 8 + size + (-size) % 4
+        at = _next_chunk(data, at + 8 + size, length)
     if text is None:
         raise InputError(f"{name}: expected a JSON chunk, got none")
     return text, binary
+
+
+def _next_chunk(data: bytes, end: int, length: int) -> int:
+    """Where the next chunk begins. A length counts the padding, and the next chunk follows at once (glTF 2.0, 4.4.3);
+    writers that do not pad at all, and writers that pad without counting it, are told by the header that they leave."""
+    for at in (end, end + (-end) % 4):
+        if at + 8 <= length and struct.unpack_from("<II", data, at)[1] in (_JSON, _BINARY):
+            return at
+    return end

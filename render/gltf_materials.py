@@ -1,167 +1,199 @@
-"""Materials and textures of glTF files."""
+"""Materials of glTF files. A texture that cannot be used takes its factor with it, and leaves a warning."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from mv3d.core.errors import InputError
+from mv3d.core.errors import InputError, shown
+from mv3d.render.gltf_extensions import EXTENSIONS
 from mv3d.render.gltf_file import GltfFile
-from mv3d.render.model import AlphaMode, Material, Wrap
+from mv3d.render.gltf_textures import LostPicture, Mapping, TextureReader
+from mv3d.render.model import AlphaMode, Material, TextureUse, Wrap, without_picture
+from mv3d.render.specular_glossiness import SpecularGlossiness, metallic_roughness_of
 
-_WRAPS: dict[int, Wrap] = {10497: "repeat", 33648: "mirror", 33071: "clamp"}
-_DEFAULT = -1  # the material of primitives that name none
-
-
-class Mapping:
-    """Which texture coordinates a material reads, and how they are moved (KHR_texture_transform)."""
-
-    def __init__(self, reference: dict[str, Any] | None) -> None:
-        reference = reference or {}
-        transform = reference.get("extensions", {}).get("KHR_texture_transform", {})
-        self.channel = int(transform.get("texCoord", reference.get("texCoord", 0)))
-        self.offset = np.array(transform.get("offset", [0, 0]), np.float64)
-        self.scale = np.array(transform.get("scale", [1, 1]), np.float64)
-        self.turn = float(transform.get("rotation", 0.0))
-
-    def same(self, other: Mapping) -> bool:
-        return all(np.array_equal(value, vars(other)[name]) for name, value in vars(self).items())
-
-    def apply(self, uv: Float[np.ndarray, "v 2"]) -> Float[np.ndarray, "v 2"]:
-        cos, sin = np.cos(self.turn), np.sin(self.turn)
-        u, v = (uv.astype(np.float64) * self.scale).T
-        return np.stack([cos * u + sin * v, -sin * u + cos * v], 1) + self.offset
-
-
-def texture_coordinates(
-    attributes: dict[str, np.ndarray], mapping: Mapping
-) -> Float[np.ndarray, "v 2"] | None:
-    """The coordinates that a material's textures use, or None where there are none."""
-    uv = attributes.get(f"TEXCOORD_{mapping.channel}")
-    if uv is None or uv.shape[1] != 2:
-        return None
-    if uv.dtype.kind in "ui":
-        uv = uv.astype(np.float32) / np.iinfo(uv.dtype).max
-    return mapping.apply(np.clip(np.nan_to_num(uv), -1e6, 1e6)).astype(np.float32)
+_GLOSSY = "KHR_materials_pbrSpecularGlossiness"
+_WORDS = {
+    "base_color_texture": "base colour",
+    "metallic_roughness_texture": "metalness and roughness",
+    "emissive_texture": "emission",
+    "normal_texture": "normals",
+}
+_COLOURS = ("base_color_texture", "emissive_texture")
 
 
 class MaterialReader:
-    """Materials by index, read when first asked for. One set of texture coordinates a material: textures that use
-    another one than the base colour's are left out."""
+    """Materials by index, read when first asked for; one for every choice of texture coordinates that a mesh has."""
 
     def __init__(self, file: GltfFile) -> None:
         self._file, self._json = file, file.json
-        self._images: dict[int, UInt8[np.ndarray, "h w 4"]] = {}
-        self._numbers: dict[int, int] = {}
+        self._textures = TextureReader(file)
+        self._numbers: dict[tuple[int | None, frozenset[int]], int] = {}
         self._materials: list[Material] = []
-        self._mappings: dict[int, Mapping] = {}
+        self._mappings: list[tuple[Mapping, ...]] = []
 
-    def number(self, index: int | None) -> int:
-        """The place in `all` of a material of the file."""
-        key = _DEFAULT if index is None else index
+    def number(self, index: int | None, channels: frozenset[int]) -> int:
+        """The place in `all` of a material of the file, on a mesh that has these sets of texture coordinates."""
+        key = (index, channels)
         if key not in self._numbers:
-            self._materials.append(self._read(self._entry(index)))
+            material, mappings = self._read(self._entry(index), index, channels)
+            self._materials.append(material)
+            self._mappings.append(mappings)
             self._numbers[key] = len(self._materials) - 1
         return self._numbers[key]
 
     def all(self) -> tuple[Material, ...]:
         return tuple(self._materials)
 
-    def mapping(self, index: int | None) -> Mapping:
-        key = _DEFAULT if index is None else index
-        if key not in self._mappings:
-            self._mappings[key] = Mapping(self._leading(self._entry(index)))
-        return self._mappings[key]
+    def mappings(self, number: int) -> tuple[Mapping, ...]:
+        """The sets of texture coordinates of a material of `all`: what `TextureUse.uv_set` counts."""
+        return self._mappings[number]
 
     def _entry(self, index: int | None) -> dict[str, Any]:
         return {} if index is None else self._json["materials"][self._file.index("materials", index)]
 
-    @staticmethod
-    def _leading(entry: dict[str, Any]) -> dict[str, Any] | None:
-        """The texture whose coordinates count: base colour, else whichever there is."""
-        pbr = entry.get("pbrMetallicRoughness", {})
-        old = entry.get("extensions", {}).get("KHR_materials_pbrSpecularGlossiness", {})
-        for holder, name in (
-            (old, "diffuseTexture"),
-            (pbr, "baseColorTexture"),
-            (pbr, "metallicRoughnessTexture"),
-            (entry, "normalTexture"),
-            (entry, "emissiveTexture"),
-        ):
-            if name in holder:
-                return holder[name]
-        return None
-
-    def _read(self, entry: dict[str, Any]) -> Material:
-        pbr, extensions = entry.get("pbrMetallicRoughness", {}), entry.get("extensions", {})
-        leading = self._leading(entry)
-        mapping = Mapping(leading)
-
-        def texture(reference: dict[str, Any] | None) -> np.ndarray | None:
-            if reference is None or not Mapping(reference).same(mapping):
-                return None
-            return self._texture(reference)
-
-        old = extensions.get("KHR_materials_pbrSpecularGlossiness")
-        if old is not None:
-            color, base = old.get("diffuseFactor", [1, 1, 1, 1]), texture(old.get("diffuseTexture"))
-            metallic, roughness, rough = 0.0, 1 - float(old.get("glossinessFactor", 1.0)), None
-        else:
-            color, base = pbr.get("baseColorFactor", [1, 1, 1, 1]), texture(pbr.get("baseColorTexture"))
-            metallic, roughness = float(pbr.get("metallicFactor", 1)), float(pbr.get("roughnessFactor", 1))
-            rough = texture(pbr.get("metallicRoughnessTexture"))
+    def _read(
+        self, entry: dict[str, Any], index: int | None, channels: frozenset[int]
+    ) -> tuple[Material, tuple[Mapping, ...]]:
+        extensions = entry.get("extensions", {})
+        name = str(entry.get("name") or f"material {index}")
+        laid = _Laid(self._file, self._textures, shown(name, 60), channels)
         strength = float(extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1))
         emissive = [float(value) * strength for value in entry.get("emissiveFactor", [0, 0, 0])]
-        glow, bump = texture(entry.get("emissiveTexture")), texture(entry.get("normalTexture"))
         mode = str(entry.get("alphaMode", "OPAQUE")).lower()
         if mode not in ("opaque", "mask", "blend"):
             raise InputError(
                 f"{self._file.name}: alphaMode: expected OPAQUE, MASK or BLEND, got {mode[:20]!r}"
             )
-        return Material(
+        material = Material(
             name=str(entry.get("name", "")),
-            base_color=_four(color),
-            base_color_texture=base,
-            metallic=metallic,
-            roughness=roughness,
-            metallic_roughness_texture=_rgb(rough),
             emissive=(emissive[0], emissive[1], emissive[2]),
-            emissive_texture=_rgb(glow) if any(emissive) else None,
-            normal_texture=_rgb(bump),
             normal_scale=float(entry.get("normalTexture", {}).get("scale", 1)),
             alpha_mode=cast(AlphaMode, mode),
             alpha_cutoff=float(entry.get("alphaCutoff", 0.5)),
             double_sided=bool(entry.get("doubleSided", False)),
             unlit="KHR_materials_unlit" in extensions,
-            wrap=self._wrap(leading),
+        )
+        if _GLOSSY in extensions:
+            material = self._glossy(material, extensions[_GLOSSY], laid)
+        else:
+            material = self._metallic(material, entry.get("pbrMetallicRoughness", {}), laid)
+        glow = laid.picture("emissive_texture", entry.get("emissiveTexture") if any(emissive) else None)
+        bump = laid.picture("normal_texture", entry.get("normalTexture"))
+        material = replace(material, emissive_texture=_rgb(glow), normal_texture=_rgb(bump))
+        for field in laid.lost:
+            material = without_picture(material, field)
+        for extension in sorted(set(extensions) & set(EXTENSIONS)):
+            if EXTENSIONS[extension].handling == "approximated":
+                laid.warn("approximated", f"{extension}: {EXTENSIONS[extension].note}")
+        return replace(material, wrap=laid.wrap, uses=laid.uses()), tuple(laid.mappings)
+
+    @staticmethod
+    def _metallic(material: Material, pbr: dict[str, Any], laid: _Laid) -> Material:
+        base = laid.picture("base_color_texture", pbr.get("baseColorTexture"))
+        return replace(
+            material,
+            base_color=_four(pbr.get("baseColorFactor", [1, 1, 1, 1])),
+            base_color_texture=base,
+            metallic=float(pbr.get("metallicFactor", 1)),
+            roughness=float(pbr.get("roughnessFactor", 1)),
+            metallic_roughness_texture=_rgb(
+                laid.picture("metallic_roughness_texture", pbr.get("metallicRoughnessTexture"))
+            ),
         )
 
-    def _wrap(self, reference: dict[str, Any] | None) -> tuple[Wrap, Wrap]:
-        if reference is None:
-            return ("repeat", "repeat")
-        texture = self._json["textures"][self._file.index("textures", reference["index"])]
-        if "sampler" not in texture:
-            return ("repeat", "repeat")
-        sampler = self._json["samplers"][self._file.index("samplers", texture["sampler"])]
-        return _WRAPS[sampler.get("wrapS", 10497)], _WRAPS[sampler.get("wrapT", 10497)]
+    @staticmethod
+    def _glossy(material: Material, old: dict[str, Any], laid: _Laid) -> Material:
+        """One texture of both looks is made, so both lie where the diffuse one does."""
+        diffuse, shine = old.get("diffuseTexture"), old.get("specularGlossinessTexture")
+        base = laid.picture("base_color_texture", diffuse)
+        red, green, blue = (float(value) for value in old.get("specularFactor", [1, 1, 1]))
+        given = SpecularGlossiness(
+            _four(old.get("diffuseFactor", [1, 1, 1, 1])),
+            (red, green, blue),
+            float(old.get("glossinessFactor", 1.0)),
+            base,
+        )
+        if not np.isfinite([*given.diffuse, *given.specular, given.glossiness]).all():
+            raise InputError(f"{laid.name}: expected finite factors, got NaN or infinity")
+        picture = laid.picture("metallic_roughness_texture", shine)
+        if picture is not None and base is not None and not laid.together():
+            mean = picture.reshape(-1, 4).mean(0).round().astype(np.uint8)
+            picture = np.ascontiguousarray(np.broadcast_to(mean, (1, 1, 4)))
+            laid.warn(
+                "approximated", "its specular texture lies elsewhere than its colours: the mean is taken"
+            )
+        if shine is not None and picture is None:  # a dielectric, as of any paint
+            given = replace(given, specular=(0.04, 0.04, 0.04), glossiness=0.2)
+        found = metallic_roughness_of(replace(given, specular_texture=picture))
+        laid.joined()
+        return replace(
+            material,
+            base_color=found.base_color,
+            base_color_texture=found.base_color_texture,
+            metallic=found.metallic,
+            roughness=found.roughness,
+            metallic_roughness_texture=found.metallic_roughness_texture,
+        )
 
-    def _texture(self, reference: dict[str, Any]) -> UInt8[np.ndarray, "h w 4"] | None:
-        texture = self._json["textures"][self._file.index("textures", reference["index"])]
-        webp = texture.get("extensions", {}).get("EXT_texture_webp", {})
-        source = webp.get("source", texture.get("source"))
-        if source is None:
+
+class _Laid:
+    """The textures of one material on one kind of mesh, as they are found: where they lie, and what is lost."""
+
+    def __init__(self, file: GltfFile, textures: TextureReader, name: str, channels: frozenset[int]) -> None:
+        self.name, self._file, self._textures, self._channels = name, file, textures, channels
+        self.mappings: list[Mapping] = []
+        self.lost: list[str] = []
+        self._places: dict[str, tuple[Mapping, tuple[Wrap, Wrap]]] = {}
+
+    def picture(self, field: str, reference: dict[str, Any] | None) -> UInt8[np.ndarray, "h w 4"] | None:
+        """The texture of a field; None where there is none, or where it is lost."""
+        if reference is None:
             return None
-        source = self._file.index("images", source)
-        if source not in self._images:
-            image, what, resources = self._json["images"][source], f"texture {source}", self._file.resources
-            if "uri" in image:
-                data = resources.named(image["uri"], what)
-            else:
-                data = bytes(self._file.view_bytes(image["bufferView"]))
-            self._images[source] = resources.picture(data, what)
-        return self._images[source]
+        mapping = Mapping.of(reference)
+        try:
+            picture = self._textures.picture(reference)
+            if mapping.channel not in self._channels:
+                raise LostPicture(False, f"its mesh has no TEXCOORD_{mapping.channel}")
+        except LostPicture as error:
+            self.lost.append(field)
+            kind = "missing_texture" if error.missing else "unusable_texture"
+            what = f"texture of the {_WORDS[field]} left out: {error.why}"
+            self.warn(kind if field in _COLOURS else "missing_detail", what)
+            return None
+        self._places[field] = (mapping, self._textures.wrap(reference))
+        if mapping not in self.mappings:
+            self.mappings.append(mapping)
+        return picture
+
+    def warn(self, kind: Any, sentence: str) -> None:
+        self._file.resources.warnings.add(kind, f"{self.name}: {sentence}")
+
+    def together(self) -> bool:
+        """Whether all textures so far lie at one place."""
+        return len(set(self._places.values())) <= 1
+
+    def joined(self) -> None:
+        """The textures so far are one, which lies where the first did."""
+        first = next(iter(self._places.values()), None)
+        self.mappings = [] if first is None else [first[0]]
+        self._places = {} if first is None else dict.fromkeys(list(_WORDS)[:2], first)
+
+    @property
+    def wrap(self) -> tuple[Wrap, Wrap]:
+        """Of the first texture."""
+        return next((wrap for _, wrap in self._places.values()), ("repeat", "repeat"))
+
+    def uses(self) -> dict[str, TextureUse]:
+        """Of the textures that lie otherwise than the first."""
+        found = {
+            field: TextureUse(self.mappings.index(mapping), wrap)
+            for field, (mapping, wrap) in self._places.items()
+        }
+        return {field: use for field, use in found.items() if use != TextureUse(0, self.wrap)}
 
 
 def _rgb(texture: np.ndarray | None) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from jaxtyping import Float, Int, UInt8
 
 from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.render.load_warnings import LoadWarning
+
+_PER_VERTEX = ("normals", "uv", "vertex_colors", "tangents")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,9 @@ class Mesh:
     texture (as glTF), or None; vertices are then split along UV seams.
     texture: (h, w, 3) uint8 sRGB albedo, or None. vertex_colors: (v, 3) uint8 sRGB, or None. Where there are both, the
     albedo is their product as light. warnings: of the file that it was read from, what could not be used.
+    normal_map: (h, w, 3) uint8, tangent space with +Y up as in glTF, or None; needs uv and tangents.
+    tangents: (v, 4) float32, unit in the world and the sign of the bitangent (`mv3d.render.tangents`), or None.
+    quads: the first 2 · quads faces are pairs (a, b, c), (a, c, d), halves of one quad a, b, c, d each.
     """
 
     vertices: Float[np.ndarray, "v 3"]
@@ -32,20 +37,36 @@ class Mesh:
     uv: Float[np.ndarray, "v 2"] | None = None
     texture: UInt8[np.ndarray, "h w 3"] | None = None
     vertex_colors: UInt8[np.ndarray, "v 3"] | None = None
+    normal_map: UInt8[np.ndarray, "h w 3"] | None = None
+    tangents: Float[np.ndarray, "v 4"] | None = None
+    quads: int = 0
     warnings: tuple[LoadWarning, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vertices", np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3))
         object.__setattr__(self, "faces", np.ascontiguousarray(self.faces, np.int32).reshape(-1, 3))
         check_triangles(self.vertices, self.faces)
-        for name in ("normals", "uv", "vertex_colors"):
+        for name in _PER_VERTEX:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.vertices):
                 raise InputError(f"{name}: expected {len(self.vertices)} rows, got {len(value)}")
+        pairs = self.faces[: 2 * self.quads].reshape(-1, 2, 3)
+        if self.quads < 0 or len(pairs) != self.quads or (pairs[:, 0, [0, 2]] != pairs[:, 1, [0, 1]]).any():
+            raise InputError(
+                f"quads: expected {self.quads} pairs of faces (a, b, c), (a, c, d) before all others, got others"
+            )
+        if self.normal_map is not None and (self.uv is None or self.tangents is None):
+            raise InputError("normal_map: expected texture coordinates and tangents beside it, got none")
 
     @property
     def triangles(self) -> Float[np.ndarray, "f 3 3"]:
         return self.vertices[self.faces]
+
+    def with_vertices(self, rows: Int[np.ndarray, " w"]) -> Mesh:
+        """The mesh with these vertices and what belongs to them; the faces' numbers are those of before."""
+        values = {name: getattr(self, name) for name in ("vertices", *_PER_VERTEX)}
+        chosen = {name: value[rows] for name, value in values.items() if value is not None}
+        return replace(self, **chosen)
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write as .glb, .obj (+ .mtl + _texture.png), .ply or .stl, chosen by the suffix; written aside, then renamed.
@@ -97,6 +118,35 @@ def vertex_normals(
     weighted = face_normals(vertices, faces)
     sums = [sum(np.bincount(faces[:, k], column, len(vertices)) for k in range(3)) for column in weighted.T]
     return unit_vectors(np.stack(sums, 1), least=1e-20).astype(np.float32)
+
+
+def corner_angles(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Float[np.ndarray, "f 3"]:
+    """Angle of each face at each of its corners, radians; 0 at a side without length."""
+    points = vertices[faces].astype(np.float64)
+    ahead, back = np.roll(points, -1, 1) - points, np.roll(points, 1, 1) - points
+    # From sine and cosine: exact for slivers, too.
+    return np.arctan2(np.linalg.norm(np.cross(ahead, back), axis=-1), (ahead * back).sum(-1))
+
+
+def smooth_normals(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]
+) -> Float[np.ndarray, "v 3"]:
+    """Angle-weighted unit normals (Thürmer and Wüthrich, Computing Vertex Normals from Polygonal Facets, 1998): they
+    do not depend on how a flat part is cut into faces. A vertex of no face gets +Z."""
+    weighted = unit_vectors(face_normals(vertices, faces), least=1e-30)
+    corners = corner_angles(vertices, faces)[..., None] * weighted[:, None]
+    return unit_vectors(scattered(corners, faces, len(vertices)), least=1e-20).astype(np.float32)
+
+
+def scattered(
+    corners: Float[np.ndarray, "f 3 c"], faces: Int[np.ndarray, "f 3"], vertices: int
+) -> Float[np.ndarray, "v c"]:
+    """Sums of values at the faces' corners, by vertex."""
+    at = faces.reshape(-1)
+    flat = corners.reshape(len(at), -1)
+    return np.stack([np.bincount(at, column, vertices) for column in flat.T], 1)
 
 
 def weld(

@@ -27,15 +27,16 @@ from mv3d.render.cameras import gltf_from_world
 from mv3d.render.flattening import mesh_of_model
 from mv3d.render.limits import LoadLimits
 from mv3d.render.loading import load_model
-from mv3d.render.mesh import Mesh, face_normals, vertex_normals
+from mv3d.render.mesh import Mesh, face_normals, smooth_normals, unit_vectors
 from mv3d.render.raycast import sample_bilinear
-from mv3d.render.writers import WriteOptions
+from mv3d.render.writers import NORMAL_MAP, WriteOptions
 
 _SIDE = re.compile(rb"# sha256 ([0-9a-f]{64}) ([^/\\\r\n]+)")
 _ARRAY, _ELEMENTS = 34962, 34963  # glTF bufferView targets
 # A mesh is measured, not rendered a thousand times over: it may be larger than an object of the training set, and its
 # texture is read as fine as it is.
 _LIMITS = LoadLimits(file_bytes=2**32, faces=20_000_000, vertices=60_000_000, texture_size=16_384)
+_LEAST_NORMAL_QUALITY = 85  # of a normal map as JPEG: coarser blocks show as facets
 _COMPONENTS = {"float32": 5126, "uint16": 5123, "uint32": 5125}
 
 
@@ -68,7 +69,11 @@ def without_degenerate(mesh: Mesh) -> Mesh:
     size = np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1)
     if (size > 0).all():
         return mesh
-    return Mesh(mesh.vertices, mesh.faces[size > 0], mesh.normals, mesh.uv, mesh.texture, mesh.vertex_colors)
+    kept, pairs = size > 0, 2 * mesh.quads
+    whole = np.repeat(kept[:pairs].reshape(-1, 2).all(1), 2)
+    halves, rest = mesh.faces[:pairs], mesh.faces[pairs:][kept[pairs:]]
+    faces = np.concatenate([halves[whole], halves[~whole & kept[:pairs]], rest])
+    return replace(mesh, faces=faces, quads=int(whole.sum()) // 2)
 
 
 def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None) -> bytes:
@@ -76,9 +81,8 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
     if not len(mesh.faces):
         raise InputError("mesh: expected at least one face, got none")
     buffer = GlbBuffer()
-    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), [0.0, 0.0, 1.0])
+    normals = mesh.normals if mesh.normals is not None else smooth_normals(mesh.vertices, mesh.faces)
+    normals = unit_vectors(normals, least=1e-6)
     positions = gltf_from_world(mesh.vertices).astype(np.float32)
     attributes = {
         "POSITION": buffer.accessor(positions, "VEC3", bounds=True),
@@ -87,14 +91,32 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
     # A missing metallicFactor means 1 to every viewer: the object would turn to chrome.
     pbr: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 0.9}
     document: dict[str, Any] = {}
+    material: dict[str, Any] = {"name": name, "pbrMetallicRoughness": pbr}
+    pictures: list[tuple[str, bytes, int | None]] = []
     if mesh.texture is not None and mesh.uv is not None:
         attributes["TEXCOORD_0"] = buffer.accessor(mesh.uv.astype(np.float32), "VEC2")
         pbr["baseColorTexture"] = {"index": 0}
-        mime = "image/jpeg" if jpeg_quality else "image/png"
-        picture = buffer.view(image_bytes(mesh.texture, jpeg_quality))
-        document["images"] = [{"bufferView": picture, "mimeType": mime, "name": f"{name}_albedo"}]
+        pictures.append((f"{name}_albedo", image_bytes(mesh.texture, jpeg_quality), jpeg_quality))
+    if mesh.normal_map is not None and mesh.uv is not None and mesh.tangents is not None:
+        turned = gltf_from_world(unit_vectors(mesh.tangents[:, :3], least=1e-6))
+        tangents = np.concatenate([turned, mesh.tangents[:, 3:]], 1).astype(np.float32)
+        attributes["TANGENT"] = buffer.accessor(tangents, "VEC4")
+        if "TEXCOORD_0" not in attributes:
+            attributes["TEXCOORD_0"] = buffer.accessor(mesh.uv.astype(np.float32), "VEC2")
+        material["normalTexture"] = {"index": len(pictures)}
+        quality = max(jpeg_quality, _LEAST_NORMAL_QUALITY) if jpeg_quality else None
+        pictures.append((f"{name}_normals", image_bytes(mesh.normal_map, quality), quality))
+    if pictures:
+        document["images"] = [
+            {
+                "bufferView": buffer.view(data),
+                "mimeType": "image/jpeg" if quality else "image/png",
+                "name": title,
+            }
+            for title, data, quality in pictures
+        ]
         document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
-        document["textures"] = [{"sampler": 0, "source": 0}]
+        document["textures"] = [{"sampler": 0, "source": number} for number in range(len(pictures))]
     if mesh.vertex_colors is not None:
         linear = linear_from_srgb(mesh.vertex_colors.astype(np.float64) / 255).astype(np.float32)
         attributes["COLOR_0"] = buffer.accessor(linear, "VEC3")
@@ -107,7 +129,7 @@ def glb_bytes(mesh: Mesh, *, name: str = "mv3d", jpeg_quality: int | None = None
         "meshes": [
             {"name": name, "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
         ],
-        "materials": [{"name": name, "pbrMetallicRoughness": pbr}],
+        "materials": [material],
         **document,
     }
     return pack_glb(document, buffer)
@@ -191,16 +213,18 @@ def _side_files(path: Path) -> list[Path]:
 def _side_file(path: Path, ending: str, earlier: list[Path]) -> Path:
     """The earlier file of this kind, or a free name."""
     plain = path.with_name(path.stem + ending)
-    same = [side for side in earlier if side.suffix == plain.suffix]
+    same = [side for side in earlier if side.suffix == plain.suffix and side.stem.startswith(plain.stem)]
     later = (plain.with_stem(f"{plain.stem}.{number}") for number in itertools.count(2))
     return next(s for s in itertools.chain(same, [plain], later) if s in same or not os.path.lexists(s))
 
 
 def _obj_files(mesh: Mesh, path: Path, name: str, earlier: list[Path]) -> dict[Path, bytes]:
     files: dict[Path, bytes] = {}
-    material_file, texture_file = (_side_file(path, end, earlier) for end in (".mtl", "_texture.png"))
+    material_file, texture_file, normal_file = (
+        _side_file(path, end, earlier) for end in (".mtl", "_texture.png", NORMAL_MAP)
+    )
     positions = gltf_from_world(mesh.vertices)
-    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
+    normals = mesh.normals if mesh.normals is not None else smooth_normals(mesh.vertices, mesh.faces)
     lines = io.StringIO()
     textured = mesh.texture is not None and mesh.uv is not None
     lines.write(f"mtllib {material_file.name}\no {name}\n")
@@ -213,10 +237,18 @@ def _obj_files(mesh: Mesh, path: Path, name: str, earlier: list[Path]) -> dict[P
     lines.write(f"usemtl {name}\n")
     corner = "%d/%d/%d" if textured else "%d//%d"
     repeat = 3 if textured else 2
-    np.savetxt(lines, np.repeat(mesh.faces + 1, repeat, axis=1), "f " + " ".join([corner] * 3))
+    halves, others = np.split(mesh.faces + 1, [2 * mesh.quads])
+    quads = np.concatenate([halves[::2], halves[1::2, 2:]], 1)
+    for polygons in (quads, others):
+        if len(polygons):
+            sides = polygons.shape[1]
+            np.savetxt(lines, np.repeat(polygons, repeat, axis=1), "f " + " ".join([corner] * sides))
     material = f"newmtl {name}\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\n"
     if textured:
         material += f"map_Kd {texture_file.name}\n"
+    if textured and mesh.normal_map is not None:
+        material += f"norm {normal_file.name}\n"  # of the PBR extension of MTL, read by Blender among others
+        files[normal_file] = image_bytes(mesh.normal_map)
     files[material_file] = material.encode()
     hashes = [f"# sha256 {hashlib.sha256(data).hexdigest()} {side.name}\n" for side, data in files.items()]
     files[path] = "".join(["# mv3d: Y up, front along +Z\n", *hashes, lines.getvalue()]).encode()
@@ -237,7 +269,7 @@ def sampled_vertex_colors(mesh: Mesh) -> UInt8[np.ndarray, "v 3"] | None:
 
 def _ply_bytes(mesh: Mesh) -> bytes:
     colors = sampled_vertex_colors(mesh)
-    normals = mesh.normals if mesh.normals is not None else vertex_normals(mesh.vertices, mesh.faces)
+    normals = mesh.normals if mesh.normals is not None else smooth_normals(mesh.vertices, mesh.faces)
     fields = [(n, "<f4") for n in ("x", "y", "z", "nx", "ny", "nz")]
     if colors is not None:
         fields += [(n, "u1") for n in ("red", "green", "blue")]

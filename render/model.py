@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,6 +18,16 @@ from mv3d.render.mesh import check_triangles, vertex_normals
 
 AlphaMode = Literal["opaque", "mask", "blend"]
 Wrap = Literal["repeat", "mirror", "clamp"]
+TEXTURES = ("base_color_texture", "metallic_roughness_texture", "emissive_texture", "normal_texture")
+"""The fields of `Material` that are textures."""
+
+
+@dataclass(frozen=True)
+class TextureUse:
+    """How one texture is laid on. uv_set: 0 is `Model.uv`, n is `Model.more_uv[n - 1]`. wrap: in u and in v."""
+
+    uv_set: int = 0
+    wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +38,8 @@ class Material:
     metallic, roughness: multiplied with the texture's blue and green channel (linear).
     emissive: radiance, linear, may exceed 1; multiplied with emissive_texture (sRGB).
     normal_texture: tangent space, +Y up (OpenGL), linear; normal_scale multiplies its x and y.
-    alpha_cutoff: for "mask" only. wrap: of all textures, in u and in v.
+    alpha_cutoff: for "mask" only. wrap: of all textures, in u and in v; they lie on the first set of coordinates.
+    uses: by field, of textures that are laid on otherwise; never the base colour's, which always lies so.
     double_sided: as the file says; renderers show both sides of every face unless told to cull.
     unlit: the base colour is shown as it is, whatever the light (KHR_materials_unlit).
     """
@@ -47,8 +59,11 @@ class Material:
     double_sided: bool = False
     unlit: bool = False
     wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
+    uses: Mapping[str, TextureUse] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if wrong := set(self.uses) - set(TEXTURES[1:]):
+            raise InputError(f"material {self.name!r}: uses: expected fields of {TEXTURES[1:]}, got {wrong}")
         for name, texture in self.textures.items():
             channels = 4 if name == "base_color_texture" else 3
             good = texture.ndim == 3 and texture.shape[2] == channels and min(texture.shape[:2]) >= 1
@@ -64,8 +79,11 @@ class Material:
     @property
     def textures(self) -> dict[str, UInt8[np.ndarray, "h w c"]]:
         """The textures that are there, by field name."""
-        names = ("base_color_texture", "metallic_roughness_texture", "emissive_texture", "normal_texture")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in TEXTURES if getattr(self, name) is not None}
+
+    def use(self, name: str) -> TextureUse:
+        """How the texture of a field is laid on."""
+        return self.uses.get(name, TextureUse(0, self.wrap))
 
 
 UNSTATED = Material(base_color=(0.5, 0.5, 0.5, 1.0), metallic=0.0, roughness=0.8)
@@ -95,7 +113,8 @@ class Model:
     normals: (v, 3) float32 unit; computed from the faces where not given.
     uv: (v, 2) float32, origin at the top left of the texture (as glTF), any range, or None.
     colors: (v, 4) float32 linear RGBA, or None. face_material: (f,) int32 into materials.
-    warnings: what its file names and could not be used as it is meant.
+    warnings: what its file names and could not be used as it is meant. more_uv: as uv, further sets, for textures
+    whose `Material.use` names them.
     Raises InputError where shapes disagree, numbers are not finite or an index is out of range.
     """
 
@@ -107,6 +126,7 @@ class Model:
     face_material: Int[np.ndarray, " f"] | None = None
     materials: tuple[Material, ...] = field(default_factory=lambda: (Material(metallic=0.0),))
     warnings: tuple[LoadWarning, ...] = ()
+    more_uv: tuple[Float[np.ndarray, "v 2"], ...] = ()
 
     def __post_init__(self) -> None:
         vertices = np.ascontiguousarray(self.vertices, np.float32).reshape(-1, 3)
@@ -117,15 +137,18 @@ class Model:
         if self.normals is None:
             object.__setattr__(self, "normals", vertex_normals(vertices, faces))
         for name, width in (("normals", 3), ("uv", 2), ("colors", 4)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            value = np.ascontiguousarray(value, np.float32)
-            if value.shape != (len(vertices), width):
-                raise InputError(f"{name}: expected shape {(len(vertices), width)}, got {value.shape}")
-            if not np.isfinite(value).all():
-                raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-            object.__setattr__(self, name, value)
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, self._checked(name, getattr(self, name), width))
+        more = tuple(self._checked("more_uv", values, 2) for values in self.more_uv)
+        object.__setattr__(self, "more_uv", more)
+        sets = 0 if self.uv is None else 1 + len(more)
+        if more and self.uv is None:
+            raise InputError("more_uv: expected none without uv")
+        for material in self.materials:
+            if any(use.uv_set >= max(sets, 1) or use.uv_set < 0 for use in material.uses.values()):
+                raise InputError(
+                    f"material {material.name!r}: uses a set of texture coordinates beyond {sets}"
+                )
         material = np.zeros(len(faces), np.int32) if self.face_material is None else self.face_material
         material = np.ascontiguousarray(material, np.int32)
         if material.shape != (len(faces),):
@@ -136,9 +159,22 @@ class Model:
             )
         object.__setattr__(self, "face_material", material)
 
+    def _checked(self, name: str, value: np.ndarray, width: int) -> Float[np.ndarray, "v w"]:
+        value = np.ascontiguousarray(value, np.float32)
+        if value.shape != (len(self.vertices), width):
+            raise InputError(f"{name}: expected shape {(len(self.vertices), width)}, got {value.shape}")
+        if not np.isfinite(value).all():
+            raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
+        return value
+
     @property
     def triangles(self) -> Float[np.ndarray, "f 3 3"]:
         return self.vertices[self.faces]
+
+    @property
+    def uv_sets(self) -> tuple[Float[np.ndarray, "v 2"], ...]:
+        """All sets of texture coordinates, `uv` first."""
+        return () if self.uv is None else (self.uv, *self.more_uv)
 
 
 @dataclass(frozen=True)

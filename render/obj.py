@@ -1,10 +1,12 @@
-"""Wavefront OBJ with MTL → `Model`. Only what draws: polygons, groups by material, diffuse colour and texture."""
+"""Wavefront OBJ with MTL → `Model`. Only what draws: polygons, groups by material, colours of vertices."""
 
 from __future__ import annotations
 
 import itertools
-import shlex
+import re
 from array import array
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,22 +17,27 @@ from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.limits import LoadLimits
 from mv3d.render.mesh import unit_vectors
-from mv3d.render.model import UNSTATED, Material, Model, without_picture
+from mv3d.render.model import UNSTATED, Material, Model
+from mv3d.render.mtl import ReadMaterial, read_materials, white
+from mv3d.render.mtl_file import MtlEntry, parse_mtl, text_of
+from mv3d.render.polygons import triangulate
 from mv3d.render.resources import MissingFileError, Resources
 
 _ABSENT = str(2**40)  # an index that no file can have
 _BLOCK = 1 << 16  # words
+_NO_MATERIAL = ("", "none", "(null)", "null", "default")
+"""Names that exporters write for faces without a material."""
 
 
 def read_obj(resources: Resources, limits: LoadLimits) -> Model:
-    """Y up, as glTF. Polygons are cut into fans; without normals faces are flat.
+    """Y up, as glTF. Without normals faces are flat. Faces with vertices that are not there are left out; coordinates and
+    normals that are not there are absent. A missing .mtl leaves the shape grey, a missing picture the half of its colour.
 
-    Raises InputError for a broken file, or one that names files outside its folder or missing textures. A missing
-    .mtl leaves the shape grey.
+    Raises InputError for a broken file, and for one that names files outside the root.
     """
     name = resources.name
     try:
-        return _read(resources.main().decode("utf-8", "replace"), resources, limits)
+        return _Reader(resources, limits).model()
     except (ValueError, IndexError, OverflowError) as error:
         raise InputError(f"{name}: not a valid obj file ({' '.join(str(error).split())[:100]})") from error
 
@@ -71,53 +78,178 @@ class _Polygons:
         self.corners = _Numbers(np.int64, _ABSENT, _ABSENT, _ABSENT)
         self.sizes, self.material = array("q"), array("q")
 
-    def triangles(self) -> tuple[Int[np.ndarray, "c 3"], Int[np.ndarray, " f"]]:
-        """Fans: three corners a triangle (-1: absent), and the material of each triangle."""
-        sizes, corners = np.array(self.sizes), self.corners.array()
-        corners = np.where(corners == int(_ABSENT), -1, corners - 1)
-        counts = np.maximum(sizes - 2, 0)
-        first = np.repeat(np.cumsum(sizes) - sizes, counts)
-        step = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
-        chosen = np.stack([first, first + step + 1, first + step + 2], 1)
-        return corners[chosen.reshape(-1)], np.repeat(np.array(self.material), counts)
 
+class _Reader:
+    def __init__(self, resources: Resources, limits: LoadLimits) -> None:
+        self._resources, self._limits, self._name = resources, limits, resources.name
+        self._values = {
+            "v": _Numbers(np.float64, "0", "0", "0", "nan", "nan", "nan"),
+            "vt": _Numbers(np.float64, "0", "0"),
+            "vn": _Numbers(np.float64, "0", "0", "0"),
+        }
+        self._polygons = _Polygons()
+        self._numbers: dict[str, int] = {}
+        self._libraries: list[str] = []
+        self._painted: list[str] = []
 
-def _read(text: str, resources: Resources, limits: LoadLimits) -> Model:
-    values = {
-        "v": _Numbers(np.float64, "0", "0", "0", "nan", "nan", "nan"),
-        "vt": _Numbers(np.float64, "0", "0"),
-        "vn": _Numbers(np.float64, "0", "0", "0"),
-    }
-    polygons, faces = _Polygons(), 0
-    library: dict[str, Material] = {}
-    materials: list[Material] = []
-    numbers: dict[str, int] = {}
-    current = ""
-    for line in text.replace("\\\n", " ").replace("\\\r\n", " ").splitlines():
-        words = (line.split("#", 1)[0] if "#" in line and line[:1] in "vf" else line).split()
-        if len(words) < 2:
-            continue
-        kind = words[0]
-        if kind in values:
-            values[kind].add(words[1:])
-            if values[kind].count > limits.vertices:
-                raise InputError(f"{resources.name}: expected at most {limits.vertices:,} vertices, got more")
-        elif kind == "f":
-            if current not in numbers:
-                numbers[current] = len(materials)
-                materials.append(library.get(current, UNSTATED))
-            corners = [index or _ABSENT for word in words[1:] for index in (word + "//").split("/")[:3]]
-            polygons.corners.extend(_absolute(corners, values) if "-" in line else corners)
-            polygons.sizes.append(len(words) - 1)
-            polygons.material.append(numbers[current])
-            faces += len(words) - 3 if len(words) > 3 else 0
-            if faces > limits.faces:
-                raise InputError(f"{resources.name}: expected at most {limits.faces:,} faces, got more")
-        elif kind == "usemtl":
-            current = line.split(None, 1)[1].strip()
-        elif kind == "mtllib":
-            library.update(_read_library(line.split(None, 1)[1].strip(), resources))
-    return _join(resources.name, limits, values, polygons, materials)
+    def model(self) -> Model:
+        self._read(text_of(self._resources.main()))
+        places, uv, normals = (table.array() for table in self._values.values())
+        rows, owner = self._triangles(places)
+        materials = self._materials()
+        colors = self._colors(places)
+        assembly = Assembly(self._name, self._limits, self._resources.warnings)
+        looks: list[Material] = []
+        order = np.argsort(owner, kind="stable")
+        ends = np.searchsorted(owner[order], np.arange(len(materials) + 1))
+        for material, begin, end in zip(materials, ends[:-1], ends[1:], strict=True):
+            if begin == end:
+                continue
+            unique, inverse = _unique_rows(rows[order[begin:end]].reshape(-1, 3))
+            look, tint = _look(material, None if colors is None else colors[unique[:, 0]])
+            looks.append(look)
+            found = world_from_gltf(normals[unique[:, 2]]) if (unique[:, 2] >= 0).all() else None
+            coordinates = None
+            if (unique[:, 1] >= 0).any():
+                coordinates = uv[unique[:, 1]] if material is None else material.moved(uv[unique[:, 1]])
+                # Rows count from the bottom. Corners without coordinates beside others with them get the first texel.
+                coordinates = np.where(unique[:, 1:2] >= 0, coordinates * [1, -1] + [0, 1], 0)
+            assembly.add(
+                Part(
+                    world_from_gltf(places[unique[:, 0], :3]).astype(np.float32),
+                    inverse.reshape(-1, 3),
+                    len(looks) - 1,
+                    None if found is None else unit_vectors(found, least=1e-12).astype(np.float32),
+                    coordinates,
+                    tint,
+                )
+            )
+        return assembly.model(tuple(looks))
+
+    def _read(self, text: str) -> None:
+        values, polygons, faces, current = self._values, self._polygons, 0, ""
+        for line in text.split("\n"):
+            words = line.split()
+            if len(words) < 2:
+                continue
+            kind = words[0]
+            if "#" in line and kind[0] in "vf":
+                words = line.split("#", 1)[0].split()
+            if kind in values:
+                values[kind].add(words[1:])
+                if values[kind].count > self._limits.vertices:
+                    raise InputError(
+                        f"{self._name}: expected at most {self._limits.vertices:,} vertices, got more"
+                    )
+            elif kind in ("f", "fo"):
+                if current not in self._numbers:
+                    self._numbers[current] = len(self._numbers)
+                    if len(self._numbers) > self._limits.materials:
+                        raise InputError(
+                            f"{self._name}: expected at most {self._limits.materials:,} materials, got more"
+                        )
+                corners = [index or _ABSENT for word in words[1:] for index in (word + "//").split("/")[:3]]
+                polygons.corners.extend(_absolute(corners, values) if "-" in line else corners)
+                polygons.sizes.append(len(words) - 1)
+                polygons.material.append(self._numbers[current])
+                faces += len(words) - 3 if len(words) > 3 else 0
+                if faces > self._limits.faces:
+                    raise InputError(f"{self._name}: expected at most {self._limits.faces:,} faces, got more")
+            elif kind == "usemtl":
+                current = line.split(None, 1)[1].strip()
+            elif kind == "mtllib":
+                self._libraries.append(line.split(None, 1)[1].strip())
+            elif kind == "#MRGB":  # colours that ZBrush paints: two digits of a mask, six of sRGB a vertex
+                self._painted.append(words[1])
+
+    def _triangles(
+        self, places: Float[np.ndarray, "v 6"]
+    ) -> tuple[Int[np.ndarray, "t 3 3"], Int[np.ndarray, " t"]]:
+        """Rows of place, coordinate and normal (-1: absent) of the corners of each triangle, and its material."""
+        warn = self._resources.warnings.add
+        sizes, corners = np.array(self._polygons.sizes, np.int64), self._polygons.corners.array()
+        material = np.array(self._polygons.material, np.int64)
+        absent = corners == int(_ABSENT)
+        corners = np.where(absent, -1, corners - 1)
+        counts = [table.count for table in self._values.values()]
+        wrong = ~absent & ((corners < 0) | (corners >= np.array(counts)))
+        for column, what in ((1, "texture coordinates"), (2, "normals")):
+            if wrong[:, column].any():
+                warn("values_left_out", f"indices of {what} that are not there", int(wrong[:, column].sum()))
+        lost = wrong[:, 0] | absent[:, 0]
+        corners[wrong] = -1
+        if lost.any():
+            of = np.repeat(np.arange(len(sizes)), sizes)
+            kept = np.ones(len(sizes), bool)
+            kept[of[lost]] = False
+            if not kept.any():
+                raise InputError(
+                    f"{self._name}: expected indices of vertices that are there, got none in any face"
+                )
+            warn("faces_left_out", "faces with indices of vertices that are not there", int((~kept).sum()))
+            corners, sizes, material = corners[kept[of]], sizes[kept], material[kept]
+        triangles, owner = triangulate(places[corners[:, 0], :3], sizes)
+        return corners[triangles], material[owner]
+
+    def _materials(self) -> list[ReadMaterial | None]:
+        """By the number of their names; None for those that say nothing of the looks."""
+        entries, complete = self._entries()
+        used = {name: _entry(name, entries) for name in self._numbers}
+        for name, entry in used.items():
+            if entry is None and entries and complete and name.lower() not in _NO_MATERIAL:
+                self._resources.warnings.add(
+                    "missing_material", f"the material {name[:80]!r} is in no library"
+                )
+        known = {entry.name: entry for entry in used.values() if entry is not None}
+        read = read_materials(known.values(), self._resources)
+        return [None if entry is None else read[entry.name] for entry in used.values()]
+
+    def _entries(self) -> tuple[Mapping[str, MtlEntry], bool]:
+        """The materials of all libraries, and whether all libraries are there."""
+        entries: dict[str, MtlEntry] = {}
+        lost: list[str] = []
+        for name in dict.fromkeys(name for text in self._libraries for name in self._library_names(text)):
+            try:
+                data, path = self._resources.found(name, "the material library")
+            except MissingFileError:
+                lost.append(name)
+                continue
+            entries |= parse_mtl(text_of(data), path.parent)
+        own = f"{self._resources.path.stem}.mtl"
+        if lost and not entries and self._resources.has(own):  # both were renamed
+            data, path = self._resources.found(own, "the material library")
+            self._resources.warnings.add(
+                "found_elsewhere",
+                f"the material library {lost[0][:80]!r} is not there, {own[:80]!r} is taken",
+            )
+            return parse_mtl(text_of(data), path.parent), True
+        for name in lost:
+            self._resources.warnings.add(
+                "missing_material", f"the material library {name[:80]!r} is not there"
+            )
+        return entries, not lost
+
+    def _library_names(self, text: str) -> list[str]:
+        """One name, which may hold spaces, or several that end in .mtl."""
+        if self._resources.has(text):
+            return [text]
+        names = re.findall(r'"[^"]+"|\S.*?\.mtl(?=\s|$)', text, re.IGNORECASE)
+        return [name.strip().strip('"') for name in names] or [text.strip('"')]
+
+    def _colors(self, places: Float[np.ndarray, "v 6"]) -> Float[np.ndarray, "v 3"] | None:
+        """sRGB of the vertices, NaN where there are none; None where no vertex has any."""
+        painted = "".join(self._painted)
+        if painted and len(painted) == 8 * len(places):
+            found = np.frombuffer(bytes.fromhex(painted), np.uint8).reshape(-1, 4)[:, 1:] / 255
+        else:
+            found = places[:, 3:]
+        there = ~np.isnan(found).any(1)
+        if not there.any():
+            return None
+        if not np.isfinite(found[there]).all():
+            raise ValueError("colours of vertices: expected finite numbers, got infinity")
+        # Some scanners write bytes.
+        return found / 255 if found[there].max() > 1.001 else found
 
 
 def _absolute(corners: list[str], values: dict[str, _Numbers]) -> list[str]:
@@ -129,38 +261,6 @@ def _absolute(corners: list[str], values: dict[str, _Numbers]) -> list[str]:
     ]
 
 
-def _join(
-    name: str, limits: LoadLimits, values: dict[str, _Numbers], polygons: _Polygons, materials: list[Material]
-) -> Model:
-    assembly = Assembly(name, limits)
-    rows, owner = polygons.triangles()
-    places, uv, normals = (table.array() for table in values.values())
-    for column, (kind, table) in enumerate(values.items()):
-        wrong = (rows[:, column] >= table.count) | (rows[:, column] < (0 if kind == "v" else -1))
-        if wrong.any():
-            raise IndexError(f"index {rows[wrong, column][0] + 1} of {kind} among {table.count}")
-    colored = len(places) > 0 and not np.isnan(places[:, 3:]).any()
-    for material in range(len(materials)):
-        mine = rows[np.repeat(owner == material, 3)]
-        if not len(mine):
-            continue
-        unique, inverse = _unique_rows(mine)
-        has_uv, has_normals = (unique[:, 1] >= 0).any(), (unique[:, 2] >= 0).all()
-        found = world_from_gltf(normals[unique[:, 2]]) if has_normals else None
-        assembly.add(
-            Part(
-                world_from_gltf(places[unique[:, 0], :3]).astype(np.float32),
-                inverse.reshape(-1, 3),
-                material,
-                None if found is None else unit_vectors(found, least=1e-12).astype(np.float32),
-                np.where(unique[:, 1:2] >= 0, uv[unique[:, 1]] * [1, -1] + [0, 1], 0) if has_uv else None,
-                # Tools that write colours behind the places write them as they are shown, in sRGB.
-                _tint(places[unique[:, 0], 3:]) if colored else None,
-            )
-        )
-    return assembly.model(tuple(materials))
-
-
 def _unique_rows(rows: Int[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, "u 3"], Int[np.ndarray, " n"]]:
     """`numpy.unique` of rows and its inverse, as two sorts of single numbers, which is many times faster."""
     pairs = np.unique(rows[:, 0] * (rows[:, 1].max() + 2) + rows[:, 1] + 1, return_inverse=True)[1]
@@ -169,60 +269,29 @@ def _unique_rows(rows: Int[np.ndarray, "n 3"]) -> tuple[Int[np.ndarray, "u 3"], 
     return rows[first], inverse
 
 
-def _tint(srgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 4"]:
-    srgb = np.clip(np.nan_to_num(srgb), 0, 1)
-    return np.concatenate([linear_from_srgb(srgb), np.ones((len(srgb), 1))], 1).astype(np.float32)
+def _entry(name: str, entries: Mapping[str, MtlEntry]) -> MtlEntry | None:
+    """The material of this name, or the only one that differs from it in case."""
+    if name in entries:
+        return entries[name]
+    alike = [key for key in entries if key.casefold() == name.casefold()]
+    return entries[alike[0]] if len(alike) == 1 else None
 
 
-def _read_library(name: str, resources: Resources) -> dict[str, Material]:
-    """The materials of an .mtl file; none where the file is missing."""
-    try:
-        text = resources.named(name, "material library").decode("utf-8", "replace")
-    except MissingFileError:
-        resources.warnings.add("missing_material", f"the material library {name[:80]!r} is not there")
-        return {}
-    found: dict[str, dict[str, str]] = {}
-    entry: dict[str, str] = {}
-    for line in text.splitlines():
-        key, _, rest = line.strip().partition(" ")
-        if key == "newmtl":
-            entry = found.setdefault(rest.strip(), {})
-        elif rest:
-            entry[key.lower()] = rest.strip()
-    return {name: _material(name, entry, resources) for name, entry in found.items()}
+def _look(
+    material: ReadMaterial | None, srgb: Float[np.ndarray, "n 3"] | None
+) -> tuple[Material, Float[np.ndarray, "n 4"] | None]:
+    """Material and linear colours of a part.
 
-
-def _material(name: str, entry: dict[str, str], resources: Resources) -> Material:
-    def floats(key: str, default: list[float]) -> list[float]:
-        return [float(word) for word in entry[key].split()[: len(default)]] if key in entry else default
-
-    color = floats("kd", [0.8, 0.8, 0.8])
-    opacity = 1 - floats("tr", [0.0])[0] if "tr" in entry else floats("d", [1.0])[0]
-    texture = None
-    if "map_kd" in entry:
-        file = _texture_file(entry["map_kd"])
-        try:
-            texture = resources.picture(resources.named(file, "texture"), f"texture {file!r}")
-        except MissingFileError:
-            resources.warnings.add("missing_texture", f"{name}: the picture {file[:80]!r} is not there")
-        color = [1.0, 1.0, 1.0] if sum(color) == 0 else color  # some tools write black beside a texture
-    shine = min(max(floats("ns", [10.0])[0], 0), 1e4)
-    clear = opacity < 1 or (texture is not None and bool((texture[..., 3] < 255).any()))
-    material = Material(
-        name=name,
-        base_color=(color[0], color[1], color[2], min(max(opacity, 0), 1)),
-        base_color_texture=texture,
-        metallic=0.0,
-        # Phong exponent → GGX: alpha² = 2 / (n + 2) (Walter et al. 2007), and alpha is the square of roughness.
-        roughness=float((2 / (shine + 2)) ** 0.25),
-        alpha_mode="blend" if clear else "opaque",
-    )
-    lost = "map_kd" in entry and texture is None
-    return without_picture(material, "base_color_texture") if lost else material
-
-
-def _texture_file(value: str) -> str:
-    """The file of a map statement, behind its options (-s 1 1 1, -bm 0.5, ...)."""
-    if not value.startswith("-"):
-        return value
-    return shlex.split(value, posix=False)[-1]
+    Tools that write colours behind the places write them as they are shown, in sRGB. They are all there is to see where
+    the material says nothing or a grey, which programs write without being asked; beside a picture they are left out,
+    since they repeat it; another colour of the material tints them.
+    """
+    if srgb is None or np.isnan(srgb).any():
+        return UNSTATED if material is None else material.material, None
+    if material is not None and material.material.base_color_texture is not None:
+        return material.material, None
+    tint = np.concatenate([linear_from_srgb(np.clip(srgb, 0, 1)), np.ones((len(srgb), 1))], 1)
+    if material is None:
+        return replace(white(UNSTATED), name="vertex colours"), tint.astype(np.float32)
+    grey = np.ptp(material.material.base_color[:3]) < 1e-3 and not (srgb > 0.999).all()
+    return white(material.material) if grey else material.material, tint.astype(np.float32)

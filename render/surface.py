@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from mv3d.render.mesh import face_normals
 from mv3d.render.model import Material, Model
+from mv3d.render.tangents import vertex_tangents
 from mv3d.render.textures import Pyramid, build_pyramid, sample_pyramid
 
 Channels = list[Float[np.ndarray, " n"]]
@@ -57,19 +58,25 @@ class Surface:
         self._pyramids: list[dict[str, Pyramid]] = [{} for _ in materials]
         self.textured = model.uv is not None and any(material.textures for material in materials)
         if self.textured:
-            assert model.uv is not None
-            self._corners["uv"] = _corner_tables(model.uv, faces)
-            self._density = _uv_density(model.uv[faces], length[:, 0])
+            used = {material.use(name).uv_set for material in materials for name in material.textures}
+            sets = {number: model.uv_sets[number] for number in used}
+            for number, uv in sets.items():
+                self._corners[f"uv{number}"] = _corner_tables(uv, faces)
+            self._density = {number: _uv_density(uv[faces], length[:, 0]) for number, uv in sets.items()}
             built: dict[tuple[int, tuple[str, str], bool], Pyramid] = {}
             for index, material in enumerate(materials):
                 for name, texture in material.textures.items():
                     srgb = name in ("base_color_texture", "emissive_texture")
-                    key = (id(texture), material.wrap, srgb)
+                    wrap = material.use(name).wrap
+                    key = (id(texture), wrap, srgb)
                     if key not in built:
-                        built[key] = build_pyramid(texture, material.wrap, srgb=srgb)
+                        built[key] = build_pyramid(texture, wrap, srgb=srgb)
                     self._pyramids[index][name] = built[key]
-            if any(material.normal_texture is not None for material in materials):
-                self._corners["tangent"] = _corner_tables(_tangents(model), faces)
+            bumped = [material for material in materials if material.normal_texture is not None]
+            for number in {material.use("normal_texture").uv_set for material in bumped}:
+                assert model.normals is not None
+                tangents = vertex_tangents(model.vertices, faces, model.normals, sets[number])
+                self._corners[f"tangent{number}"] = _corner_tables(tangents, faces)
         # Whether the base colour, or anything else, changes within a face.
         self.varies = "color" in self._corners or any("base_color_texture" in p for p in self._pyramids)
         self.detailed = any(set(p) - {"base_color_texture"} for p in self._pyramids)
@@ -160,7 +167,7 @@ class Surface:
         """Unit shading normals on the side that is seen, normal maps applied."""
         normal = self.interpolate("normal", points)
         _normalize(normal)
-        if bumped and "tangent" in self._corners:
+        if bumped:
             material = self.material.take(points.face)
             for index, chosen in self._textured_parts("normal_texture", material):
                 self._bump(normal, points, index, chosen)
@@ -176,7 +183,8 @@ class Surface:
         x *= scale
         y *= scale
         n = [axis[chosen] for axis in normal]
-        tx, ty, tz, hand = self.interpolate("tangent", mine)
+        uv_set = self.model.materials[index].use("normal_texture").uv_set
+        tx, ty, tz, hand = self.interpolate(f"tangent{uv_set}", mine)
         along = n[0] * tx + n[1] * ty + n[2] * tz
         t = [tx - n[0] * along, ty - n[1] * along, tz - n[2] * along]
         _normalize(t)
@@ -207,9 +215,10 @@ class Surface:
     def _texture(self, index: int, name: str, points: Points, chosen: np.ndarray | slice) -> Channels:
         pyramid = self._pyramids[index][name]
         mine = points.part(chosen)
-        u, v = self.interpolate("uv", mine)
+        uv_set = self.model.materials[index].use(name).uv_set
+        u, v = self.interpolate(f"uv{uv_set}", mine)
         texels = float(np.sqrt(float(pyramid.widths[0]) * float(pyramid.heights[0])))
-        spread = self._density.take(mine.face)
+        spread = self._density[uv_set].take(mine.face)
         spread *= mine.footprint
         spread *= np.float32(texels)
         return sample_pyramid(pyramid, u, v, np.log2(np.maximum(spread, np.float32(1e-6))))
@@ -259,32 +268,6 @@ def _uv_density(
     a, b = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
     area = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
     return np.sqrt(area / np.maximum(twice_area, 1e-20)).astype(np.float32)
-
-
-def _tangents(model: Model) -> Float[np.ndarray, "v 4"]:
-    """Directions in which u grows, summed over the faces of a vertex, and the sign that makes
-    bitangent = sign · normal × tangent point to where v falls (up in the picture)."""
-    assert model.uv is not None and model.normals is not None
-    p, uv = model.triangles.astype(np.float64), model.uv[model.faces].astype(np.float64)
-    e1, e2 = p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]
-    d1, d2 = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-    determinant = d1[:, 0] * d2[:, 1] - d2[:, 0] * d1[:, 1]
-    sign = np.where(determinant < 0, -1.0, 1.0)[:, None]
-    tangent = sign * (e1 * d2[:, 1:] - e2 * d1[:, 1:])
-    up = -sign * (e2 * d1[:, :1] - e1 * d2[:, :1])  # v grows downwards
-    sums = np.zeros((2, len(model.vertices), 3))
-    for which, value in enumerate((tangent, up)):
-        for corner in range(3):
-            for axis in range(3):
-                sums[which, :, axis] += np.bincount(model.faces[:, corner], value[:, axis], sums.shape[1])
-    tangent, up = sums
-    length = np.linalg.norm(tangent, axis=1, keepdims=True)
-    flat = length[:, 0] < 1e-20
-    normal = model.normals.astype(np.float64)
-    spare = np.cross(np.where(np.abs(normal[:, 2:]) < 0.9, [[0, 0, 1.0]], [[1.0, 0, 0]]), normal)
-    tangent = np.where(flat[:, None], spare, tangent / np.maximum(length, 1e-20))
-    hand = np.sign((np.cross(normal, tangent) * up).sum(1))
-    return np.concatenate([tangent, np.where(hand == 0, 1, hand)[:, None]], 1).astype(np.float32)
 
 
 def _normalize(vector: Channels) -> None:

@@ -28,12 +28,12 @@ class TorchMaterial:
 
 @dataclass(frozen=True, eq=False)
 class TorchScene:
-    """`Model` on a device. Any tensor may require gradients; `dataclasses.replace` puts one's own in."""
+    """`Model` on a device. Any tensor may require gradients; `dataclasses.replace` puts one's own in. uv: all sets."""
 
     vertices: Float[Tensor, "v 3"]
     faces: Int[Tensor, "f 3"]
     normals: Float[Tensor, "v 3"]
-    uv: Float[Tensor, "v 2"] | None
+    uv: tuple[Float[Tensor, "v 2"], ...]
     colors: Float[Tensor, "v 4"] | None
     face_material: Int[Tensor, " f"]
     materials: tuple[TorchMaterial, ...]
@@ -80,7 +80,7 @@ def scene_from_model(model: Model, device: torch.device | str) -> TorchScene:
         put(model.vertices),
         put(model.faces, torch.int64),
         put(model.normals),
-        None if model.uv is None else put(model.uv),
+        tuple(map(put, model.uv_sets)),
         None if model.colors is None else put(model.colors),
         put(model.face_material, torch.int64),
         tuple(materials),
@@ -146,14 +146,14 @@ def surface_at(
     scene: TorchScene,
     face: Int[Tensor, " p"],
     bary: Float[Tensor, "p 3"],
-    texel_scale: Float[Tensor, " f"],
+    texel_scale: Float[Tensor, "s f"],
     eye: Float[Tensor, " 3"],
     *,
     matte: bool = False,
 ) -> tuple[Surface, Float[Tensor, "p 3"]]:
     """The surface at points of faces, and unit directions from there to the eye.
 
-    texel_scale: (f,) area of a pixel in units of uv, per face. eye: in the world. matte: metallic is 0.
+    texel_scale: area of a pixel in units of uv, per set of uv and face. eye: in the world. matte: metallic is 0.
     """
     corners = scene.faces[face]
 
@@ -163,7 +163,7 @@ def surface_at(
     position = blend(scene.vertices)
     toward = F.normalize(eye - position, dim=1)
     normals, ground = _normals_at(scene, corners, bary)
-    uv = None if scene.uv is None else blend(scene.uv)
+    uv = [blend(values) for values in scene.uv]
     count = len(face)
     base = position.new_ones((count, 4)) if scene.colors is None else blend(scene.colors)
     metallic, roughness = position.new_zeros(count), position.new_ones(count)
@@ -174,19 +174,19 @@ def surface_at(
         if not len(rows):
             continue
         factors = material.factors
-        scale = texel_scale[face[rows]]
-        place = None if uv is None else uv[rows]
 
         def look(
-            texture: Tensor | None, place: Tensor | None = place, scale: Tensor = scale
+            texture: Tensor | None, name: str, rows: Tensor = rows, factors: Material = factors
         ) -> Tensor | None:
-            if texture is None or place is None:
+            if texture is None or not uv:
                 return None
-            texels = texture.shape[1] * texture.shape[2] * scale
-            return sample_texture(texture, place, factors.wrap, 0.5 * texels.clamp_min(1e-12).log2())  # noqa: B023
+            use = factors.use(name)
+            texels = texture.shape[1] * texture.shape[2] * texel_scale[use.uv_set][face[rows]]
+            level = 0.5 * texels.clamp_min(1e-12).log2()
+            return sample_texture(texture, uv[use.uv_set][rows], use.wrap, level)
 
         color = base[rows] * base.new_tensor(factors.base_color)
-        if (texels := look(material.base_color)) is not None:
+        if (texels := look(material.base_color, "base_color_texture")) is not None:
             color = color * texels
         alpha = color[:, 3:].clamp(0, 1)
         if factors.alpha_mode == "opaque":
@@ -195,17 +195,18 @@ def surface_at(
             alpha = (alpha >= factors.alpha_cutoff).to(alpha.dtype)
         base = base.index_copy(0, rows, torch.cat([color[:, :3], alpha], 1))
         surface = base.new_tensor([factors.roughness, factors.metallic]).expand(len(rows), 2)
-        if (texels := look(material.surface)) is not None:
+        if (texels := look(material.surface, "metallic_roughness_texture")) is not None:
             surface = surface * texels
         roughness = roughness.index_copy(0, rows, surface[:, 0])
         if not matte:
             metallic = metallic.index_copy(0, rows, surface[:, 1])
         glow = base.new_tensor(factors.emissive).expand(len(rows), 3)
-        if (texels := look(material.emissive)) is not None:
+        if (texels := look(material.emissive, "emissive_texture")) is not None:
             glow = glow * texels
         emission = emission.index_copy(0, rows, glow)
-        if (texels := look(material.normal)) is not None:
-            bent = _bent_normals(scene, face[rows], normals[rows], texels, factors.normal_scale)
+        if (texels := look(material.normal, "normal_texture")) is not None:
+            laid = scene.uv[factors.use("normal_texture").uv_set]
+            bent = _bent_normals(scene, laid, face[rows], normals[rows], texels, factors.normal_scale)
             normals = normals.index_copy(0, rows, bent)
         if factors.unlit:
             unlit = unlit.index_fill(0, rows, True)
@@ -230,14 +231,14 @@ def _normals_at(
 
 def _bent_normals(
     scene: TorchScene,
+    laid: Float[Tensor, "v 2"],
     face: Int[Tensor, " p"],
     normals: Float[Tensor, "p 3"],
     texels: Float[Tensor, "p 3"],
     scale: float,
 ) -> Float[Tensor, "p 3"]:
-    """Normals of a tangent-space map: x along rising u, y along falling v (v counts from the top)."""
-    assert scene.uv is not None
-    corner, uv = scene.vertices[scene.faces[face]], scene.uv[scene.faces[face]]
+    """Normals of a tangent-space map: x along rising u, y along falling v (v counts from the top). laid: its uv."""
+    corner, uv = scene.vertices[scene.faces[face]], laid[scene.faces[face]]
     e1, e2 = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
     d1, d2 = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
     turn = torch.where(d1[:, :1] * d2[:, 1:] < d1[:, 1:] * d2[:, :1], -1.0, 1.0)

@@ -60,12 +60,14 @@ WRITERS: dict[str, MeshWriter] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": 
 """Writer by suffix, without the dot."""
 SIDE_FILES: dict[str, tuple[str, ...]] = {"obj": (".mtl", "_texture.png")}
 """What a format writes beside its file, as endings of the file's stem."""
+NORMAL_MAP = "_normals.png"
+"""What an obj with a normal map writes besides."""
 
 
 def save_mesh(mesh: Mesh, path: str | os.PathLike[str], options: WriteOptions | None = None) -> Path:
     """Write a mesh; the suffix of `path` chooses the writer. Written aside, then renamed.
 
-    An obj comes with NAME.mtl and NAME_texture.png, or NAME.2.mtl and so on where another file has that name. Those of
+    An obj comes with NAME.mtl, NAME_texture.png and, where there is a normal map, NAME_normals.png, or NAME.2.mtl and so on where another file has that name. Those of
     an earlier obj at `path`, if nobody changed them, are replaced.
     Raises UsageError for an unknown suffix, OutputError where the file cannot be written.
     """

@@ -40,11 +40,7 @@ def generate(command: GenerateCommand) -> int:
 
     plan = plan_generation(command.config)  # a wrong name fails before torch loads
     from mv3d.generation.batch import generate_to
-    from mv3d.views.images import IMAGE_SUFFIXES, skipped_images
 
-    for folder in filter(Path.is_dir, command.images):
-        if skipped := [path.name for path in skipped_images(folder)]:
-            note(f"warning: {folder}: skipped {', '.join(skipped)}: expected {', '.join(IMAGE_SUFFIXES)}")
     bars, told = StageBars(), set[str]()
 
     def report(result: GenerateResult) -> None:

@@ -32,8 +32,8 @@ from mv3d.training.encode_shards import EncodeConfig
 class RenderCommand:
     """Render every object of a list along an orbit and pack the orbits into WebDataset shards."""
 
-    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LIST|FOLDER")]
-    """A list (.jsonl, .json, .csv) or a folder of .glb, .gltf, .obj, .ply and .stl files."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LIST|FOLDER|FILE")]
+    """A list (.jsonl, .json, .csv), a folder of .glb, .gltf, .obj, .ply and .stl files, or one such file."""
     out: Path
     """Folder for the shards. The same command again goes on where the last one ended."""
     config: Annotated[OrbitFlags, tyro.conf.arg(name="")] = field(default_factory=OrbitFlags)

@@ -22,8 +22,8 @@ class ReconCommand:
     """Turn posed views of one object into a textured mesh."""
 
     input: tyro.conf.Positional[Path]
-    """A views folder, a transforms.json folder (nerfstudio, NeRF-synthetic), an orbit video or animation
-    (gif, webp, mp4), or a folder of numbered frames."""
+    """A views folder, a transforms.json folder (nerfstudio, NeRF-synthetic), a COLMAP model with its images, an orbit
+    video or animation (gif, webp, mp4), or a folder of numbered frames."""
     out: Annotated[Path | None, SAID] = None
     """Where to write. Default: into the input folder; for a file, NAME_recon."""
     config: Annotated[ReconConfig, tyro.conf.arg(name="")] = field(default_factory=ReconConfig)
@@ -88,4 +88,7 @@ def summary(report: dict[str, Any]) -> str:
         ]
     if "coverage" in report:
         parts.append(f"coverage {report['coverage']:.0%}")
+    if "splats" in report:
+        splats = report["splats"]
+        parts.append(f"{splats['count']} splats of {splats['psnr_mean_db']:.1f} dB")
     return ", ".join([*parts, f"{report['seconds']['total']:.0f} s"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from mv3d.core.devices import device_name
-from mv3d.core.errors import InputError, Mv3dError
+from mv3d.core.errors import InputError, Mv3dError, Mv3dWarning
 from mv3d.core.files import remove, sha256
 from mv3d.core.machine import peak_memory_bytes
 from mv3d.core.outputs import Output, refuse_inputs
@@ -24,7 +25,7 @@ from mv3d.generation.views import Generated, LoadedModel, load_planned, make_vie
 from mv3d.models.folder import has_prior
 from mv3d.recon.products import recon_products
 from mv3d.views.folder import SOLID_FILE, VIEW_FILES, write_views
-from mv3d.views.images import IMAGE_SUFFIXES
+from mv3d.views.images import image_files, image_suffixes, skipped_sentence
 
 RECORD = "run.json"
 
@@ -100,7 +101,8 @@ def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> Gen
 def plan_jobs(images: Sequence[Path], out_dir: Path) -> list[tuple[Path, Path]]:
     """Each photo with the folder for its views. Photos of the same name get -2, -3, ..., in order.
 
-    Raises InputError for a folder without images and for an empty list.
+    What a folder holds that is not read is issued as Mv3dWarning. Raises InputError for a folder without images and for
+    an empty list.
     """
     found: list[Path] = []
     for path in images:
@@ -121,15 +123,14 @@ def plan_jobs(images: Sequence[Path], out_dir: Path) -> list[tuple[Path, Path]]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    files = sorted(
-        p
-        for p in folder.iterdir()
-        if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    )
+    files, skipped = image_files(folder), skipped_sentence(folder)
     if not files:
         raise InputError(
-            f"{folder}: expected a folder of images ({', '.join(IMAGE_SUFFIXES)}), found none in it"
+            f"{folder}: expected a folder of images ({', '.join(image_suffixes())}), found none in it"
+            + (f"; {skipped}" if skipped else "")
         )
+    if skipped:
+        warnings.warn(f"{folder}: {skipped}", Mv3dWarning, stacklevel=4)
     return files
 
 

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
 from mv3d.generation.config import FOREGROUND_RATIO, Matting
+from mv3d.views.cutouts import LARGEST_SPECK, is_cut_out, opaque, without_shadow, without_specks
 from mv3d.views.images import read_rgba, rgba_from_pil
 from mv3d.views.masks import NoForegroundError, foreground_alpha
 from mv3d.views.views import composite
@@ -63,11 +64,13 @@ def prepare_image(
     if not 0.2 <= foreground_ratio <= 1:
         raise UsageError(f"--foreground-ratio: expected 0.2 to 1, got {foreground_ratio}")
     name = "image" if isinstance(image, Image.Image) else str(image)
+    warnings: list[str] = []
     if isinstance(image, Image.Image):
-        rgba = rgba_from_pil(ImageOps.exif_transpose(image))
+        rgba = rgba_from_pil(ImageOps.exif_transpose(image), name, warnings)
     else:
-        rgba = read_rgba(Path(image))
-    rgba, used, warnings = cut_out(rgba, name, matting)
+        rgba = read_rgba(Path(image), told=warnings)
+    rgba, used, more = cut_out(rgba, name, matting)
+    warnings += more
     left, top, right, bottom = foreground_box(rgba[..., 3], name)
     if left == 0 or top == 0 or right == rgba.shape[1] or bottom == rgba.shape[0]:
         warnings.append(
@@ -85,20 +88,48 @@ def prepare_image(
 def cut_out(
     rgba: Float[np.ndarray, "h w 4"], name: str, matting: Matting = "auto"
 ) -> tuple[Float[np.ndarray, "h w 4"], Literal["alpha", "rembg", "colour"], list[str]]:
-    """The image with the alpha of its object, the source of that alpha, and warnings. Alpha in the file is kept."""
-    if float(rgba[..., 3].min()) < 0.99:
-        return rgba, "alpha", []
-    reason = ""
+    """The image with the alpha of its object, the source of that alpha, and warnings.
+
+    Alpha in the file is kept where it can be an object's (`is_cut_out`), without specks and a soft shadow.
+    """
+    if is_cut_out(rgba[..., 3]):
+        rgba, warnings = _cleaned(rgba, name)
+        return rgba, "alpha", warnings
+    warnings, reason = [], ""
+    if float(rgba[..., 3].min()) < 1:
+        share = float((rgba[..., 3] < 0.5).mean())
+        warnings.append(
+            f"{name}: its transparency ({share:.1%} of the pixels) is not the outline of an object; the object was cut out "
+            "of the whole picture"
+        )
+        rgba = opaque(rgba)
     if matting != "colour":
         model = rembg_model()
         if model is not None:
-            return _with_rembg(rgba, model, name), "rembg", []
+            return _with_rembg(rgba, model, name), "rembg", warnings
         reason = _why_no_rembg()
         if matting == "rembg":
             raise MissingPartError(f"--matting rembg: {reason}")
     cut = _by_colour(rgba, name, reason)
-    warning = f"{name}: cut out by the colour of its background; for better edges {reason}" if reason else ""
-    return cut, "colour", [warning] if warning else []
+    if reason:
+        warnings.append(f"{name}: cut out by the colour of its background; for better edges {reason}")
+    return cut, "colour", warnings
+
+
+def _cleaned(rgba: Float[np.ndarray, "h w 4"], name: str) -> tuple[Float[np.ndarray, "h w 4"], list[str]]:
+    """Without specks and a soft shadow, and a sentence for each."""
+    warnings = []
+    rgba, shaded = without_shadow(rgba)
+    if shaded:
+        warnings.append(f"{name}: a soft shadow beside the object was cut off")
+    alpha, specks = without_specks(rgba[..., 3])
+    if specks:
+        what = "a speck" if specks == 1 else f"{specks} specks"
+        warnings.append(
+            f"{name}: {what} beside the object, below {LARGEST_SPECK:.1%} of the picture, dropped"
+        )
+        rgba = np.concatenate([rgba[..., :3], alpha[..., None]], -1)
+    return rgba, warnings
 
 
 def foreground_box(alpha: Float[np.ndarray, "h w"], name: str = "image") -> tuple[int, int, int, int]:

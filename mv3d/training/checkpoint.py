@@ -10,8 +10,10 @@ checkpoints/00001000/
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +60,23 @@ def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(part.iterdir())}
         record = {"schema": SCHEMA, "step": checkpoint.step, "files": files}
         (part / _RECORD).write_text(to_json(record), encoding="utf-8")
+        for path in (*part.iterdir(), part):  # on the disk before it has its name
+            _sync(path)
+    _sync(root)
     for old in _folders(root)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk. Windows cannot wait for a folder."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_latest(root: Path) -> Checkpoint | None:

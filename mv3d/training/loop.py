@@ -17,30 +17,22 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import broadcast_object_list
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
-from mv3d.core.errors import InputError, MissingPartError, Mv3dError, UsageError
+from mv3d.core.errors import MissingPartError, Mv3dError, UsageError
 from mv3d.core.machine import is_out_of_memory
 from mv3d.orbits.dataset import Samples, sample_loader
-from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Schedule
 from mv3d.training.ema import Ema
+from mv3d.training.health import FiniteGuard, WaitingWatch, sample_names
 from mv3d.training.metric_log import MetricLogger, summary_writer
 from mv3d.training.objective import MicroLoss, Objective
+from mv3d.training.saving import CheckpointWriter, RunState
 
 CHECKPOINTS = "checkpoints"
 Validate = Callable[[nn.Module, int], None]
-_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-_LOAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
 
 
 @dataclass(frozen=True)
@@ -54,6 +46,8 @@ class TrainState:
     last_loss: float
     data_wait_share: float
     seconds_per_step: float
+    checkpoint_stall_seconds: float
+    """Mean time that a step waits for a checkpoint: for a copy, not for the disk."""
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -97,62 +91,87 @@ def train_loop(
     without saving, as a power cut would. interrupt: asked after each step (`interrupts_held`); what it gives is raised
     once a checkpoint of that step is written.
     """
-    module, prefix = objective.module.train(), objective.prefix
-    if config.compile:
-        objective.network.compile()
-    optimizer = make_optimizer(config, objective.groups())
-    model, optimizer = accelerator.prepare(module, optimizer)
+    model, optimizer, ema = _prepared(config, objective, accelerator)
     trained = [p for p in model.parameters() if p.requires_grad]
-    ema = Ema(trained, config.ema) if config.ema else None
-    start = _resume(out / CHECKPOINTS, model, prefix, optimizer.optimizer, ema)
+    state = RunState(model, objective.prefix, optimizer.optimizer, ema, accelerator)
+    start = state.resume(out / CHECKPOINTS)
     metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
     schedule = Schedule(config, start, accelerator.process_index, accelerator.num_processes)
-    pinned = accelerator.device.type == "cuda"
-    feed = iter(sample_loader(samples, schedule, workers=config.workers, pin_memory=pinned))
+    feed = iter(
+        sample_loader(samples, schedule, workers=config.workers, pin_memory=accelerator.device.type == "cuda")
+    )
+    guard, watch = FiniteGuard(accelerator), WaitingWatch(config)
+    waits, stalls, begun, loss_value = [], [], time.perf_counter(), metrics.last_loss
+    with CheckpointWriter(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer:
 
-    def save(step: int) -> None:
-        _save(out / CHECKPOINTS, step, model, prefix, optimizer.optimizer, ema, config, accelerator)
+        def save(step: int) -> None:
+            stalls.append(state.save(step, writer))
+            guard.saved()
 
-    waits, begun, loss_value = [], time.perf_counter(), metrics.last_loss
-    for step in range(start, config.steps):
-        step_begun = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate(step) * group["rate"]
-        with _memory_advice():
-            with _saving_if_readers_ended(interrupt, save, step, accelerator.num_processes == 1):
-                loss, terms, waited = _gradients(config, model, objective.loss, feed, step, accelerator)
-            norm = accelerator.clip_grad_norm_(trained, config.grad_clip)
-            optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if ema is not None:
-            ema.update(step)
-        waits.append((waited, time.perf_counter() - step_begun))
-        done, asked = step + 1, _agreed(interrupt(), accelerator)
-        saving = done % config.checkpoint_every == 0 or done == config.steps or asked is not None
-        if saving or done % config.log_every == 0:
-            # Before every checkpoint, too: one whose loss is no number is not worth keeping.
-            loss_value = float(accelerator.reduce(loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
-            _refuse_nan(loss_value, done)
-            line = _line(config, done, loss_value, float(_whole(norm)), waits[-config.log_every :])
-            metrics.write(line := line | _means(terms, accelerator))
-            if progress and accelerator.is_main_process:
-                progress(done, config.steps, line)
-        if saving:
-            save(done)
-        if asked is not None:
-            raise asked(_kept(done))
-        if validate and config.validate_every and done % config.validate_every == 0:
-            with torch.no_grad(), ema.in_place() if ema else nullcontext(), _evaluating(model):
-                validate(model, done)
-        if stop_after is not None and done >= stop_after:
-            break
+        for step in range(start, config.steps):
+            step_begun = time.perf_counter()
+            _set_rates(optimizer, config.learning_rate(step))
+            with _memory_advice():
+                with _saving_if_readers_ended(interrupt, save, step, accelerator.num_processes == 1):
+                    found = _gradients(config, model, objective.loss, feed, step, accelerator)
+                norm = float(_whole(accelerator.clip_grad_norm_(trained, config.grad_clip)))
+                taken = guard.takes(norm, float(found.loss), found.names, step + 1)
+                if taken:
+                    optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if ema is not None and taken:
+                ema.update(step)
+            waits.append((found.waited, time.perf_counter() - step_begun))
+            done, asked = step + 1, _agreed(interrupt(), accelerator)
+            saving = done % config.checkpoint_every == 0 or done == config.steps or asked is not None
+            if taken and (saving or done % config.log_every == 0):
+                # Before every checkpoint, too: one whose loss is no number is not worth keeping.
+                line = _line(config, done, found, norm, waits[-config.log_every :], accelerator)
+                metrics.write(line)
+                loss_value = line["loss"]
+                if accelerator.is_main_process:
+                    watch.see(waits[1:][-config.log_every :])
+                    if progress:
+                        progress(done, config.steps, line)
+            if saving:
+                save(done)
+            if asked is not None:
+                state.finish(writer)
+                raise asked(_kept(done))
+            if validate and config.validate_every and done % config.validate_every == 0:
+                with torch.no_grad(), ema.in_place() if ema else nullcontext(), _evaluating(model):
+                    validate(model, done)
+            if stop_after is not None and done >= stop_after:
+                break
+        state.finish(writer)
     metrics.close()
-    with ema.in_place() if ema else nullcontext():
-        weights = _weights(model, prefix)
-    steps = max(len(waits), 1)
-    elapsed = (time.perf_counter() - begun) / steps
-    # The first step waits for the readers to start.
-    return TrainState(weights, config.steps, start, loss_value, _share(waits[1:]), elapsed)
+    elapsed = (time.perf_counter() - begun) / max(len(waits), 1)
+    return TrainState(
+        weights=(state.averages() if ema else None) or state.weights(),
+        steps=config.steps,
+        resumed_from=start,
+        last_loss=loss_value,
+        data_wait_share=_share(waits[1:]),  # the first step waits for the readers to start
+        seconds_per_step=elapsed,
+        checkpoint_stall_seconds=sum(stalls) / max(len(stalls), 1),
+    )
+
+
+def _prepared(
+    config: TrainConfig, objective: Objective, accelerator: Accelerator
+) -> tuple[nn.Module, AcceleratedOptimizer, Ema | None]:
+    """The module and its optimiser as the processes share them, and the average of the weights."""
+    module = objective.module.train()
+    if config.compile:
+        objective.network.compile()
+    model, optimizer = accelerator.prepare(module, make_optimizer(config, objective.groups()))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return model, optimizer, Ema(trained, config.ema) if config.ema else None
+
+
+def _set_rates(optimizer: AcceleratedOptimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate"]
 
 
 @contextmanager
@@ -194,6 +213,16 @@ def _agreed(
     return asked or (KeyboardInterrupt if float(count) else None)  # pyright: ignore[reportArgumentType]
 
 
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Of one step in this process: its loss, what the loss names, seconds of waiting for data, its samples."""
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    waited: float
+    names: list[str]
+
+
 def _gradients(
     config: TrainConfig,
     model: nn.Module,
@@ -201,15 +230,17 @@ def _gradients(
     feed: Iterator[dict[str, Any]],
     step: int,
     accelerator: Accelerator,
-) -> tuple[Tensor, dict[str, Tensor], float]:
-    """Add up the gradients of one step; (its loss in this process, what the loss names, seconds of waiting for data)."""
+) -> _Found:
+    """Add up the gradients of one step."""
     accumulation, waited = config.accumulation(accelerator.num_processes), 0.0
     total = torch.zeros((), device=accelerator.device)
     totals: dict[str, Tensor] = {}
+    names: list[str] = []
     for micro in range(accumulation):
         before = time.perf_counter()
         raw = next(feed)
         waited += time.perf_counter() - before
+        names += sample_names(raw)
         last = micro == accumulation - 1
         # Gradients cross between processes once a step, not once a micro-batch.
         with nullcontext() if last else accelerator.no_sync(model):
@@ -219,13 +250,23 @@ def _gradients(
         total += loss.detach()
         for name, value in terms.items():
             totals[name] = totals.get(name, torch.zeros_like(total)) + value.detach() / accumulation
-    return total, totals, waited
+    return _Found(total, totals, waited, names)
 
 
 def _line(
-    config: TrainConfig, done: int, loss: float, norm: float, waits: list[tuple[float, float]]
+    config: TrainConfig,
+    done: int,
+    found: _Found,
+    norm: float,
+    waits: list[tuple[float, float]],
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """The line of the log after `done` steps. waits: (seconds of waiting for data, seconds) of the last steps."""
+    """The line of the log after `done` steps. waits: (seconds of waiting for data, seconds) of the last steps.
+
+    Raises Mv3dError where the loss is no number.
+    """
+    loss = float(accelerator.reduce(found.loss, reduction="mean"))  # pyright: ignore[reportArgumentType]
+    _refuse_nan(loss, done)
     return {
         "step": done,
         "images": done * config.batch * config.frames,
@@ -236,7 +277,7 @@ def _line(
         "seconds_per_step": sum(seconds for _, seconds in waits) / len(waits),
         "data_wait_share": _share(waits),
         "memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
-    }
+    } | _means(found.terms, accelerator)
 
 
 def _means(terms: dict[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
@@ -275,64 +316,6 @@ def _adamw_8_bit() -> Any:
             "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
         ) from error
     return AdamW8bit
-
-
-def _weights(model: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one.
-
-    Copies: on a CPU the state of a network is the network itself, which averages are about to leave.
-    """
-    state = get_model_state_dict(model, options=_FULL)
-    return {name.removeprefix(prefix): value.detach().clone() for name, value in state.items()}  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _save(
-    root: Path,
-    step: int,
-    model: nn.Module,
-    prefix: str,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None,
-    config: TrainConfig,
-    accelerator: Accelerator,
-) -> None:
-    # Gathering is the work of all processes, writing that of one.
-    weights = _weights(model, prefix)
-    averages = None
-    if ema is not None:
-        with ema.in_place():
-            averages = _weights(model, prefix)
-    state = get_optimizer_state_dict(model, optimizer, options=_FULL)
-    failure: list[Mv3dError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            write_checkpoint(root, Checkpoint(step, weights, averages, state), keep=config.keep_checkpoints)
-        except Mv3dError as error:
-            failure = [error]
-    broadcast_object_list(failure)
-    if failure[0] is not None:
-        raise failure[0]
-
-
-def _resume(
-    root: Path, model: nn.Module, prefix: str, optimizer: torch.optim.Optimizer, ema: Ema | None
-) -> int:
-    """Set everything as it was; the number of steps done."""
-    checkpoint = read_latest(root)
-    if checkpoint is None:
-        return 0
-    if (checkpoint.ema is None) != (ema is None):
-        raise InputError(f"{root}: a checkpoint with another --ema; choose another --out")
-    set_optimizer_state_dict(model, optimizer, checkpoint.optimizer, options=_LOAD)
-    if ema is not None and checkpoint.ema is not None:
-        with ema.in_place():
-            _set_weights(model, prefix, checkpoint.ema)
-    _set_weights(model, prefix, checkpoint.weights)
-    return checkpoint.step
-
-
-def _set_weights(model: nn.Module, prefix: str, weights: dict[str, Tensor]) -> None:
-    set_model_state_dict(model, {prefix + name: value for name, value in weights.items()}, options=_LOAD)
 
 
 class _memory_advice(nullcontext):

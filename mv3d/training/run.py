@@ -212,6 +212,7 @@ def _train_stage(
             "seconds": time.time() - begun,
             "seconds_per_step": state.seconds_per_step,
             "data_wait_share": state.data_wait_share,
+            "checkpoint_stall_seconds": state.checkpoint_stall_seconds,
             "peak_memory_bytes": peak_memory_bytes(),
             "metrics": metrics,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import os
@@ -9,35 +10,45 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from PIL import Image, ImageOps
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mv3d.core.errors import InputError, shown
+from mv3d.core.errors import InputError, MissingPartError, Mv3dWarning, shown
+from mv3d.core.icc import in_srgb
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+"""Read where the extra `heic` is installed."""
 OTHER_IMAGE_SUFFIXES = (
-    ".gif",
-    ".apng",
-    ".heic",
-    ".heif",
-    ".avif",
-    ".jxl",
-    ".jfif",
-    ".jp2",
-    ".svg",
-    ".dng",
-    ".cr2",
-    ".nef",
-    ".arw",
+    *(
+        ".gif",
+        ".apng",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".jpe",
+        ".svg",
+        ".psd",
+        ".exr",
+        ".hdr",
+        ".tga",
+        ".eps",
+        ".pdf",
+    ),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 )
 """Pictures that are not read as photos."""
+HEIC_INSTALL = 'pip install "mv3d[heic]"'
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4", ".webm", ".mov", ".mkv", ".avi", ".apng", ".png")
 MAX_PIXELS = 64_000_000
 """Largest image: 8000 x 8000. A decompression bomb stops here, before it is decoded."""
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_ORIENTATION = 0x0112
 MAX_FRAMES = 512
 MAX_TOTAL_PIXELS = 300_000_000
 """Largest sum over all views; 4.8 GB as float RGBA."""
@@ -46,18 +57,25 @@ MAX_TOTAL_PIXELS = 300_000_000
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
 
-def read_rgba(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 4"]:
-    """One image, straight alpha (1 where the file has none), upright by its EXIF tag.
+def read_rgba(
+    path: str | os.PathLike[str], *, upright: bool = True, told: list[str] | None = None
+) -> Float[np.ndarray, "h w 4"]:
+    """One image, straight alpha (1 where the file has none), colours in sRGB.
 
-    Palette, grey, CMYK, 16-bit integer and float files are converted. Raises InputError for what cannot be read.
+    Palette, grey, CMYK, 16-bit integer and float files are converted, and so are colour profiles. upright: turned by
+    its EXIF tag, as photos are looked at; False: the pixels as they are stored, which the poses of cameras belong to.
+    told: takes what a user should know; without it, these sentences are issued as Mv3dWarning.
+    Raises InputError for what cannot be read, MissingPartError for HEIC without its extra.
     """
-    path = Path(path)
+    path, notes = Path(path), [] if told is None else told
+    before = len(notes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
         try:
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 check_size(path, *image.size)
-                return rgba_from_pil(ImageOps.exif_transpose(image))
+                turned = ImageOps.exif_transpose(image) if upright else image
+                pixels = rgba_from_pil(turned, str(path), notes)
         except InputError:
             raise
         except FileNotFoundError as error:
@@ -70,6 +88,57 @@ def read_rgba(path: str | os.PathLike[str]) -> Float[np.ndarray, "h w 4"]:
             raise InputError(
                 f"{path}: expected an image, got a corrupt or unknown file ({shown(error, 200)})"
             ) from error
+    for text in [] if told is not None else notes[before:]:
+        warnings.warn(text, Mv3dWarning, stacklevel=2)
+    return pixels
+
+
+def stored_size(path: Path) -> tuple[int, int, bool]:
+    """Width and height of the stored pixels, and whether the EXIF tag turns them by a quarter. Raises InputError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with _opened(path) as image:
+                return *image.size, image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: expected an image, got a corrupt or unknown file ({shown(error, 200)})"
+        ) from error
+
+
+def _opened(path: Path) -> Image.Image:
+    """The file opened by Pillow, or by the library for HEIC, whose images are upright already."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand not in _HEIC_BRANDS:
+        try:
+            return Image.open(path)
+        except UnidentifiedImageError as error:
+            if brand in (b"avif", b"avis"):
+                raise InputError(
+                    f"{path}: expected an image that Pillow can read, got AVIF, which Pillow reads from 11.3 on; "
+                    "update it with pip install -U pillow, or convert the file to JPEG or PNG"
+                ) from error
+            raise
+    library = _heic_library()
+    if library is None:
+        raise MissingPartError(
+            f"{path}: HEIC is read with pi-heif or pillow-heif, and neither is installed; {HEIC_INSTALL}, or convert "
+            "the file to JPEG or PNG"
+        )
+    heif = importlib.import_module(library).open_heif(path)
+    check_size(path, *heif.size)
+    return heif.to_pillow()
+
+
+def _heic_library() -> str | None:
+    return next((name for name in ("pillow_heif", "pi_heif") if find_spec(name) is not None), None)
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """Endings of the files that are read as images on this machine."""
+    return IMAGE_SUFFIXES + (HEIC_SUFFIXES if _heic_library() else ())
 
 
 def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
@@ -80,8 +149,16 @@ def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
         raise InputError(f"{path}: expected at most {MAX_PIXELS} pixels, got {width}x{height}; scale it down")
 
 
-def rgba_from_pil(image: Image.Image) -> Float[np.ndarray, "h w 4"]:
-    """Any Pillow mode → RGBA in [0, 1]."""
+def rgba_from_pil(
+    image: Image.Image, name: str = "image", told: list[str] | None = None
+) -> Float[np.ndarray, "h w 4"]:
+    """Any Pillow mode and colour profile → sRGB with alpha in [0, 1].
+
+    told: takes the sentence about a profile that cannot be used, by `name`; its colours are taken as sRGB.
+    """
+    image, trouble = in_srgb(image)
+    if trouble and told is not None:
+        told.append(f"{name}: {trouble}; its colours are taken as sRGB")
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
         top = 65535.0 if image.mode.startswith("I") else max(1.0, float(np.nanmax(values)))
@@ -139,14 +216,24 @@ def numbered_images(folder: str | os.PathLike[str]) -> list[Path]:
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files of a folder, hidden ones left out, by name."""
     files = (path for path in Path(folder).iterdir() if path.is_file() and path.name[0] != ".")
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in files if path.suffix.lower() in image_suffixes())
 
 
 def skipped_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Pictures in a folder of photos that are no photos to us, in order."""
-    return sorted(
-        p for p in Path(folder).iterdir() if p.suffix.lower() in OTHER_IMAGE_SUFFIXES and p.name[0] != "."
-    )
+    known = {*OTHER_IMAGE_SUFFIXES, *HEIC_SUFFIXES} - {*image_suffixes()}
+    return sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in known and p.name[0] != ".")
+
+
+def skipped_sentence(folder: str | os.PathLike[str]) -> str:
+    """What a folder holds that is not read, and how it would be; empty where there is nothing."""
+    files = skipped_images(folder)
+    if not files:
+        return ""
+    names = ", ".join(path.name for path in files[:8]) + (", …" if len(files) > 8 else "")
+    heic = any(path.suffix.lower() in HEIC_SUFFIXES for path in files)
+    way = f"; HEIC is read after {HEIC_INSTALL}" if heic else ""
+    return f"skipped {names}: expected {', '.join(image_suffixes())}{way}"
 
 
 def turn_places(files: list[Path]) -> tuple[list[int], int]:
@@ -200,16 +287,54 @@ def _pillow_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def _video_frames(path: Path) -> Iterator[np.ndarray]:
-    import imageio.v3 as iio  # noqa: PLC0415 - loads FFmpeg
+    """Frames as players show them: turned by the display matrix, pixels made square."""
+    import av  # noqa: PLC0415 - loads FFmpeg
 
     try:
-        for frame in iio.imiter(path, plugin="pyav", format="rgb24"):
-            check_size(path, frame.shape[1], frame.shape[0])
-            values = frame.astype(np.float32) / 255
-            yield np.concatenate([values, np.ones((*values.shape[:2], 1), np.float32)], -1)
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError(f"{path}: expected a video, got a file without pictures")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                check_size(path, frame.width, frame.height)
+                pixels = frame.to_ndarray(format="rgb24")
+                stretch = float(stream.sample_aspect_ratio or 1)
+                pixels = _turned(_square(pixels, stretch, path), _display_matrix(frame))
+                values = pixels.astype(np.float32) / 255
+                yield np.concatenate([values, np.ones((*values.shape[:2], 1), np.float32)], -1)
     except InputError:
         raise
     except Exception as error:  # FFmpeg's errors have many classes, all of them mean: unreadable
         raise InputError(
             f"{path}: expected a video, got a corrupt or unknown file ({type(error).__name__})"
         ) from error
+
+
+def _square(pixels: UInt8[np.ndarray, "h w 3"], stretch: float, path: Path) -> UInt8[np.ndarray, "h v 3"]:
+    """Made wider by `stretch`, the width of a pixel over its height."""
+    height, width = pixels.shape[:2]
+    wider = round(width * stretch)
+    if wider == width or not 0.1 < stretch < 10:
+        return pixels
+    check_size(path, wider, height)
+    return np.asarray(Image.fromarray(pixels).resize((wider, height), Image.Resampling.BICUBIC))
+
+
+def _display_matrix(frame: Any) -> Float[np.ndarray, "2 2"]:
+    """Where the axes of the stored pixels point on the screen: stored (x, y) → shown (x, y) @ matrix."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return np.eye(2)
+    a, b, _, c, d = np.frombuffer(data, np.int32)[:5] / 65536
+    return np.array([[a, b], [c, d]])
+
+
+def _turned(
+    pixels: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "2 2"]
+) -> UInt8[np.ndarray, "v u 3"]:
+    """Pixels turned and mirrored as the matrix says, to the nearest quarter turn (ISO/IEC 14496-12, 6.2.2)."""
+    if abs(matrix[0, 1]) > abs(matrix[0, 0]):  # stored x runs along shown y
+        pixels, matrix = pixels.swapaxes(0, 1), matrix[::-1]
+    pixels = pixels[:, ::-1] if matrix[0, 0] < 0 else pixels
+    return pixels[::-1] if matrix[1, 1] < 0 else pixels

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +24,8 @@ class Views:
     cameras: n cameras of the same size.
     orbit: the angles, where known. input_view: the index of the photo, where there is one.
     solid: the object as a 3D prior saw it in the photo, where one led the views, in their world.
+    warnings: whole sentences about what was doubtful when they were read. reading: what was changed then (lenses made
+    straight, a world moved and scaled), for records: values that JSON has.
     """
 
     images: Float[np.ndarray, "n h w 4"]
@@ -29,6 +33,8 @@ class Views:
     orbit: Orbit | None = None
     input_view: int | None = None
     solid: Mesh | None = None
+    warnings: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[-1] != 4:
@@ -54,7 +60,9 @@ class Views:
                 tuple(angles[i] for i in keep) for angles in (orbit.elevations_deg, orbit.azimuths_deg)
             )
             orbit = Orbit(elevations, azimuths, orbit.radius, orbit.fov_deg, position)
-        return Views(self.images[keep], self.cameras[keep], orbit, position, self.solid)
+        return replace(
+            self, images=self.images[keep], cameras=self.cameras[keep], orbit=orbit, input_view=position
+        )
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a views folder (transforms.json, images/, contact.png, orbit.mp4)."""
@@ -64,7 +72,7 @@ class Views:
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Views:
-        """Read a views folder, a transforms.json folder, or an orbit video (see `readers.load_views`)."""
+        """Read a views folder, a folder with cameras, or an orbit video (see `readers.load_views`)."""
         from mv3d.views.readers import load_views  # noqa: PLC0415
 
         return load_views(path)  # pyright: ignore[reportReturnType]

@@ -20,6 +20,7 @@ from PIL import Image
 from mv3d.cli.main import main
 from mv3d.cli.output import StageBars
 from mv3d.core.errors import Mv3dWarning
+from mv3d.generation.batch import GenerateResult
 
 SCRIPT = [
     sys.executable,
@@ -155,6 +156,9 @@ def test_warnings_of_ours_are_lines_and_sigterm_ends_with_143(capsys, monkeypatc
 def test_pictures_that_are_no_photos_are_named(tmp_path, capsys, monkeypatch):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.gif")
     Image.new("RGB", (8, 8), "white").save(tmp_path / "b.png")
-    monkeypatch.setattr("mv3d.generation.batch.generate_to", lambda *arguments, **options: [])
+    made = {"views": 1, "seconds": {"total": 0.0}}
+    monkeypatch.setattr(
+        "mv3d.generation.batch._one", lambda run, image, folder, progress: GenerateResult(image, folder, made)
+    )
     assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert "skipped a.gif" in capsys.readouterr().err

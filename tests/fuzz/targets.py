@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from fuzz.damage import pick
+from fuzz.gltf_targets import gltf_seeds, meshopt_seeds, read_gltf_look, read_meshopt
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,78 @@ def _read_mesh(folder: Path) -> Any:
     from mv3d.render.mesh_io import load_mesh
 
     return load_mesh(_named(folder, "model", MODEL_SUFFIXES))
+
+
+def _handed_over_seeds(folder: Path) -> None:
+    """OBJ with everything that its reader knows, in a folder that is handed over as a whole."""
+    from helpers.gltf_files import png_bytes
+
+    places = "".join(f"v {x} {y} {x * y * 0.5} {x / 3} {y / 3} 0.5\n" for y in range(3) for x in range(3))
+    obj = (
+        f"# made\nmtllib C:\\work\\m.mtl other.mtl\nmtllib m.mtl\no a\n{places}vt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\nvn 0 0 1\n"
+        "usemtl skin\nf 1/1/1 2/2/1 5/3/1 4/4/1\nf -4//-1 -3//-1 -6//-1\nusemtl Glass\nf 1 2 3 6 9 5 7 4\nf 1/9 2 99\n"
+    )
+    mtl = (
+        "# Meshlab\nnewmtl skin\nKd 1 0.5 0.25\nd 0.5\nKe 0.1 0 0\nmap_Kd -s 2 2 -o 0.5 0 -clamp on ../images/t.png\n"
+        'map_d -imfchan m "t.png"\nmap_Ke t.png # glow\nmap_Bump -bm 0.5 t.png\nnewmtl\tglass\nTr 0.25\nPr 0.5\nmap_Pm t.png\n'
+    )
+    for name, suffix in (("plain", ""), ("polypaint", "#MRGB " + "ff804020" * 9 + "\n")):
+        root = _new(folder / name)
+        _new(root / "models")
+        _new(root / "images")
+        (root / "models" / "model.obj").write_text(obj + suffix)
+        (root / "models" / "m.mtl").write_text(mtl)
+        (root / "models" / "other.mtl").write_text("newmtl GLASS\nKd 0 0 1\n")
+        (root / "images" / "t.png").write_bytes(png_bytes())
+
+
+def _read_handed_over(folder: Path) -> Any:
+    from mv3d.render.loading import load_model
+
+    return load_model(_named(folder / "models", "model", (".obj",)), root=folder)
+
+
+def _coloured_seeds(folder: Path) -> None:
+    """PLY and STL with every kind of colour, texture and face."""
+    from helpers.gltf_files import png_bytes
+
+    square = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]], "f4")
+    head = "comment TextureFile t.png\nelement vertex 4\n" + "".join(f"property float {n}\n" for n in "xyzst")
+    faces = "element face 2\nproperty list uchar int vertex_indices\nproperty list uchar float texcoord\n"
+    more = (
+        "property int texnumber\nproperty uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n"
+    )
+    text = _new(folder / "text_ply")
+    rows = "".join(f"{x:g} {y:g} {z:g} {x:g} {z:g}\n" for x, y, z in square)
+    (text / "model.ply").write_text(
+        f"ply\nformat ascii 1.0\n{head}{faces}{more}{rows}3 0 1 2 6 0 0 1 0 1 1 0 255 0 0\n4 0 1 2 3 0 0 0 255 0\n"
+    )
+    for order, name in (("<", "little"), (">", "big")):
+        binary = _new(folder / f"{name}_ply")
+        body = np.hstack([square, square[:, ::2]]).astype(f"{order}f4").tobytes()
+        for corners in ((0, 1, 2), (0, 1, 2, 3)):
+            body += bytes([len(corners)]) + np.array(corners, f"{order}i4").tobytes()
+            body += bytes([2 * len(corners)]) + square[list(corners)][:, ::2].astype(f"{order}f4").tobytes()
+            body += np.zeros(1, f"{order}i4").tobytes() + bytes([9, 200, 30])
+        (binary / "model.ply").write_bytes(
+            f"ply\nformat binary_{name}_endian 1.0\n{head}{faces}{more}".encode() + body
+        )
+        strips = _new(folder / f"{name}_strips")
+        tail = "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
+        strip = np.array([7, 0, 1, 3, 2, -1, 0, 1], f"{order}i4").tobytes()
+        (strips / "model.ply").write_bytes(
+            f"ply\nformat binary_{name}_endian 1.0\n{head}{tail}".encode()
+            + np.hstack([square, square[:, ::2]]).astype(f"{order}f4").tobytes()
+            + strip
+        )
+    for header, name in ((b"x", "viscam_stl"), (b"COLOR=\xff\x80\x40\xff", "magics_stl")):
+        row = np.zeros(2, [("n", "<f4", 3), ("v", "<f4", (3, 3)), ("a", "<u2")])
+        row["v"], row["a"] = square[[[0, 1, 2], [0, 2, 3]]], [0x801F, 0x7C00]
+        (_new(folder / name) / "model.stl").write_bytes(
+            header.ljust(80) + np.uint32(2).astype("<u4").tobytes() + row.tobytes()
+        )
+    for path in folder.iterdir():
+        (path / "t.png").write_bytes(png_bytes())
 
 
 def _environment_seeds(folder: Path) -> None:
@@ -229,6 +302,59 @@ def _read_views(folder: Path) -> Any:
     from mv3d.views.readers import load_views
 
     return load_views(folder)
+
+
+def _colmap_seeds(folder: Path) -> None:
+    from helpers.colmap_files import write_images, write_model
+
+    views, points = _small_views(), np.random.default_rng(0).uniform(-0.3, 0.3, (40, 3))
+    names = [f"{n}.png" for n in range(5)]
+    for place, binary, model in (
+        ("bin", True, "PINHOLE"),
+        ("txt", False, "OPENCV"),
+        ("fish", True, "OPENCV_FISHEYE"),
+    ):
+        write_images(folder / place / "images", views, names, on=0.3 if place == "txt" else None)
+        write_model(
+            folder / place / "sparse" / "0",
+            views.cameras,
+            names,
+            points,
+            binary=binary,
+            model=model,
+            coefficients={"k1": 0.05, "k2": -0.01, "p1": 0.001},
+        )
+    masks = _new(folder / "txt" / "masks")
+    for name, image in zip(names, views.images, strict=True):
+        Image.fromarray((image[..., 3] * 255).astype(np.uint8)).save(masks / f"{name}.png")
+
+
+def _lens_seeds(folder: Path) -> None:
+    from helpers.colmap_files import write_images
+
+    views = _small_views()
+    for place, model, k in (
+        ("brown", "OPENCV", -0.1),
+        ("fisheye", "OPENCV_FISHEYE", 0.02),
+        ("full", "FULL_OPENCV", 0.1),
+    ):
+        write_images(folder / place, views, [f"{n}.png" for n in range(5)])
+        lens = {
+            "camera_model": model,
+            "w": 24,
+            "h": 24,
+            "fl_x": 40.0,
+            "cx": 12.0,
+            "cy": 12.5,
+            "k1": k,
+            "k2": 0.01,
+        }
+        own = {"k3": 0.001, "k4": 0.0, "p1": 0.001, "p2": -0.001, "k5": 0.0, "k6": 0.01}
+        frames = [
+            {"file_path": f"{n}.png", "transform_matrix": pose.tolist(), **own}
+            for n, pose in enumerate(views.cameras.c2w)
+        ]
+        (folder / place / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
 
 
 def _orbit_seeds(folder: Path) -> None:
@@ -533,9 +659,15 @@ def _read_clips(folder: Path) -> Any:
 TARGETS: dict[str, Target] = {
     "model": Target(7, _model_seeds, _read_model),
     "mesh": Target(5, _model_seeds, _read_mesh),
+    "handed_over": Target(5, _handed_over_seeds, _read_handed_over),
+    "coloured": Target(5, _coloured_seeds, _read_model),
+    "gltf": Target(5, gltf_seeds, read_gltf_look),
+    "meshopt": Target(5, meshopt_seeds, read_meshopt),
     "environment": Target(1, _environment_seeds, _read_environment),
     "image": Target(5, _image_seeds, _read_image),
     "views": Target(5, _views_seeds, _read_views),
+    "colmap": Target(5, _colmap_seeds, _read_views),
+    "lens": Target(3, _lens_seeds, _read_views),
     "orbit": Target(3, _orbit_seeds, _read_orbit),
     "image_set": Target(2, _image_set_seeds, _read_image_set),
     "shards": Target(6, _shard_seeds, _read_shards, _mend_shards),

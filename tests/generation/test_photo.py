@@ -8,12 +8,15 @@ import types
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.places import SHARED
+from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
 from mv3d.generation import config
 from mv3d.generation import photo as framing
 from mv3d.generation.photo import foreground_box, frame_object, prepare_image
+from mv3d.views.metrics import mask_iou
 
 
 def picture(size, box, color=(200, 40, 40), background=(0, 0, 0, 0)) -> Image.Image:
@@ -218,3 +221,123 @@ def test_large_photos_are_cut_out_quickly():
     area, x, y = moments(prepared.rgba[..., 3])
     assert (x, y) == pytest.approx((32, 32), abs=0.1) and area == pytest.approx(32 * 32 * 0.45, rel=0.03)
     assert config.FOREGROUND_RATIO == 0.917
+
+
+def chair(size=512, scale=1.0):
+    """A photo of four-legged things: RGBA, cut out, in the middle; and its alpha."""
+    picture_ = Image.new("RGBA", (size, size))
+    for box in (
+        (0.3, 0.45, 0.7, 0.55),
+        (0.3, 0.2, 0.36, 0.8),
+        (0.64, 0.2, 0.7, 0.8),
+        (0.48, 0.2, 0.52, 0.46),
+    ):
+        picture_.paste((180, 120, 60, 255), tuple(round(size * (0.5 + scale * (v - 0.5))) for v in box))
+    return picture_, np.asarray(picture_)[..., 3] / 255
+
+
+def on(color, image):
+    background = Image.new("RGBA", image.size, color)
+    background.alpha_composite(image)
+    return background
+
+
+def rounded(image):
+    """Corners of a tenth of the side made transparent."""
+    big = Image.new("L", image.size)
+    ImageDraw.Draw(big).rounded_rectangle(
+        (0, 0, image.width - 1, image.height - 1), image.width // 10, fill=255
+    )
+    image.putalpha(big)
+    return image
+
+
+def padded(image):
+    wide = Image.new("RGBA", (image.width, image.height * 2))
+    wide.paste(image, (0, image.height // 2))
+    return wide
+
+
+def faint(image):
+    image.putalpha(250)
+    return image
+
+
+def pricked(image):
+    values = np.asarray(image).copy()
+    values[5:20, 5:20, 3] = 0
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("spoil", [rounded, padded, faint, pricked])
+@pytest.mark.parametrize("background", [(255, 255, 255, 255), (70, 110, 160, 255)])
+def test_alpha_that_is_no_objects_outline(spoil, background):
+    cut, _ = chair()
+    photo = prepare_image(spoil(on(background, cut)), width=128, matting="colour")
+    expected = prepare_image(cut, width=128).rgba[..., 3]
+    assert photo.matting == "colour" and "is not the outline of an object" in photo.warnings[0]
+    assert mask_iou(photo.rgba[..., 3], expected) > 0.9
+
+
+@pytest.mark.parametrize("size", [1, 3, 14])
+def test_specks_are_dropped(size):
+    cut, _ = chair()
+    expected = prepare_image(cut, width=128)
+    assert expected.warnings == () and expected.matting == "alpha"
+    for place in ((2, 2), (500 - size, 490)):
+        cut.paste((0, 0, 0, 255), (*place, place[0] + size, place[1] + size))
+    photo = prepare_image(cut, width=128)
+    assert np.array_equal(photo.rgba[..., 3], expected.rgba[..., 3])
+    assert photo.warnings == ("image: 2 specks beside the object, below 0.1% of the picture, dropped",)
+
+
+def test_an_object_of_many_small_parts_keeps_them():
+    beads = Image.new("RGBA", (512, 512))
+    for index in range(20):
+        beads.paste((200, 30, 30, 255), (20 + 24 * index, 250, 34 + 24 * index, 264))
+    photo = prepare_image(beads, width=256, foreground_ratio=1.0)
+    assert photo.warnings == () and (photo.rgba[..., 3].max(0) > 0.5).sum() > 130
+
+
+@pytest.mark.parametrize("color", [0, 40])
+def test_a_soft_shadow_is_cut(color):
+    cut, alpha = chair()
+    blurred = ndimage.gaussian_filter(np.roll(alpha, (30, 40), (0, 1)), 12) * 0.6
+    shadow = np.concatenate([np.full((512, 512, 3), color), 255 * blurred[..., None]], -1).astype(np.uint8)
+    both = Image.fromarray(shadow)
+    both.alpha_composite(cut)
+    photo, expected = prepare_image(both, width=256), prepare_image(cut, width=256)
+    assert photo.warnings == ("image: a soft shadow beside the object was cut off",)
+    assert mask_iou(photo.rgba[..., 3], expected.rgba[..., 3]) > 0.97
+
+
+def test_smoked_glass_is_no_shadow():
+    ys, xs = np.mgrid[:256, :256]
+    glasses = np.zeros((256, 256, 4), np.uint8)
+    for middle in (80, 176):
+        ring = np.hypot(xs - middle, ys - 128)
+        glasses[ring < 44] = (120, 20, 20, 255)
+        glasses[ring < 38] = (10, 10, 10, 140)
+    glasses[124:132, 100:156] = (120, 20, 20, 255)
+    photo = prepare_image(Image.fromarray(glasses), width=256)
+    assert photo.warnings == () and ((photo.rgba[..., 3] > 0.4) & (photo.rgba[..., 3] < 0.7)).mean() > 0.1
+
+
+@pytest.mark.skipif(not (SHARED / "cases").is_dir(), reason="the cases are not beside the checkout")
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("01_rounded_corners", "not the outline"),
+        ("03_stray_specks", "2 specks"),
+        ("17_drop_shadow", "soft shadow"),
+    ],
+)
+def test_cases_of_the_world(case, told):
+    photo = prepare_image(
+        SHARED / "cases" / "21_photo_almost_no_alpha" / f"{case}.png", width=256, matting="colour"
+    )
+    assert (
+        told in photo.warnings[0] and len([text for text in photo.warnings if "cut out by" not in text]) == 1
+    )
+    # The same chair fills the frame in all three.
+    assert (photo.rgba[..., 3] > 0.5).mean() == pytest.approx(0.25, abs=0.01)

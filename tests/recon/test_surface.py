@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.shapes import ball_grid
+import trimesh
+from helpers.shapes import as_mesh, ball_grid
 
 import mv3d
 from mv3d.core.errors import InputError
+from mv3d.recon.denoise import DenoiseConfig, denoise, filtered_normals
 from mv3d.recon.surface import clean_field, decimate, extract_mesh, mesh_within, smooth
 from mv3d.render.mesh import face_normals
 from mv3d.render.topology import inspect_mesh, is_closed
@@ -28,7 +30,7 @@ def test_a_sponge_becomes_simple_and_a_ball_stays_as_it_is():
     assert len(faces) <= 375 and is_closed(faces)
     assert np.abs(np.linalg.norm(vertices, axis=1) - 0.4).mean() < 0.06
     vertices, faces = extract_mesh(ball, grid)
-    expected = decimate(smooth(vertices, faces), faces, 300)
+    expected = decimate(denoise(smooth(vertices, faces), faces), faces, 300)
     for ours, theirs in zip(mesh_within(ball, grid, 300), expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -72,3 +74,47 @@ def test_decimation_stays_closed_and_on_the_surface(target):
     assert len(faces) <= 1.02 * target and is_closed(faces)
     assert np.abs(np.linalg.norm(vertices, axis=1) - 0.4).max() < 0.02
     assert ((face_normals(vertices, faces) * vertices[faces].mean(1)).sum(1) > 0).all()
+
+
+def test_denoising_flattens_the_sides_of_a_cube_and_keeps_its_edges():
+    box = as_mesh(trimesh.creation.box((0.8,) * 3).subdivide().subdivide().subdivide().subdivide())
+    noise = np.random.default_rng(0).normal(0, 0.004, box.vertices.shape)
+    rough = (box.vertices + noise).astype(np.float32)
+    even = denoise(rough, box.faces)
+
+    def off(points):
+        """Mean distance to the cube's surface, and degrees between the faces' normals and their side's."""
+        largest = np.abs(points).max(1)
+        n = face_normals(points, box.faces)
+        n /= np.linalg.norm(n, axis=1, keepdims=True)
+        true = face_normals(box.vertices, box.faces)
+        true /= np.linalg.norm(true, axis=1, keepdims=True)
+        turned = np.degrees(np.arccos(np.clip((n * true).sum(1), -1, 1)))
+        return np.abs(largest - 0.4).mean(), turned.mean(), np.quantile(turned, 0.95)
+
+    before, after = off(rough), off(even)
+    assert after[0] < 0.3 * before[0] and after[1] < 1 and after[2] < 2
+    # A low-pass filter rounds the edges instead.
+    assert after[2] < 0.2 * off(smooth(rough, box.faces))[2]
+
+
+def test_filtered_normals_against_a_slow_twin():
+    grid, sdf = ball_grid(8)
+    vertices, faces = extract_mesh(sdf, grid)
+    config = DenoiseConfig(normal_rounds=1)
+    found = filtered_normals(vertices, faces, config)
+    weighted, middle = face_normals(vertices, faces), vertices[faces].astype(float).mean(1)
+    area = np.linalg.norm(weighted, axis=1)
+    unit = weighted / area[:, None]
+    near = [
+        [j for j in range(len(faces)) if j != i and set(faces[i]) & set(faces[j])] for i in range(len(faces))
+    ]
+    spread = np.mean([((middle[i] - middle[j]) ** 2).sum() for i, others in enumerate(near) for j in others])
+    limit = 2 * np.sin(np.radians(config.angle_deg) / 2)
+    for i, others in enumerate(near):
+        total = area[i] * unit[i]
+        for j in others:
+            apart = ((middle[i] - middle[j]) ** 2).sum() / (2 * spread)
+            unlike = ((unit[i] - unit[j]) ** 2).sum() / (2 * limit**2)
+            total = total + area[j] * np.exp(-apart - unlike) * unit[j]
+        assert np.allclose(found[i], total / np.linalg.norm(total), atol=1e-6)

@@ -45,7 +45,8 @@ def test_glb_has_no_issue_of_any_kind(tmp_path, cube_views):
         degenerate.export(tmp_path / "degenerate.glb"),
     ]
     config = ReconConfig(quality="draft", faces=1000, texture_size=256)
-    for name, settings in (("default", config), ("web", replace(config, profile="web"))):
+    relief = replace(config, normal_map=True)
+    for name, settings in (("default", relief), ("web", replace(relief, profile="web"))):
         paths.append(run(settings, cube_views, tmp_path / name).files["mesh.glb"])
     reports = issues_of(paths)
     assert len(reports) == len(paths)

@@ -426,13 +426,15 @@ def test_the_job_holds_the_whole_request(tmp_path):
     assert np.allclose(job["cameras"][1]["c2w"], cameras.c2w[1])
     assert 0 < job["cameras"][0]["near"] < 2 - 0.5196 < 2 + 0.5196 < job["cameras"][0]["far"]
     material = job["materials"][0]
-    assert (material["cull"], material["specular"], material["wrap"]) == (False, 0.0, ["clamp", "mirror"])
+    assert (material["cull"], material["specular"]) == (False, 0.0)
+    assert material["wrap"]["base_color_texture"] == ["clamp", "mirror"]
+    assert set(material["uv_set"].values()) == {0}
     stored = np.load(tmp_path / material["base_color_texture"])  # linear
     back = srgb_from_linear(stored[..., :3])
     assert np.allclose(back * 255, model.materials[0].base_color_texture[..., :3], atol=1e-3)
     assert (stored[..., 3] == 1).all()
     arrays = np.load(tmp_path / "geometry.npz")
-    assert (arrays["faces"] == model.faces).all() and (arrays["uv"] == model.uv).all()
+    assert (arrays["faces"] == model.faces).all() and (arrays["uv0"] == model.uv).all()
     assert (np.load(tmp_path / "environment.npy") == one_sided_light().radiance).all()
 
 

@@ -227,11 +227,12 @@ BAD = {
     "two views": (lambda f: edit(f, lambda d: d.update(frames=d["frames"][:2])), "at least 3 views, got 2"),
     "no intrinsics": (lambda f: edit(f, drop_intrinsics), "fl_x or camera_angle_x"),
     "words as numbers": (lambda f: edit(f, lambda d: d.update(fl_x="wide")), "intrinsics as numbers"),
-    "fisheye": (
-        lambda f: edit(f, lambda d: d.update(camera_model="OPENCV_FISHEYE")),
-        "perspective camera_model",
+    "panorama": (
+        lambda f: edit(f, lambda d: d.update(camera_model="EQUIRECTANGULAR")),
+        "expected a camera_model of SIMPLE_PINHOLE",
     ),
-    "distortion": (lambda f: edit(f, lambda d: d.update(k1=0.1)), "undistort"),
+    "wild distortion": (lambda f: edit(f, lambda d: d.update(k1=-1e4)), "turns back before its edge"),
+    "endless distortion": (lambda f: edit(f, lambda d: d.update(k1=np.inf)), "finite intrinsics"),
     "outside": (set_frame("file_path", "../secret.png"), "inside"),
     "absolute": (set_frame("file_path", "/etc/passwd"), "inside"),
     "link out": (link_out, "inside"),

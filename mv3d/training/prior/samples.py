@@ -122,7 +122,7 @@ class PriorSamples:
             views = self.store.object(self.objects[int(self._order(epoch)[inside])])
             rng = np.random.default_rng([self.seed, 1, index])
             draw = random_draw(len(views.rgba), rng, mirror=self.mirror)
-        return {"index": index} | make_sample(views, draw, self.side)
+        return {"index": index, "uid": views.uid} | make_sample(views, draw, self.side)
 
     def _order(self, epoch: int) -> np.ndarray:
         """The objects of an epoch; the one in use is kept."""
