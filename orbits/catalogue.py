@@ -22,7 +22,7 @@ from mv3d.core.errors import InputError, UsageError, shown
 from mv3d.core.files import write_text
 from mv3d.orbits.licences import UNKNOWN, parse_licence
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl")
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 LIST_SUFFIXES = (".jsonl", ".json", ".csv")
 SOURCES = "SOURCES.csv"
 _SOURCES_COLUMNS = (

@@ -22,7 +22,7 @@ BUILTIN_LIGHTS = "builtin"
 UNIFORM_LIGHT = "uniform"
 TRAJECTORIES = (*NAMED, RANDOM)
 _LIGHT_SUFFIXES = (".hdr", ".exr")
-_ADDITIONS = ("light_samples", "geometry", "depth_size", "solid_cells", "normals", "albedo")
+_ADDITIONS = ("light_samples", "geometry", "depth_size", "solid_cells", "solid_colors", "normals", "albedo")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class OrbitConfig:
     """Side of the depth maps of --geometry, pixels. Default: as the frames."""
     solid_cells: int = 96
     """Cells along a side of the solid's grid of --geometry."""
+    solid_colors: bool = False
+    """Add the base colours of the solid's surface cells to --geometry."""
     normals: bool = False
     """Add the normals of every view."""
     albedo: bool = False
@@ -94,6 +96,8 @@ class OrbitConfig:
             raise UsageError(f"--fov-deg: expected 1 to 120, got {self.fov_deg:g}")
         if not (0 <= self.margin < 0.9 and math.isfinite(self.margin)):
             raise UsageError(f"--margin: expected 0 or more and less than 0.9, got {self.margin:g}")
+        if self.solid_colors and not self.geometry:
+            raise UsageError("--solid-colors: expected --geometry beside it, which makes the solid")
         if self.variants not in ("keep", "reject"):
             raise UsageError(f"--variants: expected keep or reject, got {self.variants}")
         if not self.environments:

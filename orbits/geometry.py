@@ -1,6 +1,6 @@
 """What `mv3d orbits render` stores of an object's geometry beside its frames, and how it is read back.
 
-Files of a sample: `000.depth.png` … (16 bits), `solid.npz`, and on demand `000.normals.png` and `000.albedo.png` …
+Files of a sample: `000.depth.png` … (16 bits), `solid.npz`, and on demand `solid_colors.png` and `000.normals.png` and `000.albedo.png` …
 (8 bits, RGB). docs/shards.md describes them.
 """
 
@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mv3d.core.errors import InputError, shown
-from mv3d.orbits.solid import DIRECTIONS, SolidGrid, carve_solid, pack_solid, unpack_solid
+from mv3d.orbits.solid import DIRECTIONS, SolidGrid, carved, pack_solid, seen_from_around, unpack_solid
+from mv3d.orbits.solid_colors import color_surface, surface_cells
 from mv3d.render.cameras import Cameras
 from mv3d.render.model import Model
 from mv3d.render.renderer import Output
 
 SOLID = "solid.npz"
+SOLID_COLORS = "solid_colors.png"
 _MOST = np.iinfo(np.uint16).max
 _REACH = 0.87  # of a normalised model from the origin: half the diagonal of the unit cube, rounded up
 _MAX_PIXELS = 64_000_000
@@ -31,16 +33,19 @@ _MAX_PIXELS = 64_000_000
 @dataclass(frozen=True, eq=False)
 class SampleGeometry:
     """depth: (n, h, w) float32 along each view's optical axis in normalised lengths, 0 where nothing is. solid: of
-    the normalised object."""
+    the normalised object. solid_colors: of its surface cells (`mv3d.orbits.solid_colors.surface_cells`), sRGB base
+    colours, where the sample has them."""
 
     depth: Float[np.ndarray, "n h w"]
     solid: SolidGrid
+    solid_colors: UInt8[np.ndarray, "m 3"] | None = None
 
 
 def geometry_members(
-    model: Model, cameras: Cameras, *, cells: int
+    model: Model, cameras: Cameras, *, cells: int, colors: bool = False
 ) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:
-    """For a normalised model: entries of the sample's JSON, and its files by name. cameras: of the depth maps' size."""
+    """For a normalised model: entries of the sample's JSON, and its files by name. cameras: of the depth maps' size.
+    colors: also those of the solid's surface cells."""
     from mv3d.render.embree import opaque_caster  # noqa: PLC0415 - readers of samples need no renderer
 
     caster = opaque_caster(model)
@@ -54,12 +59,17 @@ def geometry_members(
         values = np.where(hits.face >= 0, np.clip(np.rint(depth / scale), 1, _MOST), 0)
         picture = values.astype(np.uint16).reshape(cameras.height, cameras.width)
         files.append((f"{view:03d}.depth.png", _png(picture)))
-    solid = carve_solid(caster, cells=cells)
+    seen = seen_from_around(caster, cells=cells)
+    solid = carved(seen, cells)
     files.append((SOLID, pack_solid(solid)))
-    facts = {
+    facts: dict[str, Any] = {
         "depth": {"scale": scale, "w": cameras.width, "h": cameras.height},
         "solid": {"cells": cells, "side": solid.side, "directions": DIRECTIONS},
     }
+    if colors:
+        row = color_surface(model, solid, seen)
+        files.append((SOLID_COLORS, _png(row[None])))
+        facts["solid"]["surface_cells"] = len(row)
     return facts, files
 
 
@@ -68,9 +78,13 @@ def read_geometry(document: Mapping[str, Any], members: Mapping[str, memoryview]
     try:
         scale, views = float(document["depth"]["scale"]), len(document["cameras"]["azimuths_deg"])
         depth = [_pixels(members[f"{view:03d}.depth.png"], "I;16") for view in range(views)]
-        return SampleGeometry(
-            np.stack(depth).astype(np.float32) * np.float32(scale), unpack_solid(members[SOLID])
-        )
+        solid = unpack_solid(members[SOLID])
+        colors = _pixels(members[SOLID_COLORS], "RGB")[0] if SOLID_COLORS in members else None
+        if colors is not None and len(colors) != (count := len(surface_cells(solid.occupied))):
+            raise InputError(
+                f"{SOLID_COLORS}: expected {count} pixels, one a surface cell, got {len(colors)}"
+            )
+        return SampleGeometry(np.stack(depth).astype(np.float32) * np.float32(scale), solid, colors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"sample: expected the files and JSON of mv3d orbits render --geometry ({shown(error)})"

@@ -106,7 +106,9 @@ def render_object(item: CatalogueItem, config: OrbitConfig) -> Sample:
     members += [(name, content.result()) for name, content in pictures]
     if config.geometry:
         size = config.depth_size or config.size
-        facts, files = geometry_members(model, cameras.resized(size, size), cells=config.solid_cells)
+        facts, files = geometry_members(
+            model, cameras.resized(size, size), cells=config.solid_cells, colors=config.solid_colors
+        )
         document |= facts
         members += files
     members.insert(0, ("json", json.dumps(document).encode()))

@@ -20,7 +20,17 @@ from mv3d.orbits.catalogue import CatalogueItem
 from mv3d.orbits.index import INDEX, BuildResult, read_index, write_index
 from mv3d.orbits.shards import is_whole, read_shard_record
 
-_ALIKE = ("views", "size", "fov_deg", "geometry", "depth_size", "solid_cells", "normals", "albedo")
+_ALIKE = (
+    "views",
+    "size",
+    "fov_deg",
+    "geometry",
+    "depth_size",
+    "solid_cells",
+    "solid_colors",
+    "normals",
+    "albedo",
+)
 """What samples of one batch must have in common."""
 _NETWORKS = ("vae_sha256", "image_encoder_sha256")
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mv3d.core.errors import InputError, shown
-from mv3d.render.raycast import Caster
+from mv3d.render.raycast import Caster, Hits
 
 SIDE = 1.06
 """Side of the grid's cube: the normalised box of side 1 and a little room around it."""
@@ -52,7 +52,7 @@ class SolidGrid:
         flat = np.zeros(points.shape[:-1], np.int32)
         inside = np.ones(points.shape[:-1], bool)
         for axis in range(3):
-            index = _cell_of(points[..., axis], n, self.side)
+            index = cell_of(points[..., axis], n, self.side)
             inside &= (index >= 0) & (index < n)
             np.clip(index, 0, n - 1, out=index)
             flat *= n
@@ -80,7 +80,18 @@ def carve_solid(
     front of it are carved. Cells in which any ray met the surface stay: a wall without thickness, seen from its edge.
     The solid so holds every surface that is seen and lies within two cells of it on the outside, 0.8 in the mean.
     """
-    maps = [_depth_map(caster, -towards, cells, side) for towards in view_directions(directions)]
+    return carved(seen_from_around(caster, cells=cells, side=side, directions=directions), cells, side)
+
+
+def seen_from_around(
+    caster: Caster, *, cells: int = CELLS, side: float = SIDE, directions: int = DIRECTIONS
+) -> list[SurfaceSeen]:
+    """What `carve_solid` carves from: one orthographic view for each of `view_directions`."""
+    return [_depth_map(caster, -towards, cells, side) for towards in view_directions(directions)]
+
+
+def carved(maps: list[SurfaceSeen], cells: int, side: float = SIDE) -> SolidGrid:
+    """The solid that these views leave, as `carve_solid` says."""
     slack = np.float32(_SLACK * side / cells)
     centres = (((np.arange(cells) + 0.5) / cells - 0.5) * side).astype(np.float32)
     occupied = np.zeros((cells, cells, cells), bool)
@@ -96,19 +107,21 @@ def carve_solid(
                 left, points = left.take(kept), points.take(kept, 0)
         slab[left] = True
     for depth_map in maps:
-        occupied[tuple(_cell_of(depth_map.met, cells, side).clip(0, cells - 1).T)] = True
+        occupied[tuple(cell_of(depth_map.met, cells, side).clip(0, cells - 1).T)] = True
     return SolidGrid(occupied, side)
 
 
 @dataclass(frozen=True, eq=False)
-class _DepthMap:
-    """frame: (3, 3) columns along the rows, along the columns and ahead. surface: (r, r) distances ahead of the
-    origin, infinite where nothing is. scale: rays a length. met: (m, 3) points where rays met the surface."""
+class SurfaceSeen:
+    """A model from one direction. frame: (3, 3) columns along the rows, along the columns and ahead. surface: (r, r)
+    distances ahead of the origin, infinite where nothing is. scale: rays a length. met: (m, 3) points where rays met the
+    surface. hits: of these m rays."""
 
     frame: Float[np.ndarray, "3 3"]
     surface: Float[np.ndarray, "r r"]
     scale: float
     met: Float[np.ndarray, "m 3"]
+    hits: Hits
 
     def reached(self, points: Float[np.ndarray, "p 3"], slack: np.float32) -> Bool[np.ndarray, " p"]:
         """Whether points lie on the surface or behind it, or before it by no more than the slack."""
@@ -119,7 +132,7 @@ class _DepthMap:
         return placed[:, 2] + slack >= self.surface.take(pixel[:, 0] * rays + pixel[:, 1])
 
 
-def _depth_map(caster: Caster, ahead: Float[np.ndarray, " 3"], cells: int, side: float) -> _DepthMap:
+def _depth_map(caster: Caster, ahead: Float[np.ndarray, " 3"], cells: int, side: float) -> SurfaceSeen:
     """Orthographic, the minimum of 3x3 rays at each place."""
     from scipy.ndimage import minimum_filter  # noqa: PLC0415 - slow to import
 
@@ -135,10 +148,12 @@ def _depth_map(caster: Caster, ahead: Float[np.ndarray, " 3"], cells: int, side:
     met = np.flatnonzero(hits.face >= 0)
     points = origins[met] + hits.distance[met, None] * ahead.astype(np.float32)
     surface = minimum_filter(hits.distance.reshape(rays, rays), 3, mode="nearest") - np.float32(_FAR)
-    return _DepthMap(frame.astype(np.float32), surface, rays / (2 * reach), points)
+    seen = Hits(hits.face[met], hits.u[met], hits.v[met], hits.distance[met], hits.back[met])
+    return SurfaceSeen(frame.astype(np.float32), surface, rays / (2 * reach), points, seen)
 
 
-def _cell_of(points: Float[np.ndarray, "*p 3"], cells: int, side: float) -> Int[np.ndarray, "*p 3"]:
+def cell_of(points: Float[np.ndarray, "*p 3"], cells: int, side: float) -> Int[np.ndarray, "*p 3"]:
+    """The indices of the cells that hold points; beyond 0 to cells - 1 outside the cube."""
     return np.floor(points * (cells / side) + cells / 2).astype(np.int32)
 
 

@@ -8,20 +8,31 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 LoadWarningName = Literal[
-    # what makes an object another one
-    "missing_texture",  # a picture of its colours or its light is not there
-    "unusable_texture",  # … is there and cannot be used: its format, its coordinates, its place
-    "missing_material",  # a material library, or a material, is not there
-    "unsupported",  # an extension or a statement that shapes or colours the object is not known
-    # what an object can do without
-    "missing_detail",  # a picture of its relief, gloss or metal is not there or cannot be used
-    "approximated",  # a look that is drawn by a simpler one
-    "found_elsewhere",  # a file is not where it is said to be, and one of its name is taken
-    "read_as_opaque",  # a transparency that its writer means as opacity
-    "faces_left_out",  # faces with indices that nothing has
-    "values_left_out",  # texture coordinates, normals or colours that are not there or are no numbers
+    "missing_texture",
+    "unusable_texture",
+    "missing_material",
+    "unsupported",
+    "missing_detail",
+    "approximated",
+    "found_elsewhere",
+    "read_as_opaque",
+    "faces_left_out",
+    "values_left_out",
 ]
 LOAD_WARNINGS: tuple[LoadWarningName, ...] = get_args(LoadWarningName)
+LOAD_WARNING_MEANINGS: dict[LoadWarningName, str] = {
+    "missing_texture": "a picture of colour, opacity or emitted light is not there",
+    "unusable_texture": "… is there and cannot be used: its format, its coordinates, its place",
+    "missing_material": "a material library, or a material, is not there",
+    "unsupported": "something that shapes or colours the object is not known",
+    "missing_detail": "a picture of relief, gloss or metal is not there or cannot be used",
+    "approximated": "a look is drawn by a simpler one",
+    "found_elsewhere": "a file is not where it is said to be, and one of its name is taken",
+    "read_as_opaque": "a transparency that its writer means as opacity",
+    "faces_left_out": "faces with indices of vertices that are not there",
+    "values_left_out": "texture coordinates, normals or colours that are not there",
+}
+"""What each means, for people. With the first four the object is not the one that its maker meant."""
 _MOST = 8
 """Sentences of one name that are kept; further ones are counted."""
 

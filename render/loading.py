@@ -20,9 +20,18 @@ from mv3d.render.resources import Resources
 from mv3d.render.stl import read_stl
 
 DEFAULT_LIMITS = LoadLimits()
-MODEL_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
+MODEL_FORMATS: dict[str, str] = {
+    ".glb": "glTF 2.0, binary; Y up, front along +Z",
+    ".gltf": "glTF 2.0, text; Y up, front along +Z",
+    ".obj": "Wavefront OBJ with MTL; Y up, front along +Z",
+    ".ply": "text and binary; Z up",
+    ".stl": "text and binary; Z up",
+    ".off": "the shape alone; Z up",
+}
+"""What is read, by suffix, for people."""
+MODEL_SUFFIXES = tuple(MODEL_FORMATS)
 
-__all__ = ["DEFAULT_LIMITS", "MODEL_SUFFIXES", "LoadLimits", "load_model"]
+__all__ = ["DEFAULT_LIMITS", "MODEL_FORMATS", "MODEL_SUFFIXES", "LoadLimits", "load_model"]
 
 
 def load_model(

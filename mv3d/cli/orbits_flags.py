@@ -91,6 +91,7 @@ class ViewsFlags(OrbitFlags):
     geometry: Annotated[bool, *Hidden] = False
     depth_size: Annotated[int | None, *Hidden] = None
     solid_cells: Annotated[int, *Hidden] = OrbitConfig.solid_cells
+    solid_colors: Annotated[bool, *Hidden] = False
     normals: Annotated[bool, *Hidden] = False
     albedo: Annotated[bool, *Hidden] = False
 

@@ -17,7 +17,9 @@ from mv3d.models.folder import ModelInfo, has_prior
 from mv3d.models.prior.folder import load_prior, read_prior_settings
 from mv3d.models.prior.lift import predict, solid_of
 from mv3d.models.prior.network import Prediction, PriorNetwork
-from mv3d.models.prior.surface import Solid, SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.normals import VisibleNormals, visible_normals
+from mv3d.models.prior.solid import Solid
+from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import RayScene, render_view
@@ -52,6 +54,10 @@ class Lifter:
         """The solid in a photo. Errors as in `predict`."""
         made, crop = self.sight(photo)
         return solid_of(made, photo.rgba, crop)
+
+    def normals(self, photo: PreparedPhoto) -> VisibleNormals:
+        """The normals of what a photo shows, at its size, in its camera's axes. Errors as in `predict`."""
+        return visible_normals(self.solid(photo), photo.rgba.shape[0])
 
     def lift(
         self,

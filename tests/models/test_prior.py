@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -12,13 +13,18 @@ import torch.nn.functional as F
 from helpers.encoder_weights import published
 
 from mv3d.core.errors import InputError
+from mv3d.models.prior.depths import edges, outline_distance
 from mv3d.models.prior.encoder import CHANNELS, Encoder, depthwise, folded_weights
 from mv3d.models.prior.layers import RANGE, Layers, layers_of, occupancy, signed_depth, stacked
 from mv3d.models.prior.lift import cropped, lift_photo, object_crop
 from mv3d.models.prior.network import PriorNetwork
-from mv3d.models.prior.surface import ENTER, LEAVE, Solid, SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.normals import visible_normals
+from mv3d.models.prior.solid import ENTER, LEAVE, Solid
+from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.texture import filled
 from mv3d.render.cameras import SV3D_FOV_DEG, orbit_cameras
 from mv3d.render.topology import inspect_mesh
+from mv3d.views.morphology import distance_to_false
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SLOPE = math.tan(math.radians(SV3D_FOV_DEG) / 2)
@@ -242,3 +248,82 @@ def test_every_weight_of_the_network_learns():
     total = stacked(made.layers).square().sum() + made.colors.square().sum() + made.gates.square().sum()
     (total + made.elevation_deg.sum() + made.elevation_log_std.sum()).backward()
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in network.parameters())
+
+
+# -- edges, rim and texture
+
+
+def test_a_jump_is_an_edge_and_a_slope_is_none():
+    steep = np.tile(np.linspace(0, 3, 16, dtype=np.float32), (16, 1))
+    assert not edges(steep).any()
+    jump = steep.copy()
+    jump[:, 8:] += 2
+    assert np.flatnonzero(edges(jump).any(0)).tolist() == [7, 8] and (edges(jump) == edges(jump.T).T).all()
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.4])
+def test_the_outline_lies_between_pixels(turn):
+    """A half plane at any angle, its alpha the covered share of each pixel."""
+    fine = (np.arange(32 * 8) + 0.5) / 8 - 16
+    x, y = np.meshgrid(fine, fine)
+    true = np.cos(turn) * x + np.sin(turn) * y - 0.3
+    alpha = (true > 0).reshape(32, 8, 32, 8).mean((1, 3)).astype(np.float32)
+    found, expected = outline_distance(alpha), true.reshape(32, 8, 32, 8).mean((1, 3))
+    near = np.abs(expected[4:-4, 4:-4]) < 1
+    assert np.abs(found - expected)[4:-4, 4:-4][near].max() < 0.15
+
+
+def test_a_line_of_one_pixel_stays_inside():
+    alpha = np.zeros((16, 16), np.float32)
+    alpha[:, 7] = 1
+    assert (outline_distance(alpha)[2:-2, 7] > 0).all()
+
+
+def test_normals_of_a_ball_point_from_its_middle():
+    solid = ball(64, 0.2)
+    seen = visible_normals(solid, 64)
+    at = ((np.arange(64) + 0.5) / 64 * 2 - 1) * SLOPE
+    x, y = np.meshgrid(at, at)
+    z = 1 + RANGE * solid.depths[ENTER]
+    expected = np.stack([x * z, -y * z, 1 - z], -1) / 0.2
+    inner = np.hypot(x, y) < 0.15
+    angle = np.degrees(np.arccos(np.clip((seen.normals * expected).sum(-1), -1, 1)))
+    assert angle[inner].mean() < 3 and (seen.confidence[inner] > 0.9).all()
+    outside = np.hypot(x, y) > 0.25
+    assert not seen.normals[outside].any() and not seen.confidence[outside].any()
+    # Two answers that contradict each other leave less.
+    tilted = solid.depths[ENTER] + 2 * np.linspace(-1, 1, 64, dtype=np.float32)
+    doubted = visible_normals(replace(solid, enters=np.stack([solid.depths[ENTER], tilted])), 64)
+    assert doubted.confidence[inner].mean() < 0.7 * seen.confidence[inner].mean()
+    agreed = visible_normals(replace(solid, enters=np.stack([solid.depths[ENTER]] * 2)), 64)
+    np.testing.assert_allclose(agreed.confidence, seen.confidence, atol=1e-3)
+
+
+def test_sheen_at_the_outline_is_no_colour():
+    """A red ball whose photo is white where rays graze it: from the side it is red all over, from the front as it was."""
+    from mv3d.render.raycast import render_views
+
+    solid = ball(64, 0.2)
+    photo = solid.photo.copy()
+    inner = distance_to_false(photo[..., 3] > 0.5) > 2
+    photo[~inner, :3] = 1
+    colors = np.zeros_like(solid.colors)
+    colors[..., 0] = 1
+    mesh = placed(
+        solid_mesh(replace(solid, photo=photo, colors=colors)),
+        orbit_cameras([0.0], [0.0], width=64, height=64),
+        2.0,
+    )
+    side, front = render_views(mesh, orbit_cameras([0.0, 0.0], [90.0, 0.0], width=64, height=64))
+    within = distance_to_false(side[..., 3] > 0.5) > 3
+    assert (side[within][:, 1] > 0.2).mean() < 0.03
+    assert front[32, 32].tolist() == [1, 0, 0, 1]
+
+
+def test_colours_are_filled_from_the_nearest_that_count():
+    colors, weight = np.zeros((16, 16, 3), np.float32), np.zeros((16, 16), np.float32)
+    colors[:, :4], weight[:, :4] = [1, 0, 0], 1
+    colors[:, 4:8], weight[:, 4:8] = [0, 1, 0], 1e-6
+    made = filled(colors, weight)
+    np.testing.assert_allclose(made, np.broadcast_to([1.0, 0, 0], made.shape), atol=0.01)
+    np.testing.assert_allclose(filled(colors, np.ones_like(weight)), colors, atol=1e-6)

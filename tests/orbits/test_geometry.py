@@ -12,6 +12,7 @@ import trimesh
 from helpers.builds import content
 from helpers.objects import colourful, unpack
 
+from mv3d.core.colors import encode_srgb
 from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.build import build_shards
 from mv3d.orbits.catalogue import CatalogueItem, read_list
@@ -24,6 +25,7 @@ from mv3d.orbits.layered_depth import closed, layered_depth
 from mv3d.orbits.sample import Sample
 from mv3d.orbits.shards import END_OF_TAR, Shard
 from mv3d.orbits.solid import SolidGrid, carve_solid, pack_solid, unpack_solid, view_directions
+from mv3d.orbits.solid_colors import surface_cells
 from mv3d.render.cameras import Cameras, orbit_cameras
 from mv3d.render.embree import opaque_caster
 from mv3d.render.model import Material, Model
@@ -205,6 +207,54 @@ def test_a_sample_holds_depth_and_solid(folder, tmp_path):
         read_geometry({}, members)
 
 
+def test_cells_of_the_surface_are_those_beside_empty_ones():
+    solid = np.random.default_rng(0).random((7, 7, 7)) < 0.7
+    expected = [
+        place
+        for place in np.ndindex(7, 7, 7)
+        if solid[place]
+        and any(
+            not 0 <= place[axis] + shift < 7
+            or not solid[tuple(np.add(place, shift * np.eye(3, dtype=int)[axis]))]
+            for axis in range(3)
+            for shift in (-1, 1)
+        )
+    ]
+    assert surface_cells(solid).tolist() == [list(place) for place in expected]
+
+
+def test_cells_of_the_surface_have_the_colours_there(tmp_path):
+    """A ball whose colour is linear in the place, and the colours of its cells by the nearest point of the ball."""
+    ball = trimesh.creation.icosphere(4, 0.5)
+    colors = (127.5 + 127.5 * ball.vertices / 0.5).round().astype(np.uint8)
+    ball.visual.vertex_colors = np.concatenate([colors, np.full((len(colors), 1), 255, np.uint8)], 1)
+    ball.export(tmp_path / "ball.glb")
+    config = replace(GEOMETRY, views=1, solid_colors=True)
+    item = CatalogueItem("ball", tmp_path / "ball.glb")
+    found = geometry_of(members_of(render_object(item, config), tmp_path))
+    cells = surface_cells(found.solid.occupied)
+    towards = (cells + 0.5) / 32 - 0.5
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+    expected = encode_srgb((0.5 + 0.5 * towards[:, [1, 2, 0]]).astype(np.float32)) * 255
+    assert found.solid_colors is not None and found.solid_colors.shape == cells.shape
+    # A file's up is y. A cell is a sixteenth of the radius, and dark values are steep in sRGB.
+    assert np.abs(found.solid_colors - expected).mean() < 4
+    # Without them the sample is the same but for their file and their number.
+    members, plain = (
+        {
+            name: memoryview(bytes(part))
+            for name, part in members_of(render_object(item, asked), tmp_path).items()
+        }
+        for asked in (config, replace(config, solid_colors=False))
+    )
+    assert members.keys() - plain.keys() == {"solid_colors.png"} and geometry_of(plain).solid_colors is None
+    assert bytes(members["solid.npz"]) == bytes(plain["solid.npz"])
+    with pytest.raises(InputError, match="expected 0 pixels, one a surface cell"):
+        geometry_of(members | {"solid.npz": memoryview(pack_solid(SolidGrid(np.zeros((8, 8, 8), bool))))})
+    with pytest.raises(UsageError, match="--solid-colors: expected --geometry"):
+        replace(CONFIG, solid_colors=True)
+
+
 def test_normals_and_albedo_come_on_demand(folder, tmp_path):
     item = CatalogueItem("ball", folder / "ball.glb")
     plain = render_object(item, CONFIG)
@@ -221,7 +271,11 @@ def test_normals_and_albedo_come_on_demand(folder, tmp_path):
 
 
 def test_what_is_not_asked_for_changes_nothing(folder):
-    assert identity(CONFIG).keys().isdisjoint({"geometry", "depth_size", "solid_cells", "normals", "albedo"})
+    assert (
+        identity(CONFIG)
+        .keys()
+        .isdisjoint({"geometry", "depth_size", "solid_cells", "solid_colors", "normals", "albedo"})
+    )
     assert identity(GEOMETRY.resolved())["geometry"] is True
     assert replace(GEOMETRY, depth_size=48).resolved().depth_size is None
     with pytest.raises(UsageError, match="--depth-size"):
@@ -230,7 +284,7 @@ def test_what_is_not_asked_for_changes_nothing(folder):
 
 def test_shards_with_geometry_resume_verify_and_join(folder, tmp_path):
     items, out = read_list(folder)[:2], tmp_path / "a"
-    config = replace(GEOMETRY, views=2, shard_size=1, solid_cells=16)
+    config = replace(GEOMETRY, views=2, shard_size=1, solid_cells=16, solid_colors=True)
     build_shards(items, out, config, workers=1)
     whole = content(out)
     index = out / "index.json"
@@ -244,7 +298,7 @@ def test_shards_with_geometry_resume_verify_and_join(folder, tmp_path):
     assert not inspect_shards(out, verify=True).problems
     build_shards(read_list(folder)[2:3], tmp_path / "b", config, workers=1)
     joined = join_shards([out, tmp_path / "b"], tmp_path / "joined")
-    assert joined.index["config"]["geometry"]
+    assert joined.index["config"]["geometry"] and joined.index["config"]["solid_colors"]
     without = {key: value for key, value in before["config"].items() if key != "geometry"}
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "index.json").write_text(json.dumps(before | {"config": without}))

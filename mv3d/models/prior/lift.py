@@ -12,7 +12,7 @@ from torch import Tensor
 from mv3d.core.errors import InputError
 from mv3d.models.prior.layers import Layers
 from mv3d.models.prior.network import Prediction, PriorNetwork
-from mv3d.models.prior.surface import Solid
+from mv3d.models.prior.solid import Solid
 from mv3d.render.cameras import FOREGROUND_RATIO
 from mv3d.views.views import composite
 
@@ -50,7 +50,8 @@ def predict(
         made = network(torch.stack([given, given.flip(-1)]).to(device, dtype))
     layers = Layers(**{part.name: _mean(getattr(made.layers, part.name)) for part in fields(Layers)})
     angle, log_std = made.elevation_deg.mean(0, keepdim=True), made.elevation_log_std.mean(0, keepdim=True)
-    return Prediction(layers, _mean(made.colors), _mean(made.gates), angle, log_std), crop
+    enters = torch.stack([made.layers.enter[0], made.layers.enter[1].flip(-1)])
+    return Prediction(layers, _mean(made.colors), _mean(made.gates), angle, log_std, enters), crop
 
 
 def _mean(pair: Float[Tensor, "2 *c h w"]) -> Float[Tensor, "1 *c h w"]:
@@ -80,6 +81,7 @@ def solid_of(
         fine,
         crop,
         float(made.elevation_deg[0]) if elevation_deg is None else elevation_deg,
+        None if made.enters is None else made.enters.float().cpu().numpy(),
     )
 
 

@@ -20,13 +20,15 @@ _HEADS = GEOMETRY_CHANNELS + 4 * HIDDEN_SURFACES
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """layers: depths at half the input's side. colors: (b, 3, 3, h, w), surface, RGB in [0, 1]. gates: (b, 3, h, w) in
-    [0, 1], how far the photo's own pixel is the colour of that surface. elevation_deg, elevation_log_std: (b,)."""
+    [0, 1], how far the photo's own pixel is the colour of that surface. elevation_deg, elevation_log_std: (b,). enters:
+    the answers that layers.enter is the mean of, where there were several."""
 
     layers: Layers
     colors: Float[Tensor, "b s 3 h w"]
     gates: Float[Tensor, "b s h w"]
     elevation_deg: Float[Tensor, " b"]
     elevation_log_std: Float[Tensor, " b"]
+    enters: Float[Tensor, "k h w"] | None = None
 
 
 class _Attention(nn.Module):

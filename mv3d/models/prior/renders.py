@@ -13,7 +13,8 @@ from mv3d.core.files import sha256
 from mv3d.models.folder import PRIOR, weights_path
 from mv3d.models.prior.lift import SIDE, lift_photo
 from mv3d.models.prior.network import PriorNetwork
-from mv3d.models.prior.surface import Solid, SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.solid import Solid
+from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
 from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.render.raycast import render_views
