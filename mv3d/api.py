@@ -105,7 +105,7 @@ def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
 
 def _mesh_method(config: ReconConfig) -> Reconstructor:
     method = METHODS[config.method](config.resolved())
-    if not method.makes_mesh:
+    if not method.makes_mesh or config.method == "splats":
         raise UsageError(f"method {config.method} makes no mesh; use reconstruct_to for its files")
     return method
 

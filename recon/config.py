@@ -10,6 +10,7 @@ import tyro
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.recon.representation import METHODS
+from mv3d.recon.splats.formats import SPLAT_FILES, splat_files
 from mv3d.render.writers import WRITERS
 
 Quality = Literal["draft", "standard", "high"]
@@ -20,13 +21,13 @@ Profile = Literal["default", "web", "print"]
 def _formats(words: list[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
     if words[0] and not names:
-        raise UsageError(f"--format: expected some of {', '.join(WRITERS)}, got none")
+        raise UsageError(f"--format: expected some of {', '.join((*WRITERS, *SPLAT_FILES))}, got none")
     return names
 
 
 FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
     nargs=1,
-    metavar=",".join(WRITERS),
+    metavar=",".join((*WRITERS, *SPLAT_FILES)),
     instance_from_str=_formats,
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda value: [",".join(value)],
@@ -43,12 +44,13 @@ class ReconConfig:
     """What to make and how carefully. Raises UsageError for values out of range."""
 
     formats: Annotated[tuple[str, ...], FORMATS, tyro.conf.arg(name="format"), SAID] = ()
-    """Files to write, with commas between them. Default: glb (stl for a print)."""
+    """Files to write, with commas between them. Default: glb (stl for a print, ply-splat for splats).
+    splat, ply-splat and spz are Gaussian splats: splats.splat, splats.ply and splats.spz."""
     quality: Quality = "standard"
     """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""
     method: Annotated[str, _METHOD] = "mesh"
     """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the fitted field, a signed
-    distance rendered as in NeuS."""
+    distance rendered as in NeuS. splats: flat Gaussians on the mesh instead of it, fitted to the views."""
     profile: Profile = "default"
     """web: JPEG texture, at most 3 MB, 30,000 faces whatever the quality. print: one closed shell, millimetres in STL."""
     faces: Annotated[int | None, SAID] = None
@@ -73,9 +75,11 @@ class ReconConfig:
     """Seed of the fit's random rays and of a dynamic trajectory."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in WRITERS]
+        unknown = [name for name in self.formats if name not in WRITERS and name not in SPLAT_FILES]
         if unknown:
-            raise UsageError(f"--format: expected some of {', '.join(WRITERS)}, got {','.join(self.formats)}")
+            raise UsageError(
+                f"--format: expected some of {', '.join((*WRITERS, *SPLAT_FILES))}, got {','.join(self.formats)}"
+            )
         for name, value, known in (
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),
@@ -94,7 +98,7 @@ class ReconConfig:
         of_meshes = ("formats", "profile", "faces", "texture_size", "topology", "albedo", "normal_map")
         textured = {"glb", "obj"} & set(self.formats_or_default)
         unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
-        unused += [(self.method == "mesh", "--method nerf", ("trajectory",))]
+        unused += [(self.method != "nerf", "--method nerf", ("trajectory",))]
         unused += [(self.method == "nerf", "--method mesh", of_meshes)]
         unused += [(not textured, "--format glb or obj", ("normal_map",))]
         unused += [(set(self.formats_or_default) == {"stl"}, "--format glb, obj or ply", ("albedo",))]
@@ -103,10 +107,16 @@ class ReconConfig:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):
                     flag = "format" if name == "formats" else name.replace("_", "-")
                     raise UsageError(f"--{flag}: expected only with {needed}")
+        if self.method == "splats" and self.formats and not splat_files(self.formats):
+            known = ", ".join(SPLAT_FILES)
+            raise UsageError(
+                f"--format: expected one of {known} with --method splats, got {','.join(self.formats)}"
+            )
 
     @property
     def formats_or_default(self) -> tuple[str, ...]:
-        return self.formats or (("stl",) if self.profile == "print" else ("glb",))
+        usual = "stl" if self.profile == "print" else "glb"
+        return self.formats or ("ply-splat" if self.method == "splats" else usual,)
 
     def resolved(self) -> ReconConfig:
         """The same settings with every default filled in; those of meshes not where none is made."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from mv3d.core.devices import device_name, pick_device
@@ -24,6 +25,9 @@ from mv3d.recon.config import ReconConfig
 from mv3d.recon.doubts import doubts, fits, fitted
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.representation import METHODS, Representation
+from mv3d.recon.splats.formats import mesh_formats, splat_files
+from mv3d.recon.splats.making import write_splats
+from mv3d.recon.splats.rasterise import render_splats
 from mv3d.recon.stages import PRESETS
 from mv3d.render.loading import MODEL_SUFFIXES
 from mv3d.render.mesh import Mesh
@@ -154,7 +158,8 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     side_files = [f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ())]
     if config.normal_map and "obj" in config.formats:
         side_files.append(f"mesh{NORMAL_MAP}")
-    return (*(f"mesh.{name}" for name in config.formats), *side_files, "turntable.mp4")
+    meshes = (f"mesh.{name}" for name in mesh_formats(config.formats))
+    return (*meshes, *side_files, *splat_files(config.formats), "turntable.mp4")
 
 
 def recorded(config: ReconConfig) -> dict[str, Any]:
@@ -227,21 +232,26 @@ def write_mesh(
     """
     preset = PRESETS[config.quality]
     with clock.stage("export"):
-        for name in config.formats:
+        meshes = mesh_formats(config.formats)
+        for name in meshes:
             _export(config, mesh, staged / f"mesh.{name}")
     # What is shown and measured is the file that people get, read back where its format can be read.
-    first = staged / f"mesh.{config.formats[0]}"
+    first = staged / f"mesh.{meshes[0] if meshes else ''}"
     with clock.stage("turntable"):
         shown = load_mesh(first) if first.suffix in MODEL_SUFFIXES else mesh
-        if config.formats[0] == "stl" and config.profile == "print":
+        if first.suffix == ".stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
         shown = moved_mesh(shown, -origin)
-        if turning:
+        if turning and meshes:
             frames, size = preset.turntable
             encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
     with clock.stage("measure"):
         again = render_views(shown, views.cameras, supersample=preset.supersample)
         topology = inspect_mesh(shown)
+    splats = {}
+    if splat_files(config.formats):
+        near = moved_mesh(mesh, -origin)
+        splats["splats"] = _write_splats(config, views, near, staged, clock, origin, turning and not meshes)
     return {
         "watertight": topology.watertight,
         "shells": topology.shells,
@@ -251,7 +261,31 @@ def write_mesh(
         "duplicate_faces": topology.duplicate,
         "volume": round(topology.volume, 6),
         **rerender_report(views, again),
+        **splats,
     }
+
+
+def _write_splats(
+    config: ReconConfig,
+    views: Views,
+    mesh: Mesh,
+    staged: Path,
+    clock: Clock,
+    origin: Float[np.ndarray, " 3"],
+    turning: bool,
+) -> dict[str, Any]:
+    """Write the splats of `mesh`, which lies in the world of `views`. Returns their figures, those of the re-render
+    as a mesh has them."""
+    shown, figures = write_splats(config, views, mesh, staged, clock, origin=origin)
+    if turning:
+        with clock.stage("turntable"):
+            frames, size = PRESETS[config.quality].turntable
+            around = novel_orbit("static", views, count=frames).cameras(size, size)
+            pictures = render_splats(shown, around, device=torch.device("cpu"))
+            encode_mp4(to_uint8(composite(pictures)), staged / "turntable.mp4")
+    with clock.stage("splats measure"):
+        again = render_splats(shown, views.cameras, device=torch.device("cpu"))
+        return {**figures, **rerender_report(views, again)}
 
 
 def _export(config: ReconConfig, mesh: Mesh, path: Path) -> None:

@@ -60,5 +60,6 @@ def _nerf(config: ReconConfig) -> Reconstructor:
     return FieldReconstructor(config)
 
 
-METHODS: dict[str, Callable[[ReconConfig], Reconstructor]] = {"mesh": _mesh, "nerf": _nerf}
-"""Factory by `--method`. Each takes resolved settings."""
+METHODS: dict[str, Callable[[ReconConfig], Reconstructor]] = {"mesh": _mesh, "nerf": _nerf, "splats": _mesh}
+"""Factory by `--method`. Each takes resolved settings. Splats begin as a mesh; they are
+fitted where files are written."""

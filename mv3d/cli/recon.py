@@ -88,4 +88,7 @@ def summary(report: dict[str, Any]) -> str:
         ]
     if "coverage" in report:
         parts.append(f"coverage {report['coverage']:.0%}")
+    if "splats" in report:
+        splats = report["splats"]
+        parts.append(f"{splats['count']} splats of {splats['psnr_mean_db']:.1f} dB")
     return ", ".join([*parts, f"{report['seconds']['total']:.0f} s"])

@@ -35,5 +35,5 @@ def test_a_box_through_the_command_line(makes_mesh, cube_views, tmp_path, monkey
 def test_settings_by_name():
     with pytest.raises(UsageError, match="did you mean quality"):
         mv3d.reconstruct("nowhere", qualty="draft")
-    with pytest.raises(UsageError, match="expected one of mesh, nerf, got box"):
+    with pytest.raises(UsageError, match="expected one of mesh, nerf, splats, got box"):
         ReconConfig(method="box")

@@ -10,7 +10,7 @@ from scipy import ndimage, special
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.layers import RANGE, SLOPE
-from mv3d.models.prior.solid import ENTER, LEAVE, Solid
+from mv3d.models.prior.solid import ENTER, FIRST_LEAVE, LEAVE, SECOND_ENTER, Solid
 from mv3d.views.morphology import distance_to_false, nearest_true
 
 _WHOLLY_INSIDE = 0.85  # alpha of a network pixel whose depth can be trusted
@@ -158,6 +158,9 @@ def _closed_rim(
     half = np.where(widest <= first, np.sqrt(near * (1 - (1 - t) ** 4)), half)
     closed = depths.copy()
     closed[ENTER][rim], closed[LEAVE][rim] = middles[0] - half, middles[0] + half
+    # In order again after the medians: layers that pass each other would leave nothing of a thin part.
+    closed[FIRST_LEAVE] = np.clip(closed[FIRST_LEAVE], closed[ENTER], closed[LEAVE])
+    closed[SECOND_ENTER] = np.clip(closed[SECOND_ENTER], closed[FIRST_LEAVE], closed[LEAVE])
     return closed
 
 
