@@ -42,6 +42,10 @@ class FieldConfig:
     silhouette: float = 0.5
     smooth: float = 0.05
     """Weight of the carve depth's roughness: what is carved from the hull is carved smoothly."""
+    plain: float = 10.0
+    """How much more that roughness weighs where the field's colours are flat: no colour asks for a lump there."""
+    plain_contrast: float = 0.02
+    """Change of the colour (sRGB) per spacing at which a place counts as half flat."""
     prior: float = 0.003
     """Weight of the carve depth itself: without evidence in the colours the tightened hull stands."""
     area: float = 0.25
@@ -205,6 +209,7 @@ def _descend(level: _Level, state: _State, config: FieldConfig, generator: torch
     groups = [{"params": [v], "lr": rate} for v, rate in zip(variables, rates, strict=True)]
     optimizer = torch.optim.Adam(groups, betas=config.betas)
     band = torch.zeros(0, dtype=torch.long, device=state.sdf.device)
+    flat = torch.zeros(0, device=state.sdf.device)
     edge_rays = config.rays // config.edge_every
     for step in range(level.steps):
         fall = config.last_rate ** (step / level.steps)
@@ -212,12 +217,13 @@ def _descend(level: _Level, state: _State, config: FieldConfig, generator: torch
             group["lr"] = rate * fall
         if step % config.band_every == 0:
             band = _band(state.sdf.detach(), config.band)
+            flat = _flatness(state.rgb.detach(), band, config.plain_contrast)
         first, last = config.sharpness
         slope = first + (last - first) * step / level.steps
         edge = _draw(level.rays.edge, edge_rays, generator)
         pick = torch.cat([edge, _draw(level.rays.body, config.rays - edge_rays, generator)])
         loss = _ray_loss(level, state, pick, slope, config, generator)
-        loss = loss + _surface_loss(state.sdf, level.bound, band, config)
+        loss = loss + _surface_loss(state.sdf, level.bound, band, flat, config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -239,10 +245,25 @@ def _band(sdf: Volume, width: float) -> Int[torch.Tensor, " b"]:
     return inner.reshape(-1).nonzero()[:, 0]
 
 
+def _flatness(
+    rgb: Float[torch.Tensor, "3 x y z"], at: Int[torch.Tensor, " b"], contrast: float
+) -> Float[torch.Tensor, " b"]:
+    """1 where the colours around the samples `at` are all alike, toward 0 where they change by more than `contrast`
+    per spacing."""
+    _, _, ny, nz = rgb.shape
+    flat = rgb.reshape(3, -1)
+    slopes = [(flat[:, at + stride] - flat[:, at - stride]).abs().amax(0) / 2 for stride in (ny * nz, nz, 1)]
+    return 1 / (1 + (torch.stack(slopes).amax(0) / contrast) ** 2)
+
+
 def _surface_loss(
-    sdf: Volume, bound: Volume, at: Int[torch.Tensor, " b"], config: FieldConfig
+    sdf: Volume,
+    bound: Volume,
+    at: Int[torch.Tensor, " b"],
+    flat_colors: Float[torch.Tensor, " b"],
+    config: FieldConfig,
 ) -> Float[torch.Tensor, ""]:
-    """The regulariser over the samples `at`; distances in spacings."""
+    """The regulariser over the samples `at`; distances in spacings. flat_colors: `_flatness` there."""
     _, ny, nz = sdf.shape
     flat = sdf.reshape(-1)
     strides = (ny * nz, nz, 1)
@@ -252,7 +273,8 @@ def _surface_loss(
     # kept smooth and small, not the surface.
     depth = flat - bound.reshape(-1)
     carved = depth[at]
-    smooth = (_neighbour_mean(depth, at, strides) - carved).square().mean()
+    rough = (_neighbour_mean(depth, at, strides) - carved).square()
+    smooth = ((1 + config.plain * flat_colors) * rough).mean()
     regular = config.eikonal * eikonal + config.smooth * smooth + config.prior * carved.abs().mean()
     # Each sample is pulled to its neighbours' mean, which itself is held: descent is then motion by mean
     # curvature (Δf, where |∇f| = 1), which makes the surface smaller. Without the hold it would be −Δ²f.

@@ -19,6 +19,7 @@ from mv3d.recon.normal_map import bake_normal_map
 from mv3d.recon.novel import render_field
 from mv3d.recon.outline import fit_outlines
 from mv3d.recon.quads import check_quads, remeshed
+from mv3d.recon.stereo import StereoConfig, open_hollows
 from mv3d.recon.surface import meshes_within
 from mv3d.recon.texture import BakeConfig, bake
 from mv3d.recon.tighten import TightenConfig, carve, tighten
@@ -31,11 +32,12 @@ from mv3d.views.views import Views
 
 @dataclass(frozen=True)
 class QualityPreset:
-    """What a quality means. hull: samples along the longest side. tighten, fit: settings, fit None where the hull is enough.
+    """What a quality means. hull: samples along the longest side. tighten, stereo, fit: settings, None where a stage is left out.
     turntable: frames, pixels. supersample: of the re-render that is measured. refine_every: see BakeConfig."""
 
     hull: int
     tighten: TightenConfig
+    stereo: StereoConfig | None
     fit: FieldConfig | None
     turntable: tuple[int, int]
     supersample: int
@@ -43,10 +45,15 @@ class QualityPreset:
 
 
 PRESETS = {
-    "draft": QualityPreset(96, TightenConfig(levels=((32, 120),)), None, (24, 256), 1, 3),
-    "standard": QualityPreset(128, TightenConfig(), FieldConfig(), (30, 320), 2),
+    "draft": QualityPreset(96, TightenConfig(levels=((32, 120),)), None, None, (24, 256), 1, 3),
+    "standard": QualityPreset(128, TightenConfig(), StereoConfig(), FieldConfig(), (30, 320), 2),
     "high": QualityPreset(
-        192, TightenConfig(), FieldConfig(levels=((48, 60), (96, 100), (160, 120))), (48, 480), 2
+        192,
+        TightenConfig(),
+        StereoConfig(),
+        FieldConfig(levels=((48, 60), (96, 100), (160, 120))),
+        (48, 480),
+        2,
     ),
 }
 
@@ -86,7 +93,8 @@ class Geometry:
 
 
 def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, clock: Clock) -> Geometry:
-    """Hull → tightened hull, or one led by the views' solid → fitted field, the last where there is a `fit`."""
+    """Hull → tightened hull with its hollows opened, or one led by the views' solid → fitted field; the stages that
+    look at colours where there is a `fit`."""
     preset = PRESETS[config.quality]
     device = pick_device(config.device)
     silhouettes = Silhouettes(views.images[..., 3], views.cameras)
@@ -101,6 +109,9 @@ def solve_geometry(config: ReconConfig, views: Views, fit: FieldConfig | None, c
             hull = tighten(silhouettes, hull, preset.tighten, on_progress=on_progress)
     else:
         hull = led
+    if led is None and fit is not None and preset.stereo is not None:
+        with clock.stage("stereo"):
+            hull = open_hollows(views, silhouettes, hull, preset.stereo)
     if fit is None:
         return Geometry(silhouettes, hull, None, views.cameras, led is not None)
     with clock.stage("field") as on_progress:

@@ -308,21 +308,24 @@ def _robust_mean(
     mean = _mean(low, weights)
     robust = weights
     for _ in range(config.robust_rounds):
-        residual = np.abs(low - mean).max(-1)
+        difference = np.abs(low - mean)
+        residual = np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
         robust = weights / (1 + (residual / config.disagreement) ** 2)
         mean = _mean(low, robust)
     best = (robust / np.maximum(robust.max(0), 1e-9)) ** config.sharpness
     best = best * (best > config.least_share)
-    high = np.zeros_like(low)
+    high = np.zeros_like(mean)
     for view, one in enumerate(seen.seen):
-        used = best[view, one.index] > 0
-        high[view, one.index[used]] = sample_bilinear(problem.bands[view].high, one.pixel[used])
+        used = one.index[best[view, one.index] > 0]
+        found = sample_bilinear(problem.bands[view].high, one.pixel[best[view, one.index] > 0])
+        high[used] += best[view, used][:, None] * found * gains[view]
+    high /= np.maximum(best.sum(0), 1e-9)[:, None]
     certainty = weights.sum(0)
-    return np.clip(mean + _mean(high * gains[:, None], best), 0, 1), np.where(certainty > 1e-8, certainty, 0)
+    return np.clip(mean + high, 0, 1), np.where(certainty > 1e-8, certainty, 0)
 
 
 def _mean(colors: Float[np.ndarray, "n p 3"], weights: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "p 3"]:
-    return (weights[..., None] * colors).sum(0) / np.maximum(weights.sum(0), 1e-9)[:, None]
+    return np.einsum("np,npk->pk", weights, colors) / np.maximum(weights.sum(0), 1e-9)[:, None]
 
 
 def _solve_gains(problem: _Problem, seen: _Observations) -> Float[np.ndarray, "n 3"]:

@@ -37,7 +37,7 @@ def decode_ktx2(data: bytes, name: str, *, most: int) -> UInt8[np.ndarray, "h w 
     of the file and the texture, for its message.
     """
     try:
-        import opengl_basisu  # noqa: PLC0415 - only for files that need it
+        import opengl_basisu  # noqa: PLC0415 - an extra  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPartError(
             f"{name}: its picture is KTX2 (Basis Universal), whose decoder is not installed; {_HINT}"

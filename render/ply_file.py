@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,8 @@ _KINDS = {
     **dict.fromkeys(("float", "float32"), "f4"),
     **dict.fromkeys(("double", "float64"), "f8"),
 }
-_FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_Order = Literal["<", ">"]
+_FORMATS: dict[str, _Order | None] = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
 _END = b"end_header"
 
 
@@ -72,15 +74,15 @@ def read_ply_file(data: bytes, most: int) -> PlyFile:
     return PlyFile(elements, comments)
 
 
-def _layout(lines: list[str], most: int) -> tuple[str | None, list[tuple[str, int, list[_Property]]]]:
+def _layout(lines: list[str], most: int) -> tuple[_Order | None, list[tuple[str, int, list[_Property]]]]:
     """Byte order, None for text; name, rows and properties of every element."""
-    order: str | None = None
+    order: _Order | None = None
     layout: list[tuple[str, int, list[_Property]]] = []
     for words in (line.split() for line in lines[1:]):
         if not words or words[0] in ("comment", "obj_info"):
             continue
         if words[0] == "format":
-            order = _FORMATS[words[1]] or None
+            order = _FORMATS[words[1]]
         elif words[0] == "element":
             count = int(words[2])
             if not 0 <= count <= most:
@@ -146,7 +148,7 @@ def _text_rows(
 
 
 def _binary_rows(
-    data: bytes, at: int, count: int, properties: list[_Property], order: str
+    data: bytes, at: int, count: int, properties: list[_Property], order: _Order
 ) -> tuple[dict[str, Rows], int]:
     def first_size(offset: int, kind: str) -> int:
         return int(np.frombuffer(data, np.dtype(kind).newbyteorder(order), 1, at + offset)[0])
@@ -183,7 +185,7 @@ def _binary_rows(
 
 
 def _binary_rows_of_any_length(
-    data: bytes, at: int, count: int, properties: list[_Property], order: str
+    data: bytes, at: int, count: int, properties: list[_Property], order: _Order
 ) -> tuple[dict[str, Rows], int]:
     """Row by row, the count of every list from the bytes."""
     readers = [

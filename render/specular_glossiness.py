@@ -53,7 +53,11 @@ def metallic_roughness_of(given: SpecularGlossiness) -> MetallicRoughness:
         base, metallic = convert(diffuse[None], specular[None])
         red, green, blue = base[0].tolist()
         return MetallicRoughness(
-            (red, green, blue, alpha), None, float(metallic[0]), _rough(given.glossiness), None
+            (red, green, blue, alpha),
+            None,
+            float(metallic[0]),
+            min(max(1 - given.glossiness, 0.0), 1.0),
+            None,
         )
     height, width = (max(t.shape[axis] for t in textures) for axis in (0, 1))
     color = np.full((height, width, 4), 255, np.uint8)
@@ -70,17 +74,16 @@ def metallic_roughness_of(given: SpecularGlossiness) -> MetallicRoughness:
         color[rows, :, :3] = _bytes(srgb_from_linear(base)).reshape(*shape, 3)
         if parts[0] is not None:
             color[rows, :, 3] = parts[0][:, 3].reshape(shape)
-        surface[rows, :, 1] = _bytes(
-            np.broadcast_to(_rough(given.glossiness * gloss), metallic.shape)
-        ).reshape(shape)
+        rough = np.broadcast_to(1 - given.glossiness * gloss, metallic.shape)
+        surface[rows, :, 1] = _bytes(rough).reshape(shape)
         surface[rows, :, 2] = _bytes(metallic).reshape(shape)
     flat = bool((surface == surface[0, 0]).all())
-    _, rough, metal = (surface[0, 0] / 255).tolist()
+    _, least, metal = (surface[0, 0] / 255).tolist()
     return MetallicRoughness(
         (1.0, 1.0, 1.0, alpha),
         color,
         metal if flat else 1.0,
-        rough if flat else 1.0,
+        least if flat else 1.0,
         None if flat else surface,
     )
 
@@ -106,10 +109,6 @@ def convert(
 def _brightness(color: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
     """The perceived brightness of the published conversion (HSP)."""
     return np.sqrt(color * color @ [0.299, 0.587, 0.114])
-
-
-def _rough(gloss: np.ndarray | float) -> np.ndarray | float:
-    return np.clip(1 - gloss, 0, 1) if isinstance(gloss, np.ndarray) else min(max(1 - gloss, 0.0), 1.0)
 
 
 def _resized(texture: np.ndarray | None, width: int, height: int) -> np.ndarray | None:

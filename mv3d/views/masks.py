@@ -52,7 +52,9 @@ def foreground_alpha(
 
 def _frame(frame: Float[np.ndarray, "h w 3"], index: int, config: MaskConfig) -> Float[np.ndarray, "h w 4"]:
     background, noise = _background(frame, index, config)
-    distance = np.abs(frame - background).max(-1)
+    away = np.abs(frame - background)
+    # `max(-1)` would be ten times as slow.
+    distance = np.maximum(np.maximum(away[..., 0], away[..., 1]), away[..., 2])
     threshold = max(config.tolerance, 4 * noise)
     solid = _solid(distance, threshold, max(config.hole_exactness, 3 * noise), config)
     share = float(solid.mean())

@@ -60,16 +60,29 @@ def sample_view(
     points: Float[torch.Tensor, "p 3"],
 ) -> tuple[Float[torch.Tensor, "p c"], Float[torch.Tensor, " p"], torch.Tensor]:
     """Bilinear image values where points project, their depth, and whether they fall into the frame."""
-    height, width = image.shape[1:]
+    xy, depth = _pixels(matrix, points)
+    found, in_frame = _sampled(image, xy, depth)
+    return found, depth, in_frame
+
+
+def _pixels(
+    matrix: Float[torch.Tensor, "3 4"], points: Float[torch.Tensor, "p 3"]
+) -> tuple[Float[torch.Tensor, "p 2"], Float[torch.Tensor, " p"]]:
     pixel = points @ matrix[:, :3].T + matrix[:, 3]
     depth = pixel[:, 2]
-    xy = pixel[:, :2] / depth.clamp_min(1e-6)[:, None]
+    return pixel[:, :2] / depth.clamp_min(1e-6)[:, None], depth
+
+
+def _sampled(
+    image: Float[torch.Tensor, "c h w"], xy: Float[torch.Tensor, "p 2"], depth: Float[torch.Tensor, " p"]
+) -> tuple[Float[torch.Tensor, "p c"], torch.Tensor]:
+    height, width = image.shape[1:]
     unit = xy / xy.new_tensor([width / 2, height / 2]) - 1
     in_frame = (unit.abs() <= 1).all(1) & (depth > 1e-6)
     found = F.grid_sample(
         image[None], unit[None, None].clamp(-2, 2), align_corners=False, padding_mode="border"
     )
-    return found[0, :, 0].T, depth, in_frame
+    return found[0, :, 0].T, in_frame
 
 
 def view_distances(
@@ -84,8 +97,8 @@ def view_distances(
     for view in range(len(cameras)):
         image = distances[view]
         matrix = projection(cameras, view, points.device)
-        value, depth, in_frame = sample_view(image[None], matrix, points)
-        pixel = (points @ matrix[:, :3].T + matrix[:, 3])[:, :2] / depth.clamp_min(1e-6)[:, None]
+        pixel, depth = _pixels(matrix, points)
+        value, in_frame = _sampled(image[None], pixel, depth)
         size = pixel.new_tensor([cameras.width, cameras.height])
         overshoot = (pixel - pixel.clamp_min(0).minimum(size)).norm(dim=1)
         borders = (image[0], image[-1], image[:, 0], image[:, -1])

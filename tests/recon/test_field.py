@@ -6,7 +6,7 @@ import torch
 import trimesh
 from helpers.shapes import as_mesh, orbit_of, silhouettes_of
 
-from mv3d.recon.field import FieldConfig, _surface_loss, fit_field
+from mv3d.recon.field import FieldConfig, _flatness, _surface_loss, fit_field
 from mv3d.recon.hull import HullConfig, visual_hull
 from mv3d.recon.surface import extract_mesh
 from mv3d.recon.tighten import TightenConfig, carve, tighten
@@ -29,7 +29,7 @@ def area_pull(sdf: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """What the area term alone wants each sample `at` to grow by, per unit of its weight."""
     quiet = FieldConfig(smooth=0, prior=0, eikonal=0, area=1.0)
     variable = sdf.clone().requires_grad_(True)
-    _surface_loss(variable, sdf, at, quiet).backward()
+    _surface_loss(variable, sdf, at, torch.zeros(len(at)), quiet).backward()
     assert variable.grad is not None
     moved = variable.grad.reshape(-1).nonzero()[:, 0]
     assert torch.isin(moved, at).all()
@@ -54,6 +54,25 @@ def test_area_term_is_motion_by_mean_curvature():
     plane = torch.arange(9.0)[:, None, None].expand(9, 9, 9) - 4.25
     inner = torch.tensor([(i * 9 + 4) * 9 + 4 for i in (3, 4, 5)])
     assert area_pull(plane.contiguous(), inner).abs().max() < 1e-6
+
+
+def test_flatness_is_one_where_colours_are_alike():
+    rgb = torch.full((3, 9, 9, 9), 0.5)
+    rgb[1, 5:] = 0.9  # a step of colour in the middle
+    at = torch.tensor([(i * 9 + 4) * 9 + 4 for i in (2, 4, 5, 7)])
+    found = _flatness(rgb, at, 0.02)
+    assert found[[0, 3]].tolist() == [1, 1] and (found[1:3] < 0.02).all()
+
+
+def test_a_lump_on_flat_colours_costs_more_than_one_on_a_picture():
+    points = torch.stack(torch.meshgrid(*[torch.arange(17.0) - 8] * 3, indexing="ij"))
+    bound = points.norm(dim=0) - 5
+    sdf = bound + 0.3 * torch.sin(2 * points).prod(0)
+    at = (sdf[1:-1, 1:-1, 1:-1].abs() < 1).nonzero() + 1
+    at = (at[:, 0] * 17 + at[:, 1]) * 17 + at[:, 2]
+    config = FieldConfig(prior=0, eikonal=0, area=0, plain=40)
+    flat, picture = (_surface_loss(sdf, bound, at, torch.full((len(at),), f), config) for f in (1.0, 0.0))
+    assert abs(flat / picture - 41) < 1e-3
 
 
 def test_without_colours_to_go_by_the_fit_leaves_the_hull_alone():

@@ -1,0 +1,281 @@
+"""Depth from neighbouring views, where their colours tell it: it opens hollows that no silhouette shows.
+
+Plane sweeping (Collins, CVPR 1996) inside the hull: every pixel's ray is followed from the hull's surface inward, and at
+each depth the windows of neighbouring views around the same point are compared by normalized cross-correlation, which
+no view's exposure disturbs. Depths that are found clearly, and found again from another view, are fused as truncated
+signed distances (Curless and Levoy, SIGGRAPH 1996).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from mv3d.recon.arrays import Volume, rays_through
+from mv3d.recon.hull import Hull
+from mv3d.recon.tighten import carve
+from mv3d.render.cameras import Cameras
+from mv3d.views.grid import Grid
+from mv3d.views.morphology import nearest_true
+from mv3d.views.silhouettes import Silhouettes, box_interval, march_lowest, projection, sample_view
+from mv3d.views.views import Views
+
+
+@dataclass(frozen=True)
+class StereoConfig:
+    """Numbers of the sweep, tuned on the objects of benchmarks/recon.py. Lengths in longest sides of the hull's grid."""
+
+    size: int = 128  # pixels along a view's width, at most its own
+    depths: int = 40
+    deepest: float = 0.7  # the sweep ends so far behind the hull's surface
+    window: int = 5  # pixels along a side
+    neighbours: int = 4
+    angles_deg: tuple[float, float] = (6.0, 50.0)
+    """Neighbours look from directions that differ by so much."""
+    agreeing: int = (
+        2  # the score of a depth is the mean of so many best neighbours: the others may be occluded
+    )
+    least_contrast: float = 0.008
+    """Standard deviation of the colours in a window (sRGB) below which it shows nothing; 8 bits round to 0.001."""
+    least_score: float = 0.7
+    clearly: float = 0.15  # by how much the best depth's score must beat that of the hull's surface
+    truncation: float = 0.035
+    agreement: float = 0.04  # another view's depth at the same place may differ by so much
+    least_views: float = 1.5  # sum of confidences from which on the fused depth is believed
+    least_depth: float = 0.03
+    """What is dug goes at least so deep below the hull; the field carves flatter relief, and more exactly."""
+    blur: float = 0.0125  # standard deviation of the Gaussian over the fused distances: less leaves crumples
+    reach: float = 0.12  # a dig spreads so far from where it is that deep
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """Of one view at the sweep's size. depth: along the rays, world units, inf outside of the silhouette.
+    confidence: 0 to 1, 0 where nothing was found. front: the hull's depth."""
+
+    depth: Float[torch.Tensor, "h w"]
+    confidence: Float[torch.Tensor, "h w"]
+    front: Float[torch.Tensor, "h w"]
+
+
+def open_hollows(
+    views: Views, silhouettes: Silhouettes, hull: Hull, config: StereoConfig | None = None
+) -> Hull:
+    """The hull less what the views' agreed depths show to be free. Never larger than the hull; silhouettes stay."""
+    config = config or StereoConfig()
+    cameras, maps = depth_maps(views, hull, config)
+    fused, weight = fuse(agreed(maps, cameras, hull, config), cameras, hull.grid, config)
+    dug = dig(hull, fused, weight, config)
+    return hull if dug is hull else carve(silhouettes, hull, dug.sdf, hull.grid, noise=0.0)
+
+
+def dig(hull: Hull, fused: Volume, weight: Volume, config: StereoConfig) -> Hull:
+    """The hull less the fused free space that lies deep in it, with the ways that lead there from outside."""
+    extent = max(hull.grid.shape) * hull.grid.spacing
+    free = (fused > 0) & (weight >= config.least_views)
+    deep = free & (fused > 0.5) & (hull.sdf < -config.least_depth * extent)
+    if not deep.any():
+        return hull
+    steps = max(1, round(config.reach * extent / hull.grid.spacing))
+    near = ndimage.binary_dilation(
+        deep.cpu().numpy(), np.ones((3, 3, 3)), iterations=steps, mask=free.cpu().numpy()
+    )
+    dug = torch.as_tensor(near, device=hull.sdf.device)
+    # Beside the dug samples the fused distance goes on, so that the surface lies between samples.
+    shell = F.max_pool3d(dug[None, None].float(), 3, 1, 1)[0, 0] > 0
+    known = shell & (weight > 0)
+    depth = fused * config.truncation * extent
+    return replace(hull, sdf=torch.where(known, torch.maximum(hull.sdf, depth), hull.sdf))
+
+
+def agreed(maps: list[DepthMap], cameras: Cameras, hull: Hull, config: StereoConfig) -> list[DepthMap]:
+    """The maps with confidence only where a neighbour found the same place, and no more of them see through it."""
+    tolerance = config.agreement * max(hull.grid.shape) * hull.grid.spacing
+    answers = []
+    for view, one in enumerate(maps):
+        ys, xs = (one.confidence > 0).nonzero(as_tuple=True)
+        if not len(ys):
+            answers.append(one)
+            continue
+        origin, direction = rays_through(cameras, view, xs.cpu().numpy(), ys.cpu().numpy(), one.depth.device)
+        points = origin + direction * one.depth[ys, xs][:, None]
+        votes = torch.zeros(len(points), 2, device=points.device)
+        for other in neighbours_of(cameras, view, config):
+            theirs = maps[other]
+            image = torch.stack(
+                [torch.where(theirs.confidence > 0, theirs.depth, 0.0), (theirs.confidence > 0).float()]
+            )
+            value, _, in_frame = sample_view(image, projection(cameras, int(other), points.device), points)
+            known = in_frame & (value[:, 1] > 0.5)
+            distance = (points - points.new_tensor(cameras.centers[other])).norm(dim=1)
+            beyond = value[:, 0] / value[:, 1].clamp_min(1e-3) - distance
+            votes[:, 0] += known & (beyond.abs() < tolerance)
+            votes[:, 1] += known & (beyond > tolerance)
+        kept = (votes[:, 0] >= 1) & (votes[:, 0] >= votes[:, 1])
+        confidence = one.confidence.clone()
+        confidence[ys, xs] *= kept
+        answers.append(replace(one, confidence=confidence))
+    return answers
+
+
+def depth_maps(views: Views, hull: Hull, config: StereoConfig) -> tuple[Cameras, list[DepthMap]]:
+    """The sweep's cameras and one map for each view."""
+    size = min(views.cameras.width, config.size)
+    height = max(8, round(views.cameras.height * size / views.cameras.width))
+    cameras = views.cameras.resized(size, height)
+    device = hull.sdf.device
+    colors, masks = [], []
+    for image in views.images:
+        straight = torch.tensor(image).permute(2, 0, 1)[None]
+        premultiplied = torch.cat([straight[:, :3] * straight[:, 3:], straight[:, 3:]], 1)
+        small = F.interpolate(premultiplied, (height, size), mode="area")[0]
+        mask = small[3] > 0.7
+        rows, columns = nearest_true(mask.numpy())
+        colors.append((small[:3] / small[3:].clamp_min(1e-3))[:, rows, columns].to(device))
+        masks.append(mask.to(device))
+    maps = [_sweep(view, cameras, colors, masks[view], hull, config) for view in range(len(cameras))]
+    return cameras, maps
+
+
+def neighbours_of(cameras: Cameras, view: int, config: StereoConfig) -> Int[np.ndarray, " k"]:
+    """The nearest views by the angle between their optical axes, within `angles_deg`."""
+    axes = cameras.c2w[:, :3, 2]
+    angle = np.rad2deg(np.arccos(np.clip(axes @ axes[view], -1, 1)))
+    low, high = config.angles_deg
+    order = np.argsort(angle, kind="stable")
+    return order[(angle[order] >= low) & (angle[order] <= high)][: config.neighbours]
+
+
+def _sweep(
+    view: int,
+    cameras: Cameras,
+    colors: list[Float[torch.Tensor, "3 h w"]],
+    mask: torch.Tensor,
+    hull: Hull,
+    config: StereoConfig,
+) -> DepthMap:
+    height, width = mask.shape
+    device = mask.device
+    full = torch.full((height, width), torch.inf, device=device)
+    nothing = DepthMap(full, torch.zeros_like(full), full)
+    others = neighbours_of(cameras, view, config)
+    if len(others) < config.agreeing or not mask.any():
+        return nothing
+    ys, xs = mask.nonzero(as_tuple=True)
+    top, left, bottom, right = int(ys.min()), int(xs.min()), int(ys.max()) + 1, int(xs.max()) + 1
+    box = (slice(top, bottom), slice(left, right))
+    gy, gx = np.mgrid[top:bottom, left:right]
+    origin, direction = rays_through(cameras, view, gx.ravel(), gy.ravel(), device)
+    lowest, front = march_lowest(hull.sdf, hull.grid, origin, direction, samples=max(hull.grid.shape))
+    end = box_interval(hull.grid, origin, direction)[1]
+    extent = max(hull.grid.shape) * hull.grid.spacing
+    inside = (lowest < 0).reshape(bottom - top, right - left) & mask[box]
+    step = config.deepest * extent / (config.depths - 1)
+    offsets = step * torch.arange(config.depths, device=device, dtype=torch.float32)
+    t = torch.minimum(front + offsets[:, None], end)  # (depths, pixels)
+    own = colors[view][(slice(None), *box)]
+    weight = inside.float()[None]
+    share = _boxed(weight[None], config.window)[0].clamp_min(1e-3)
+    mean = _boxed((own * weight)[None], config.window)[0] / share
+    variance = (
+        (_boxed((own * own * weight)[None], config.window)[0] / share - mean * mean).sum(0).clamp_min(0)
+    )
+    scores = []
+    for other in others:
+        matrix = projection(cameras, int(other), device)
+        start = matrix[:, :3] @ origin[0] + matrix[:, 3]
+        along = direction @ matrix[:, :3].T
+        pixel = start + t[..., None] * along
+        xy = pixel[..., :2] / pixel[..., 2:].clamp_min(1e-6)
+        unit = xy / xy.new_tensor([width / 2, height / 2]) - 1
+        found = F.grid_sample(
+            colors[other][None],
+            unit.reshape(1, config.depths, -1, 2),
+            align_corners=False,
+            padding_mode="border",
+        )[0].reshape(3, config.depths, bottom - top, right - left)
+        scores.append(_correlation(own, found, mean, variance, weight, share, config.window))
+    best = torch.stack(scores).topk(config.agreeing, 0).values.mean(0)  # (depths, h, w)
+    top_score, at = best.max(0)
+    # Vertex of the parabola through the best score and its neighbours.
+    inner = at.clamp(1, config.depths - 2)
+    a, b, c = (best.gather(0, (inner + k)[None])[0] for k in (-1, 0, 1))
+    shift = (0.5 * (a - c) / (a - 2 * b + c).clamp_max(-1e-6)).clamp(-0.5, 0.5)
+    shift = torch.where(at == inner, shift, torch.zeros_like(shift))
+    offset = (at + shift) * step
+    contrast = variance.sqrt()
+    sure = (top_score - config.least_score) / (1 - config.least_score)
+    stands = (top_score > best[0] + config.clearly) | (at <= 1)
+    confidence = sure.clamp(0, 1) * stands * inside * (contrast > config.least_contrast)
+    depth = full.clone()
+    depth[box] = front.reshape(inside.shape) + offset
+    sure_of = torch.zeros_like(full)
+    sure_of[box] = confidence
+    before = full.clone()
+    before[box] = torch.where(inside, front.reshape(inside.shape), torch.full_like(offset, torch.inf))
+    return DepthMap(depth, sure_of, before)
+
+
+def _boxed(values: Float[torch.Tensor, "b c h w"], window: int) -> Float[torch.Tensor, "b c h w"]:
+    """Means over square windows; zeros beyond the border count."""
+    half = window // 2
+    rows = F.avg_pool2d(values, (window, 1), 1, (half, 0))
+    return F.avg_pool2d(rows, (1, window), 1, (0, half))
+
+
+def _correlation(
+    own: Float[torch.Tensor, "3 h w"],
+    found: Float[torch.Tensor, "3 d h w"],
+    mean: Float[torch.Tensor, "3 h w"],
+    variance: Float[torch.Tensor, "h w"],
+    weight: Float[torch.Tensor, "1 h w"],
+    share: Float[torch.Tensor, "1 h w"],
+    window: int,
+) -> Float[torch.Tensor, "d h w"]:
+    """Normalized cross-correlation over windows, of all channels together, for each depth."""
+    weighted = found * weight[:, None]
+    maps = torch.cat([weighted, (weighted * found).sum(0)[None], (weighted * own[:, None]).sum(0)[None]])
+    boxed = _boxed(maps.transpose(0, 1), window).transpose(0, 1) / share
+    theirs, square, product = boxed[:3], boxed[3], boxed[4]
+    other = (square - (theirs * theirs).sum(0)).clamp_min(0)
+    covariance = product - (theirs * mean[:, None]).sum(0)
+    return covariance / ((variance * other).sqrt() + 1e-5)
+
+
+def fuse(
+    maps: list[DepthMap], cameras: Cameras, grid: Grid, config: StereoConfig
+) -> tuple[Volume, Float[torch.Tensor, "x y z"]]:
+    """The weighted mean of the views' truncated distances in [-1, 1], positive in the free, and the sum of the weights,
+    both blurred."""
+    device = maps[0].depth.device
+    points = grid.points(device)
+    extent = max(grid.shape) * grid.spacing
+    trunc = config.truncation * extent
+    total, weights = torch.zeros(len(points), device=device), torch.zeros(len(points), device=device)
+    for view, one in enumerate(maps):
+        usable = one.confidence > 0
+        if not usable.any():
+            continue
+        image = torch.stack(
+            [torch.where(usable, one.depth, torch.zeros_like(one.depth)), usable.float(), one.confidence]
+        )
+        value, _, in_frame = sample_view(image, projection(cameras, view, device), points)
+        covered = value[:, 1]
+        depth = value[:, 0] / covered.clamp_min(1e-3)
+        at = (points - points.new_tensor(cameras.centers[view])).norm(dim=1)
+        distance = (depth - at) / trunc
+        counts = in_frame & (covered > 0.5) & (distance > -1)
+        w = torch.where(counts, value[:, 2], torch.zeros_like(at))
+        total += w * distance.clamp(-1, 1)
+        weights += w
+    sigma = config.blur * extent / grid.spacing
+    smooth, sums = (
+        torch.from_numpy(ndimage.gaussian_filter(part.reshape(grid.shape).cpu().numpy(), sigma)).to(device)
+        for part in (total, weights)
+    )
+    return smooth / sums.clamp_min(1e-4), sums
