@@ -20,7 +20,7 @@ from mv3d.models.prior.lift import cropped, lift_photo, object_crop
 from mv3d.models.prior.network import PriorNetwork
 from mv3d.models.prior.normals import visible_normals
 from mv3d.models.prior.solid import ENTER, LEAVE, Solid
-from mv3d.models.prior.surface import SurfaceConfig, placed, solid_mesh
+from mv3d.models.prior.surface import SurfaceConfig, centred, placed, solid_mesh
 from mv3d.models.prior.texture import filled
 from mv3d.render.cameras import SV3D_FOV_DEG, orbit_cameras
 from mv3d.render.topology import inspect_mesh
@@ -329,3 +329,23 @@ def test_colours_are_filled_from_the_nearest_that_count():
     made = filled(colors, weight)
     np.testing.assert_allclose(made, np.broadcast_to([1.0, 0, 0], made.shape), atol=0.01)
     np.testing.assert_allclose(filled(colors, np.ones_like(weight)), colors, atol=1e-6)
+
+
+@pytest.mark.parametrize("elevation_deg", [-10.0, 0.0, 35.0, 60.0])
+def test_a_solid_is_centred_about_the_axis_and_its_picture_stays(elevation_deg):
+    rng = np.random.default_rng(0)
+    cameras = orbit_cameras([elevation_deg], [50.0], width=64, height=64)
+    camera = cameras.c2w[0, :3, 3]
+    box = rng.uniform(-0.3, 0.3, (200, 3))
+    true = box - (box.max(0) + box.min(0)) / 2
+    toward = np.array([np.cos(np.radians(50)), np.sin(np.radians(50)), 0])
+    true -= toward * ((true @ toward).max() + (true @ toward).min()) / 2
+    wrong = camera + 1.2 * (true - camera)  # as deep as the network says, a fifth too far
+    np.testing.assert_allclose(centred(wrong, camera), true, atol=1e-9)
+    np.testing.assert_allclose(centred(true, camera), true, atol=1e-9)
+
+
+def test_from_steeply_above_nothing_is_centred():
+    camera = orbit_cameras([85.0], [0.0], width=64, height=64).c2w[0, :3, 3]
+    points = np.random.default_rng(1).uniform(0, 0.2, (20, 3))
+    assert centred(points, camera) is points

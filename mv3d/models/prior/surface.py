@@ -25,6 +25,7 @@ _DEEPEST = (
     2.5  # of the grid, in units of RANGE: a stick seen end-on is several times as deep as its picture is wide
 )
 _MOST_SAMPLES = 150
+_LEAST_SLANT = 0.3  # horizontal share of the camera's distance: 73 degrees
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,29 @@ def solid_mesh(solid: Solid, config: SurfaceConfig | None = None) -> Mesh:
 
 
 def placed(mesh: Mesh, camera: Cameras, radius: float) -> Mesh:
-    """A mesh of `solid_mesh` in the world of the photo's camera, which looks at the origin from `radius`."""
+    """A mesh of `solid_mesh` in the world of the photo's camera, which looks at the origin from `radius`; `centred`."""
     rotation, center = camera.c2w[0, :3, :3], camera.c2w[0, :3, 3]
-    vertices = (mesh.vertices.astype(np.float64) * radius) @ rotation.T + center
+    vertices = centred((mesh.vertices.astype(np.float64) * radius) @ rotation.T + center, center)
     normals = None if mesh.normals is None else (mesh.normals @ rotation.T).astype(np.float32)
     return Mesh(vertices.astype(np.float32), mesh.faces, normals, mesh.uv, mesh.texture, mesh.vertex_colors)
+
+
+def centred(vertices: Float[np.ndarray, "v 3"], camera: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "v 3"]:
+    """World points scaled about the camera, so that the middle of their box lies on the axis of the orbit (Z).
+
+    The box of a whole object is centred there, which a photo does not show and the network says with an error. The photo's
+    own picture stays: a scale about the camera moves every point along its line of sight. From steeply above or below the
+    points stay as they are.
+    """
+    distance = float(np.hypot(camera[0], camera[1]))
+    if distance < _LEAST_SLANT * float(np.linalg.norm(camera)):
+        return vertices
+    toward = np.array([camera[0], camera[1], 0.0]) / distance
+    along = (vertices - camera) @ toward  # middle after a scale k: distance + k (min + max) / 2
+    nearest, farthest = float(along.max()), float(along.min())
+    if nearest >= 0:
+        return vertices
+    return camera + (vertices - camera) * (-2 * distance / (nearest + farthest))
 
 
 def _field(maps: DepthMaps, config: SurfaceConfig) -> tuple[Float[np.ndarray, "d n n"], tuple[float, float]]:
