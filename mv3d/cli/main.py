@@ -16,7 +16,9 @@ from mv3d.cli.groups import parsed, unknown_command
 from mv3d.cli.lift import LiftCommand, lift
 from mv3d.cli.make import MakeCommand, make
 from mv3d.cli.output import note, show
+from mv3d.cli.page import PageCommand, page
 from mv3d.cli.recon import ReconCommand, recon
+from mv3d.cli.view import ViewCommand, view
 from mv3d.core.errors import Mv3dError, Mv3dWarning, UsageError, shown
 from mv3d.core.signals import Terminated, terminated_as_interrupt
 
@@ -29,6 +31,8 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     ),
     "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
+    "view": (ViewCommand, view, "a result in the browser: mesh, cameras, views, differences, numbers"),
+    "page": (PageCommand, page, "a mesh, its views and numbers -> one HTML file that needs no network"),
 }
 # Commands with commands of their own: what they do is loaded when one of them is called.
 _GROUPS: dict[str, tuple[str, str]] = {

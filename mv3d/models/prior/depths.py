@@ -19,7 +19,7 @@ _STEEPER = 2.5  # than the slope on both sides of it: an edge, not a slope
 _BLUR = 0.6  # pixels: an outline of whole pixels gets a slope, and a line of one pixel stays
 _SPREAD = float(np.hypot(_BLUR, 12**-0.5))  # of the blur and of the pixel itself
 _SMOOTHING = 0.5  # network pixels
-_LEAST_WALL = 0.75  # of the thickness at the first of these
+_LEAST_WALL = 0.5  # of the thickness at the first of these
 _TRUSTED = 1.5, 3.0  # distances from the outline, in network pixels, where depths are read to close the rim
 
 
@@ -129,7 +129,7 @@ def _closed_rim(
 
     The network's pixel at the outline is half outside, so the last depths that can be trusted lie 1.5 pixels inside. Near a
     smooth outline the square of the half thickness is linear in the distance (a circle's chord): it is continued from
-    there, down to three quarters of the thickness: the network sees too little of it near the outline, and less lost more.
+    there, down to half the thickness: the network sees too little of it near the outline.
     A box seen from the front has a constant thickness and keeps its wall. What is thinner than that has round edges.
     scale: columns a network pixel.
     """
