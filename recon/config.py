@@ -11,23 +11,27 @@ from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.recon.representation import METHODS
 from mv3d.recon.splats.formats import SPLAT_FILES, splat_files
-from mv3d.render.writers import WRITERS
+from mv3d.render.writers import POINT_FILES, WRITERS
 
 Quality = Literal["draft", "standard", "high"]
 Topology = Literal["triangles", "quads"]
 Profile = Literal["default", "web", "print"]
 
 
+def _known() -> str:
+    return ", ".join((*WRITERS, *POINT_FILES, *SPLAT_FILES))
+
+
 def _formats(words: list[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
     if words[0] and not names:
-        raise UsageError(f"--format: expected some of {', '.join((*WRITERS, *SPLAT_FILES))}, got none")
+        raise UsageError(f"--format: expected some of {_known()}, got none")
     return names
 
 
 FORMATS = tyro.constructors.PrimitiveConstructorSpec[tuple[str, ...]](
     nargs=1,
-    metavar=",".join((*WRITERS, *SPLAT_FILES)),
+    metavar=",".join((*WRITERS, *POINT_FILES, *SPLAT_FILES)),
     instance_from_str=_formats,
     is_instance=lambda value: isinstance(value, tuple),
     str_from_instance=lambda value: [",".join(value)],
@@ -44,7 +48,8 @@ class ReconConfig:
     """What to make and how carefully. Raises UsageError for values out of range."""
 
     formats: Annotated[tuple[str, ...], FORMATS, tyro.conf.arg(name="format"), SAID] = ()
-    """Files to write, with commas between them. Default: glb (stl for a print, ply-splat for splats).
+    """Files to write, with commas between them. Default: glb (stl for a print, ply-splat for splats). 3mf is in
+    millimetres, usdz needs the extra usd, ply-points is a cloud of points on the surface: points.ply.
     splat, ply-splat and spz are Gaussian splats: splats.splat, splats.ply and splats.spz."""
     quality: Quality = "standard"
     """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""
@@ -62,24 +67,23 @@ class ReconConfig:
     albedo: bool = False
     """Take the light out of the texture, as far as nine spherical harmonics of the normals explain it."""
     normal_map: bool = False
-    """Also bake the relief of the mesh before its simplification into a normal map (glb and obj)."""
+    """Also bake the relief of the mesh before its simplification into a normal map (glb, obj, usdz)."""
     trajectory: Annotated[str, tyro.conf.arg(metavar="static|sine|dynamic|FILE.json")] = "static"
     """Novel views of nerf: static, sine, dynamic, or a JSON file with elevations_deg and azimuths_deg."""
     prior: bool = True
     """Start from the prior.glb of views that a 3D prior made: it decides what the views leave open."""
     print_size_mm: float = 100.0
-    """Largest side of a print, millimetres."""
+    """Largest side of a print and of a 3mf, millimetres."""
+    points: int = 100_000
+    """Points of ply-points, 1 to 50 million, evenly by area."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
     seed: int = 0
     """Seed of the fit's random rays and of a dynamic trajectory."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in WRITERS and name not in SPLAT_FILES]
-        if unknown:
-            raise UsageError(
-                f"--format: expected some of {', '.join((*WRITERS, *SPLAT_FILES))}, got {','.join(self.formats)}"
-            )
+        if not {*self.formats} <= {*WRITERS, *POINT_FILES, *SPLAT_FILES}:
+            raise UsageError(f"--format: expected some of {_known()}, got {','.join(self.formats)}")
         for name, value, known in (
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),
@@ -96,12 +100,17 @@ class ReconConfig:
         if not 1 <= self.print_size_mm <= 10_000:
             raise UsageError(f"--print-size-mm: expected 1 to 10000, got {self.print_size_mm}")
         of_meshes = ("formats", "profile", "faces", "texture_size", "topology", "albedo", "normal_map")
-        textured = {"glb", "obj"} & set(self.formats_or_default)
-        unused = [(self.profile != "print", "--profile print", ("print_size_mm",))]
+        if not 1 <= self.points <= 50_000_000:
+            raise UsageError(f"--points: expected 1 to 50000000, got {self.points}")
+        formats = set(self.formats_or_default)
+        textured = {"glb", "obj", "usdz"} & formats
+        sized = self.profile == "print" or "3mf" in formats
+        unused = [(not sized, "--profile print or --format 3mf", ("print_size_mm",))]
+        unused += [("ply-points" not in formats, "--format ply-points", ("points",))]
         unused += [(self.method != "nerf", "--method nerf", ("trajectory",))]
         unused += [(self.method == "nerf", "--method mesh", of_meshes)]
-        unused += [(not textured, "--format glb or obj", ("normal_map",))]
-        unused += [(set(self.formats_or_default) == {"stl"}, "--format glb, obj or ply", ("albedo",))]
+        unused += [(not textured, "--format glb, obj or usdz", ("normal_map",))]
+        unused += [(formats == {"stl"}, "a --format with colours", ("albedo",))]
         for is_unused, needed, names in unused:
             for name in names:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):

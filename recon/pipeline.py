@@ -36,7 +36,15 @@ from mv3d.render.raycast import render_views
 from mv3d.render.topology import inspect_mesh
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
-from mv3d.render.writers import NORMAL_MAP, SIDE_FILES, WriteOptions, save_mesh
+from mv3d.render.writers import (
+    NORMAL_MAP,
+    POINT_FILES,
+    SIDE_FILES,
+    WriteOptions,
+    check_writers,
+    file_of,
+    save_mesh,
+)
 from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
@@ -44,7 +52,7 @@ from mv3d.views.views import Views, composite
 RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
-_LATER = ("prior", "topology", "albedo", "normal_map")  # settings that came after the first records
+_LATER = ("prior", "topology", "albedo", "normal_map", "points")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -66,7 +74,8 @@ class ReconResult:
 
     @cached_property
     def mesh(self) -> Mesh | None:
-        """The mesh as it was made, or read back where it was made before; None for a method without one."""
+        """The mesh as it was made, or read back where it was made before; None for a method without one, and where none of
+        its files is of a format that mv3d reads."""
         written = [self.files[name] for suffix in MODEL_SUFFIXES if (name := f"mesh{suffix}") in self.files]
         return self.made if self.made is not None or not written else load_mesh(written[0])
 
@@ -101,6 +110,7 @@ def run(
         earlier = finished(config, out_dir, input_sha256)
         if earlier is not None:
             return earlier
+    check_writers(config.formats)
     names = planned_outputs(config, reconstructor.makes_mesh)
     output = Output(out_dir, RECORD, names, (Path(source),) if source else (), overwrite)
     with output.opened() as staged:
@@ -158,7 +168,7 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
     side_files = [f"mesh{ending}" for name in config.formats for ending in SIDE_FILES.get(name, ())]
     if config.normal_map and "obj" in config.formats:
         side_files.append(f"mesh{NORMAL_MAP}")
-    meshes = (f"mesh.{name}" for name in mesh_formats(config.formats))
+    meshes = (file_of(name) for name in mesh_formats(config.formats))
     return (*meshes, *side_files, *splat_files(config.formats), "turntable.mp4")
 
 
@@ -234,12 +244,12 @@ def write_mesh(
     with clock.stage("export"):
         meshes = mesh_formats(config.formats)
         for name in meshes:
-            _export(config, mesh, staged / f"mesh.{name}")
+            _export(config, mesh, staged / file_of(name))
     # What is shown and measured is the file that people get, read back where its format can be read.
-    first = staged / f"mesh.{meshes[0] if meshes else ''}"
+    first = next((staged / f"mesh.{name}" for name in meshes if f".{name}" in MODEL_SUFFIXES), None)
     with clock.stage("turntable"):
-        shown = load_mesh(first) if first.suffix in MODEL_SUFFIXES else mesh
-        if first.suffix == ".stl" and config.profile == "print":
+        shown = mesh if first is None else load_mesh(first)
+        if first is not None and first.suffix == ".stl" and config.profile == "print":
             shown = replace(shown, vertices=shown.vertices * (1 / _print_scale(config, mesh)))
         shown = moved_mesh(shown, -origin)
         if turning and meshes:
@@ -289,7 +299,10 @@ def _write_splats(
 
 
 def _export(config: ReconConfig, mesh: Mesh, path: Path) -> None:
-    scale = _print_scale(config, mesh) if config.profile == "print" else 1.0
+    if path.name in POINT_FILES.values():
+        save_mesh(mesh, path, WriteOptions(points=config.points, seed=config.seed))
+        return
+    scale = _print_scale(config, mesh) if config.profile == "print" or path.suffix == ".3mf" else 1.0
     if config.profile != "web" or path.suffix != ".glb":
         save_mesh(mesh, path, WriteOptions(scale=scale))
         return

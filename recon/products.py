@@ -10,7 +10,16 @@ from mv3d.core.outputs import unchanged
 from mv3d.core.records import read_record
 from mv3d.recon.pipeline import RECORD
 
-_OURS = ("mesh.", "mesh_texture.png", "mesh_normals.png", "splats.", "recon.json", "turntable.mp4", "novel")
+_OURS = (
+    "mesh.",
+    "mesh_texture.png",
+    "mesh_normals.png",
+    "splats.",
+    "points.",
+    "recon.json",
+    "turntable.mp4",
+    "novel",
+)
 
 
 def default_out_dir(source: Path) -> Path:

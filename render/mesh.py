@@ -69,7 +69,8 @@ class Mesh:
         return replace(self, **chosen)
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Write as .glb, .obj (+ .mtl + _texture.png), .ply or .stl, chosen by the suffix; written aside, then renamed.
+        """Write as .glb, .obj (+ .mtl + _texture.png), .ply, .stl, .3mf or .usdz (extra `usd`), chosen by the suffix;
+        written aside, then renamed. A .ply with `points=N` is a cloud of so many points on the surface.
         Only `path` itself and side files of an earlier export there are replaced.
         options: fields of `mv3d.render.writers.WriteOptions`."""
         from mv3d.render.writers import WriteOptions, save_mesh  # noqa: PLC0415 - writers need this module

@@ -1,4 +1,4 @@
-"""Mesh files: glb, obj (+ mtl + png), ply, stl out; those, gltf and off in.
+"""Mesh files: glb, obj (+ mtl + png), ply, stl out; those, gltf and off in. 3mf and usdz have modules of their own.
 
 glb and obj are Y up with the front along +Z, as viewers expect; ply and stl keep the world's Z up.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from mv3d.core.colors import linear_from_srgb, srgb_from_linear
@@ -267,23 +267,32 @@ def sampled_vertex_colors(mesh: Mesh) -> UInt8[np.ndarray, "v 3"] | None:
     return (sampled + 0.5).astype(np.uint8)
 
 
-def _ply_bytes(mesh: Mesh) -> bytes:
-    colors = sampled_vertex_colors(mesh)
-    normals = mesh.normals if mesh.normals is not None else smooth_normals(mesh.vertices, mesh.faces)
+def vertex_rows(
+    places: Float[np.ndarray, "v 3"],
+    normals: Float[np.ndarray, "v 3"],
+    colors: UInt8[np.ndarray, "v 3"] | None,
+) -> tuple[np.ndarray, list[str]]:
+    """The vertices of a binary little-endian PLY, and what its header says of them."""
     fields = [(n, "<f4") for n in ("x", "y", "z", "nx", "ny", "nz")]
     if colors is not None:
         fields += [(n, "u1") for n in ("red", "green", "blue")]
-    rows = np.zeros(len(mesh.vertices), fields)
+    rows = np.zeros(len(places), fields)
     for k, axis in enumerate("xyz"):
-        rows[axis], rows["n" + axis] = mesh.vertices[:, k], normals[:, k]
+        rows[axis], rows["n" + axis] = places[:, k], normals[:, k]
     if colors is not None:
         for k, channel in enumerate(("red", "green", "blue")):
             rows[channel] = colors[:, k]
+    kinds = {"<f4": "float", "u1": "uchar"}
+    declared = [f"property {kinds[kind]} {field}" for field, kind in fields]
+    return rows, [f"element vertex {len(rows)}", *declared]
+
+
+def _ply_bytes(mesh: Mesh) -> bytes:
+    normals = mesh.normals if mesh.normals is not None else smooth_normals(mesh.vertices, mesh.faces)
+    rows, declared = vertex_rows(mesh.vertices, normals, sampled_vertex_colors(mesh))
     faces = np.zeros(len(mesh.faces), [("n", "u1"), ("i", "<i4", 3)])
     faces["n"], faces["i"] = 3, mesh.faces
-    kinds = {"<f4": "float", "u1": "uchar"}
-    header = ["ply", "format binary_little_endian 1.0", "comment mv3d, Z up", f"element vertex {len(rows)}"]
-    header += [f"property {kinds[kind]} {field}" for field, kind in fields]
+    header = ["ply", "format binary_little_endian 1.0", "comment mv3d, Z up", *declared]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     return ("\n".join(header) + "\n").encode() + rows.tobytes() + faces.tobytes()
 

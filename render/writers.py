@@ -5,12 +5,14 @@ Loads nothing heavy.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mv3d.core.errors import UsageError
+from mv3d.core.errors import MissingPartError, UsageError
 
 if TYPE_CHECKING:
     from mv3d.render.mesh import Mesh
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How to write. name: of node, mesh and material. jpeg_quality: embed the glb's texture as JPEG instead of PNG.
-    scale: multiplies the coordinates of an stl, which has no unit; slicers read millimetres."""
+    """How to write. name: of node, mesh and material. jpeg_quality: embed the texture of a glb, 3mf or usdz as JPEG
+    instead of PNG. scale: multiplies the coordinates of an stl, which has no unit, and of a 3mf; slicers read
+    millimetres. points: write a ply of so many points on the surface instead of the mesh. seed: of their places."""
 
     name: str = "mv3d"
     jpeg_quality: int | None = None
     scale: float = 1.0
+    points: int | None = None
+    seed: int = 0
 
 
 class MeshWriter(Protocol):
@@ -45,6 +50,11 @@ def _obj(mesh: Mesh, path: Path, options: WriteOptions) -> None:
 
 
 def _ply(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    if options.points is not None:
+        from mv3d.render.points import write_points  # noqa: PLC0415
+
+        write_points(mesh, path, options)  # pyright: ignore[reportArgumentType]
+        return
     from mv3d.render.mesh_io import write_ply  # noqa: PLC0415
 
     write_ply(mesh, path, options)  # pyright: ignore[reportArgumentType]
@@ -56,12 +66,45 @@ def _stl(mesh: Mesh, path: Path, options: WriteOptions) -> None:
     write_stl(mesh, path, options)  # pyright: ignore[reportArgumentType]
 
 
-WRITERS: dict[str, MeshWriter] = {"glb": _glb, "obj": _obj, "ply": _ply, "stl": _stl}
+def _3mf(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    from mv3d.render.threemf import write_3mf  # noqa: PLC0415
+
+    write_3mf(mesh, path, options)  # pyright: ignore[reportArgumentType]
+
+
+def _usdz(mesh: Mesh, path: Path, options: WriteOptions) -> None:
+    from mv3d.render.usdz import write_usdz  # noqa: PLC0415
+
+    write_usdz(mesh, path, options)  # pyright: ignore[reportArgumentType]
+
+
+WRITERS: dict[str, MeshWriter] = {
+    "glb": _glb,
+    "obj": _obj,
+    "ply": _ply,
+    "stl": _stl,
+    "3mf": _3mf,
+    "usdz": _usdz,
+}
 """Writer by suffix, without the dot."""
 SIDE_FILES: dict[str, tuple[str, ...]] = {"obj": (".mtl", "_texture.png")}
 """What a format writes beside its file, as endings of the file's stem."""
 NORMAL_MAP = "_normals.png"
 """What an obj with a normal map writes besides."""
+POINT_FILES: dict[str, str] = {"ply-points": "points.ply"}
+"""File by format of `--format`, of clouds of points."""
+USD_HINT = "a usdz needs the package usd-core, which is not installed; pip install 'mv3d[usd]'"
+
+
+def file_of(name: str) -> str:
+    """The file of a format of `--format` that is made of a mesh."""
+    return POINT_FILES.get(name, f"mesh.{name}")
+
+
+def check_writers(formats: Iterable[str]) -> None:
+    """Raise MissingPartError for formats whose package is not installed: before the work, not after it."""
+    if "usdz" in formats and importlib.util.find_spec("pxr") is None:
+        raise MissingPartError(f"--format usdz: {USD_HINT}")
 
 
 def save_mesh(mesh: Mesh, path: str | os.PathLike[str], options: WriteOptions | None = None) -> Path:
@@ -78,5 +121,7 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str], options: WriteOptions | 
     if suffix[1:] not in WRITERS:
         known = ", ".join(f".{name}" for name in WRITERS)
         raise UsageError(f"{path.name}: expected one of {known}, got {suffix or 'no suffix'}")
+    if options is not None and options.points is not None and suffix != ".ply":
+        raise UsageError(f"points: expected only with .ply, got {path.name}")
     WRITERS[suffix[1:]](without_degenerate(mesh), path, options or WriteOptions())
     return path

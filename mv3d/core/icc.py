@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 from PIL import Image, ImageCms
 
@@ -24,7 +25,8 @@ def in_srgb(image: Image.Image) -> tuple[Image.Image, str]:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
             return image, ""
-        space = _SPACES[profile.profile.xcolor_space.strip()]
+        described: Any = profile.profile
+        space = _SPACES[described.xcolor_space.strip()]
         # Palettes hold RGB colours, whatever the file; a profile of another space belongs to another file.
         alpha = image.convert("RGBA").getchannel("A") if _has_alpha(image) else None
         plain = image.convert("RGB") if image.mode in ("P", "PA", "RGBA", "RGBX", "RGBa") else image

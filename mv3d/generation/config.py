@@ -134,7 +134,7 @@ class LiftConfig:
     texture_size: int = 1024
     """Side of the square texture in texels, a power of two. The photo has a quarter of it."""
     print_size_mm: float = ReconConfig.print_size_mm
-    """Largest side of a print, millimetres."""
+    """Largest side of a print and of a 3mf, millimetres."""
     turntable: bool = True
     """Write turntable.mp4."""
     foreground_ratio: float = FOREGROUND_RATIO

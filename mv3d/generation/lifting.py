@@ -26,6 +26,7 @@ from mv3d.models.prior.surface import SurfaceConfig
 from mv3d.recon.pipeline import ReconResult, planned_outputs, write_mesh
 from mv3d.render.cameras import SV3D_RADIUS, Orbit
 from mv3d.render.mesh import Mesh
+from mv3d.render.writers import check_writers
 from mv3d.views.views import Views
 
 RECORD = "run.json"
@@ -102,6 +103,7 @@ def lift_to(
     digest, settings = sha256(image), recorded(config, plan)
     if (keep_finished or not overwrite) and (done := _finished(out, settings, digest)):
         return done
+    check_writers(for_mesh.formats)
     names = planned_outputs(for_mesh, makes_mesh=True)
     output = Output(out, RECORD, names, (image, plan.model.folder), overwrite, command="lift")
     with output.opened() as staged:

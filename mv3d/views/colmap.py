@@ -153,7 +153,8 @@ def _checked_camera(
         raise InputError(
             f"{where}: expected {len(names)} parameters and a size for {model}, got {len(values)} and {size[0]}x{size[1]}"
         )
-    return number, checked_lens(model, dict(zip(names, values, strict=True)), *map(float, size), where)
+    lens = checked_lens(model, dict(zip(names, values, strict=True)), float(size[0]), float(size[1]), where)
+    return number, lens
 
 
 def _cameras_bin(data: _Bytes, path: Path) -> Iterator[tuple[int, Lens]]:

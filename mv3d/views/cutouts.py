@@ -40,7 +40,7 @@ def is_cut_out(alpha: Float[np.ndarray, "h w"]) -> bool:
 
 def _is_band(clear: Bool[np.ndarray, "h w"]) -> bool:
     """Whether the opaque part is a whole rectangle from border to border, with bands of one width beside it."""
-    rows, columns = (~clear).any(1), (~clear).any(0)
+    rows, columns = np.asarray((~clear).any(1)), np.asarray((~clear).any(0))
     top, left = int(rows.argmax()), int(columns.argmax())
     below, beside = int(rows[::-1].argmax()), int(columns[::-1].argmax())
     padded = (
@@ -67,11 +67,11 @@ def opaque(rgba: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w 4"]:
     made = rgba.copy()
     if clear.any() and not clear.all():
         # A few pixels in: those along a rounded corner are mixed with what lay behind them.
-        inner = ndimage.binary_erosion(~clear, iterations=2, border_value=1)
-        rows, columns = nearest_true(np.asarray(inner) if np.any(inner) else ~clear)
+        inner = np.asarray(ndimage.binary_erosion(~clear, iterations=2, border_value=1), bool)
+        rows, columns = nearest_true(inner if inner.any() else ~clear)
         made[clear] = rgba[rows, columns][clear]
-        if np.any(inner):
-            rim = ~np.asarray(inner) & ~clear
+        if inner.any():
+            rim = ~inner & ~clear
             made[rim] = rgba[rows, columns][rim]
     made[..., 3] = 1
     return made
@@ -136,11 +136,11 @@ def without_shadow(rgba: Float[np.ndarray, "h w 4"]) -> tuple[Float[np.ndarray, 
     visible, solid = alpha > 0.02, alpha >= _SOLID
     dark = rgba[..., :3].max(-1) < _DARK
     soft = visible & ~solid & dark
-    wide = np.asarray(ndimage.binary_opening(soft, iterations=2))
+    wide = np.asarray(ndimage.binary_opening(soft, iterations=2), bool)
     if not solid.any() or wide.sum() < _SHADOW * solid.sum():
         return rgba, False
     labels, count = labelled(soft, np.ones((3, 3)))
-    outer = np.asarray(ndimage.binary_dilation(~visible, iterations=4)) & soft
+    outer = np.asarray(ndimage.binary_dilation(~visible, iterations=4), bool) & soft
     faded = np.zeros(count + 1, bool)
     for label in np.unique(labels[wide & soft]):
         part = labels == label
@@ -152,7 +152,7 @@ def without_shadow(rgba: Float[np.ndarray, "h w 4"]) -> tuple[Float[np.ndarray, 
     # Between bars of the object a shadow has no outer edge: there it is what is soft and of its colour.
     color = np.median(rgba[shadow][:, :3], 0)
     shadow |= soft & (np.abs(rgba[..., :3] - color).max(-1) < _SHADOW_COLOR)
-    near = np.asarray(ndimage.binary_dilation(shadow, iterations=2))
+    near = np.asarray(ndimage.binary_dilation(shadow, iterations=2), bool)
     made = rgba.copy()
     made[..., 3] = np.where(shadow | (near & ~solid & (alpha < 0.6)), 0, alpha)
     return made, True

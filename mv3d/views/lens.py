@@ -220,7 +220,7 @@ def _sources(
 
 
 def _scale(alphas: Float[np.ndarray, "n h w"], lens: Lens) -> float:
-    covered = (alphas > 0.5).any(0)
+    covered = np.asarray((alphas > 0.5).any(0))
     if not covered.any():
         return 1.0
     if covered[0].any() or covered[-1].any() or covered[:, 0].any() or covered[:, -1].any():

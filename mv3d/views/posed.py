@@ -149,7 +149,7 @@ def _masks(
 
 def require_foreground(images: Float[np.ndarray, "n h w 4"], path: Path) -> None:
     """Raises InputError for a view where nothing is opaque."""
-    empty: Bool[np.ndarray, " n"] = ~(images[..., 3] > 0.5).any((1, 2))
+    empty: Bool[np.ndarray, " n"] = ~np.asarray((images[..., 3] > 0.5).any((1, 2)))
     if empty.any():
         raise InputError(
             f"{path}: view {int(empty.argmax())} is fully transparent; expected an object in every view; remove the view"

@@ -54,6 +54,7 @@ def lopsided():
     tall = replace(parts[0], vertices=parts[0].vertices * [0.6, 0.6, 2.5])
     arm = replace(parts[1], vertices=parts[1].vertices * [2.2, 0.5, 0.5] + [0.25, 0.1, 0.28])
     faces = np.concatenate([tall.faces, arm.faces + len(tall.vertices)])
+    assert tall.vertex_colors is not None and arm.vertex_colors is not None
     colors = np.concatenate([tall.vertex_colors, arm.vertex_colors])
     shape = replace(
         tall, vertices=np.concatenate([tall.vertices, arm.vertices]), faces=faces, vertex_colors=colors

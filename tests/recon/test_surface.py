@@ -80,7 +80,7 @@ def test_denoising_flattens_the_sides_of_a_cube_and_keeps_its_edges():
     box = as_mesh(trimesh.creation.box((0.8,) * 3).subdivide().subdivide().subdivide().subdivide())
     noise = np.random.default_rng(0).normal(0, 0.004, box.vertices.shape)
     rough = (box.vertices + noise).astype(np.float32)
-    even = denoise(rough, box.faces)
+    even = denoise(rough, box.faces, DenoiseConfig(normal_rounds=15, vertex_rounds=15, angle_deg=20))
 
     def off(points):
         """Mean distance to the cube's surface, and degrees between the faces' normals and their side's."""

@@ -37,7 +37,9 @@ def test_another_format_through_the_command_line(cube_views, tmp_path, monkeypat
 
 
 def test_another_format_through_the_api(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"expected one of \.glb, \.obj, \.ply, \.stl, got \.xyz"):
+    with pytest.raises(
+        UsageError, match=r"expected one of \.glb, \.obj, \.ply, \.stl, \.3mf, \.usdz, got \.xyz"
+    ):
         cube(0.5).export(tmp_path / "c.xyz")
     monkeypatch.setitem(WRITERS, "xyz", write_xyz)
     cube(0.5).export(tmp_path / "c.xyz", scale=2.0)

@@ -92,7 +92,7 @@ def test_what_makes_no_sense_is_refused(views):
         ReconConfig(method="splats", formats=("glb",))
     with pytest.raises(UsageError, match="expected only with --method nerf"):
         ReconConfig(method="splats", trajectory="sine")
-    with pytest.raises(UsageError, match="glb, obj, ply, stl, splat, ply-splat, spz"):
+    with pytest.raises(UsageError, match="glb, obj, ply, stl, 3mf, usdz, ply-points, splat, ply-splat, spz"):
         ReconConfig(formats=("ksplat",))
     with pytest.raises(UsageError, match="reconstruct_to"):
         mv3d.reconstruct(views, method="splats")
