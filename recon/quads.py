@@ -28,7 +28,7 @@ _SUBDIVIDED = 4  # a mesh of quads alone is cut out of one of a quarter of them
 def check_quads() -> None:
     """Raise MissingPartError where the package is not installed."""
     try:
-        import pyinstantmeshes  # noqa: F401, PLC0415 - an extra
+        import pyinstantmeshes  # noqa: F401, PLC0415 - an extra  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPartError(
             "--topology quads: expected the package pyinstantmeshes, got none; pip install 'mv3d[quads]'"
@@ -42,7 +42,7 @@ def remeshed(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, F
     Raises MissingPartError where the package is not installed.
     """
     check_quads()
-    import pyinstantmeshes  # noqa: PLC0415
+    import pyinstantmeshes  # noqa: PLC0415  # pyright: ignore[reportMissingImports]
 
     for finer in _FINER:
         count = max(int(finer * target / _SUBDIVIDED), 8)
