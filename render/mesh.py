@@ -77,6 +77,31 @@ class Mesh:
 
         return save_mesh(self, path, WriteOptions(**options))  # pyright: ignore[reportArgumentType]
 
+    def to_trimesh(self) -> Any:
+        """A `trimesh.Trimesh` of the same vertices and faces (see `mv3d.render.bridges.to_trimesh`)."""
+        from mv3d.render.bridges import to_trimesh  # noqa: PLC0415
+
+        return to_trimesh(self)  # pyright: ignore[reportArgumentType]
+
+    @staticmethod
+    def from_trimesh(source: Any) -> Mesh:
+        """The mesh of a `trimesh.Trimesh` (see `mv3d.render.bridges.from_trimesh`)."""
+        from mv3d.render.bridges import from_trimesh  # noqa: PLC0415
+
+        return from_trimesh(source)  # pyright: ignore[reportReturnType]
+
+    def to_open3d(self) -> Any:
+        """An `open3d.geometry.TriangleMesh` (extra `open3d`)."""
+        from mv3d.render.bridges import to_open3d  # noqa: PLC0415
+
+        return to_open3d(self)  # pyright: ignore[reportArgumentType]
+
+    def to_pytorch3d(self, device: str = "cpu") -> Any:
+        """A `pytorch3d.structures.Meshes` of one mesh."""
+        from mv3d.render.bridges import to_pytorch3d  # noqa: PLC0415
+
+        return to_pytorch3d(self, device)  # pyright: ignore[reportArgumentType]
+
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Mesh:
         """Read any mesh file (see `mv3d.render.mesh_io.load_mesh`). Its warnings are issued as Python warnings, too."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mv3d.cli.app import AppCommand, app
 from mv3d.cli.generate import GenerateCommand, generate
 from mv3d.cli.groups import parsed, unknown_command
 from mv3d.cli.lift import LiftCommand, lift
@@ -32,6 +33,7 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "generate": (GenerateCommand, generate, "one photo of an object -> posed views of it"),
     "recon": (ReconCommand, recon, "posed views of one object -> a textured mesh, or novel views"),
     "view": (ViewCommand, view, "a result in the browser: mesh, cameras, views, differences, numbers"),
+    "app": (AppCommand, app, "the whole way in the browser, and an HTTP interface for other programs"),
     "page": (PageCommand, page, "a mesh, its views and numbers -> one HTML file that needs no network"),
 }
 # Commands with commands of their own: what they do is loaded when one of them is called.

@@ -70,6 +70,22 @@ class Views:
 
         return save_views(self, out, overwrite=overwrite)  # pyright: ignore[reportArgumentType]
 
+    def to_colmap(
+        self, out: str | os.PathLike[str], *, mesh: Mesh | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write a COLMAP model as text with images and masks (see `handing_on.to_colmap`)."""
+        from mv3d.views.handing_on import to_colmap  # noqa: PLC0415
+
+        return to_colmap(self, out, mesh=mesh, overwrite=overwrite)  # pyright: ignore[reportArgumentType]
+
+    def to_nerfstudio(
+        self, out: str | os.PathLike[str], *, mesh: Mesh | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write transforms.json with images and masks (see `handing_on.to_nerfstudio`)."""
+        from mv3d.views.handing_on import to_nerfstudio  # noqa: PLC0415
+
+        return to_nerfstudio(self, out, mesh=mesh, overwrite=overwrite)  # pyright: ignore[reportArgumentType]
+
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Views:
         """Read a views folder, a folder with cameras, or an orbit video (see `readers.load_views`)."""
