@@ -1,1 +1,1 @@
-"""What people look at: pages to send, and a viewer in the browser."""
+"""What people look at: pages to send, a viewer in the browser, and the app with its HTTP interface."""

@@ -39,6 +39,7 @@ _LOOK_S = 0.15
 _BEAT_S = 15.0
 _WEB = {
     "app.js": "text/javascript",
+    "page.css": "text/css",
     "app.css": "text/css",
     "viewer.bundle.js": "text/javascript",
 }

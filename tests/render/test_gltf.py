@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from helpers.places import TESTS
 from helpers.shapes import cube, sphere, textured_quad
+from helpers.validator import READY, issues_of
 
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import run
 from mv3d.render.mesh import Mesh
 from mv3d.render.writers import WriteOptions, save_mesh
 
-FOLDER = TESTS / "gltf_validator"
-READY = shutil.which("node") is not None and (FOLDER / "node_modules" / "gltf-validator").is_dir()
 # CI sets MV3D_REQUIRE_VALIDATOR, so that there a missing validator is a failure and not a skip.
 pytestmark = pytest.mark.skipif(
     not READY and "MV3D_REQUIRE_VALIDATOR" not in os.environ,
     reason="npm install in tests/gltf_validator first",
 )
-
-
-def issues_of(paths: list[Path]) -> dict:
-    done = subprocess.run(
-        ["node", str(FOLDER / "validate.mjs"), *map(str, paths)], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
 
 
 def test_glb_has_no_issue_of_any_kind(tmp_path, cube_views):

@@ -286,3 +286,14 @@ def test_broken_stl_is_one_sentence(tmp_path, data):
     (tmp_path / "a.stl").write_bytes(data)
     with pytest.raises(InputError):
         load_model(tmp_path / "a.stl")
+
+
+@pytest.mark.parametrize("left", range(1, 6))
+def test_a_list_that_is_cut_off_anywhere_is_named(left, tmp_path):
+    rows = [[[0, 1, 2]], [[0, 2, 3]]]
+    path = write(
+        tmp_path / "cut.ply", "binary_little_endian", ("vertex", XYZ, SQUARE), ("face", [LIST], rows)
+    )
+    path.write_bytes(path.read_bytes()[:-13] if left == 5 else path.read_bytes()[: -left * 2])
+    with pytest.raises(InputError, match="cut off"):
+        load_model(path)
