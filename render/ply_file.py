@@ -199,6 +199,8 @@ def _binary_rows_of_any_length(
         for number, (reader, width) in enumerate(zip(readers, widths, strict=True)):
             size = 1
             if reader is not None:
+                if at + reader.size > len(data):
+                    raise ValueError("the file is cut off")
                 size = int(reader.unpack_from(data, at)[0])
                 at += reader.size
             if size < 0 or at + size * width > len(data):
