@@ -74,4 +74,6 @@ def read_job(folder: Path) -> Job | None:
         return None
     if document["id"] != folder.name or not all(isinstance(text, str) for text in document["warnings"]):
         return None
-    return Job(**{name: document[name] for name in names} | {"warnings": tuple(document["warnings"])})
+    values: dict[str, Any] = {name: document[name] for name in names}
+    values["warnings"] = tuple(values["warnings"])
+    return Job(**values)
