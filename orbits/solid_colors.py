@@ -26,7 +26,7 @@ def color_surface(model: Model, solid: SolidGrid, seen: list[SurfaceSeen]) -> UI
     that some did: the solid's surface lies up to two cells outside the model's. 0 for a solid that no ray met.
     seen: what the solid was carved from.
     """
-    from scipy.spatial import cKDTree  # noqa: PLC0415 - slow to import
+    from scipy.spatial import KDTree  # noqa: PLC0415 - slow to import
 
     from mv3d.core.colors import encode_srgb  # noqa: PLC0415
     from mv3d.render.ray_shading import base_colors  # noqa: PLC0415 - readers of samples need no renderer
@@ -45,6 +45,6 @@ def color_surface(model: Model, solid: SolidGrid, seen: list[SurfaceSeen]) -> UI
     if not len(known):
         return np.zeros((len(wanted), 3), np.uint8)
     places = np.stack(np.unravel_index(known, (count, count, count)), 1)
-    nearest = known[cKDTree(places).query(wanted)[1]]
+    nearest = known[KDTree(places).query(wanted)[1]]
     mean = (sums[:3, nearest] / sums[3, nearest]).T
     return (np.clip(encode_srgb(mean.astype(np.float32)), 0, 1) * 255 + 0.5).astype(np.uint8)

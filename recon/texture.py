@@ -397,9 +397,8 @@ def padded(
 ) -> UInt8[np.ndarray, "s s 3"]:
     """Texture of values 0..1 with every chart's carried outward; far from all charts `elsewhere`, by default the mean,
     never the background."""
-    if elsewhere is None:
-        elsewhere = tuple(texel.mean(0)) if len(texel) else (0.5,) * 3
-    page = np.tile(np.float32(elsewhere), (size, size, 1))
+    mean = texel.mean(0) if len(texel) else np.full(3, 0.5)
+    page = np.tile(np.asarray(mean if elsewhere is None else elsewhere, np.float32), (size, size, 1))
     page[mask] = texel
     distance = distance_to_false(~mask)
     rows, columns = nearest_true(mask)

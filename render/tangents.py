@@ -57,11 +57,12 @@ def with_tangents(mesh: Mesh) -> Mesh:
 
     Raises InputError for a mesh without texture coordinates.
     """
-    if mesh.uv is None:
+    uv = mesh.uv
+    if uv is None:
         raise InputError("tangents: expected a mesh with texture coordinates, got none")
     if mesh.normals is None:
         mesh = replace(mesh, normals=smooth_normals(mesh.vertices, mesh.faces))
-    mirrored = uv_orientation(mesh.faces, mesh.uv) < 0
+    mirrored = uv_orientation(mesh.faces, uv) < 0
     mirrored[: 2 * mesh.quads] = np.repeat(mirrored[: 2 * mesh.quads : 2], 2)  # a quad stays whole
     both = np.intersect1d(mesh.faces[mirrored], mesh.faces[~mirrored])
     if len(both):

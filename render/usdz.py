@@ -3,6 +3,9 @@
 Needs usd-core, the extra `usd`.
 """
 
+# usd-core comes without types.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import tempfile

@@ -111,10 +111,10 @@ class JobRunner:
                 continue
             try:
                 self._run(job)
-            except OutputError as error:  # the disk is full: the job has ended, and others may yet run
-                self._note_full(job.id, str(error))
+            except (OutputError, OSError) as error:  # a full disk, a folder that is gone: others may yet run
+                self._fail(job.id, str(error))
 
-    def _note_full(self, job_id: str, text: str) -> None:
+    def _fail(self, job_id: str, text: str) -> None:
         try:
             self.store.change(
                 job_id, only=("queued", "running"), state="failed", error=text, ended=time.time()
@@ -147,8 +147,8 @@ class JobRunner:
         process.stdin.close()
         with self._lock:
             del self._running[job.id]
-            self.store.tidy(job.id)
             self._end(running, code)
+            self.store.tidy(job.id)
 
     def _end(self, running: _Running, code: int) -> None:
         job_id, ended = running.job_id, time.time()

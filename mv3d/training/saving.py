@@ -140,7 +140,7 @@ class RunState:
         return checkpoint.step
 
     def _set_weights(self, weights: dict[str, Tensor]) -> None:
-        named = {self._prefix + name: value for name, value in weights.items()}
+        named: dict[str, Any] = {self._prefix + name: value for name, value in weights.items()}
         set_model_state_dict(self._model, named, options=_LOAD)
 
     def _raise_everywhere(self, failure: list[Mv3dError | None]) -> None:

@@ -69,12 +69,16 @@ def _clusters(
 ) -> Int[np.ndarray, " s"]:
     """The nearest centre of each sample after some rounds of Lloyd's iteration."""
     centers = features[seeds]
-    for turn in range(rounds):
-        group = KDTree(centers, balanced_tree=False, compact_nodes=False).query(features)[1]
-        if turn < rounds - 1:
-            size = np.bincount(group, minlength=len(centers))
-            centers = np.where(size[:, None] > 0, _group_mean(features, group, size), centers)
+    group = _nearest(centers, features)
+    for _ in range(rounds - 1):
+        size = np.bincount(group, minlength=len(centers))
+        centers = np.where(size[:, None] > 0, _group_mean(features, group, size), centers)
+        group = _nearest(centers, features)
     return group
+
+
+def _nearest(centers: Float[np.ndarray, "k d"], features: Float[np.ndarray, "s d"]) -> Int[np.ndarray, " s"]:
+    return np.asarray(KDTree(centers, balanced_tree=False, compact_nodes=False).query(features)[1])
 
 
 def _group_mean(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ pytest.importorskip("uvicorn")
 pytestmark = pytest.mark.slow
 
 PHOTO = Path(__file__).parents[2] / "examples" / "chair.png"
+DEMO = PHOTO.parent / "demo_views"
 PICTURES = os.environ.get("MV3D_TEST_PICTURES")
 """A folder to keep the screenshots in."""
 
@@ -73,6 +76,27 @@ def test_a_program_gets_a_mesh_of_a_photo(address: str, tmp_path: Path):
     content = httpx.get(address.rstrip("/") + job["files"]["mesh.glb"]).content
     (tmp_path / "mesh.glb").write_bytes(content)
     assert len(load_mesh(tmp_path / "mesh.glb").faces) > 500
+
+
+def test_a_program_gets_a_mesh_of_views(address: str):
+    httpx = pytest.importorskip("httpx2")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in sorted(DEMO.rglob("*")):
+            archive.write(path, f"demo/{path.relative_to(DEMO)}")
+    sent = httpx.post(
+        f"{address}v1/jobs",
+        files={"views": ("demo.zip", packed.getvalue())},
+        data={"settings": json.dumps({"quality": "draft", "format": "glb,splat"})},
+        timeout=120,
+    )
+    assert sent.status_code == 201, sent.text
+    end = time.monotonic() + 500
+    while (job := _get(f"{address}v1/jobs/{sent.json()['id']}"))["state"] not in ("done", "failed"):
+        assert time.monotonic() < end, job
+        time.sleep(0.1)
+    assert job["state"] == "done", job["error"]
+    assert {"mesh.glb", "splats.splat", "recon.json"} <= set(job["files"])
 
 
 @pytest.fixture(scope="module")

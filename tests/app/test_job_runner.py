@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,19 @@ def test_a_job_that_fails_says_why_and_harms_no_other(runner: JobRunner, store: 
 
 def test_lines_that_are_no_messages_are_passed_over(runner: JobRunner, store: JobStore):
     assert _until(store, _send(runner, "chatter"), "done", "failed").state == "done"
+
+
+def test_a_job_whose_folder_is_gone_fails_and_harms_no_other(runner: JobRunner, store: JobStore):
+    first, gone, last = (_send(runner, name) for name in ("hang", "done", "done"))
+    while store.get(first).stage != "wait":
+        time.sleep(0.01)
+    for job_id in (first, gone):  # one that runs, and one that waits
+        shutil.rmtree(store.path(job_id))
+    with pytest.raises(OutputError):
+        runner.cancel(first)
+    assert _until(store, first, "failed", "cancelled").state == "cancelled"
+    assert _until(store, gone, "failed").error is not None
+    assert _until(store, last, "done", "failed").state == "done"
 
 
 @posix

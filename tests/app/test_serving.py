@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from mv3d.app.app_config import AppConfig, check_parts, is_loopback
 from mv3d.app.serving import TOKEN_VARIABLE, chosen_token, listening
 from mv3d.cli.main import main
 from mv3d.core.errors import MissingPartError, UsageError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,50 @@ def test_the_command_serves_holds_its_folder_and_ends_by_ctrl_c(tmp_path: Path):
         assert server.communicate(timeout=60)[1].splitlines()[-1] == "ended" and server.returncode == 0
     finally:
         server.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_killed_server_leaves_no_process_and_the_next_one_finishes_its_job(tmp_path: Path):
+    httpx = pytest.importorskip("httpx2")
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("uvicorn")
+    command = [sys.executable, "-m", "mv3d", "app", "--port", "0", "--out", str(tmp_path / "jobs")]
+
+    def started() -> tuple[subprocess.Popen[str], str]:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        return server, server.stdout.readline().strip()
+
+    def until(address: str, *states: str) -> dict:
+        end = time.monotonic() + 400
+        while (job := httpx.get(f"{address}v1/jobs/{job_id}").json())["state"] not in states:
+            assert time.monotonic() < end, job
+            time.sleep(0.1)
+        return job
+
+    first, address = started()
+    try:
+        photo = (EXAMPLES / "chair.png").read_bytes()
+        sent = httpx.post(
+            f"{address}v1/jobs",
+            files={"photo": photo},
+            data={"settings": '{"quality": "instant"}'},
+            timeout=120,
+        )
+        job_id = sent.json()["id"]
+        until(address, "running")
+        workers = psutil.Process(first.pid).children(recursive=True)
+        assert len(workers) == 1
+    finally:
+        first.kill()
+        first.wait()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    second, address = started()
+    try:
+        job = until(address, "done", "failed", "cancelled")
+        assert (job["state"], job["starts"]) == ("done", 2), job["error"]
+        assert "mesh.glb" in job["files"]
+    finally:
+        second.terminate()
+        assert second.wait(60) == 143

@@ -46,7 +46,7 @@ def test_drift_is_seeded_bounded_and_spares_the_input(views, depths):
     middles = [
         [np.argwhere(view[..., 3] > 0.5).mean(0) for view in images.images] for images in (views, once)
     ]
-    moved = np.abs(np.subtract(*middles))
+    moved = np.abs(np.subtract(middles[0], middles[1]))
     # In a frame of 96 pixels: a shift of 2 of 576, and a wobble of 0.008 of a side of about 60 pixels.
     assert 0.1 < moved.max() < 2 / 576 * 96 + 0.008 * 60 + 0.3
 

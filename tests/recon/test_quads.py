@@ -32,15 +32,20 @@ def box_of_quads(cuts: int = 4) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(vertices).astype(np.float32), np.concatenate(faces)
 
 
+def made(found: tuple[np.ndarray, np.ndarray, int] | None) -> tuple[np.ndarray, np.ndarray, int]:
+    assert found is not None
+    return found
+
+
 def test_a_hole_and_a_doubled_face_are_closed():
     vertices, sides = box_of_quads()
-    points, faces, quads = closed_quads(vertices, sides)
+    points, faces, quads = made(closed_quads(vertices, sides))
     assert quads == len(sides) == 96 and inspect_mesh(
         Mesh(points, faces, quads=quads)
     ).volume == pytest.approx(1)
     # One quad missing, one on another's back.
     spoilt = np.concatenate([sides[:5], sides[6:], sides[40:41, ::-1]])
-    points, faces, quads = closed_quads(vertices, spoilt)
+    points, faces, quads = made(closed_quads(vertices, spoilt))
     report = inspect_mesh(Mesh(points, faces, quads=quads))
     assert report.watertight and report.shells == 1 and report.duplicate == 0 and 80 < quads < 96
     assert report.volume == pytest.approx(1, abs=0.05)
@@ -50,7 +55,7 @@ def test_a_ball_becomes_closed_textured_quads(tmp_path):
     pytest.importorskip("pyinstantmeshes")
     grid, sdf = ball_grid()
     vertices, faces = extract_mesh(sdf, grid)
-    vertices, faces, quads = remeshed(smooth(vertices, faces), faces, 300)
+    vertices, faces, quads = made(remeshed(smooth(vertices, faces), faces, 300))
     assert 240 <= quads <= 420 and len(faces) - 2 * quads < 10
     report = inspect_mesh(Mesh(vertices, faces, quads=quads))
     assert report.watertight and report.shells == 1

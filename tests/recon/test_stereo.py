@@ -78,8 +78,8 @@ def test_a_block_without_a_pit_stays(painted: bool):
     assert (opened.sdf.reshape(-1)[body] < 0).float().mean() > 0.99
 
 
-def test_flat_colours_open_nothing():
-    views, hull = views_and_hull(block(pit=True, painted=False))
+def test_flat_colours_open_nothing(pit):
+    views, hull = pit
     flat = replace(
         views, images=np.where(views.images[..., 3:] > 0, [0.5, 0.5, 0.5, 1], 0).astype(np.float32)
     )

@@ -112,7 +112,7 @@ def test_what_is_measured_is_what_is_drawn(pred, gt):
     # Not 0, since both sides are sampled on their own.
     assert found["metrics"]["chamfer"] < 1.1 * itself["metrics"]["chamfer"]
     triangles = [np.sort(load_mesh(folder / name).triangles.reshape(-1, 9).sum(1)) for name in (pred, gt)]
-    np.testing.assert_allclose(*triangles, atol=1e-4)
+    np.testing.assert_allclose(triangles[0], triangles[1], atol=1e-4)
 
 
 def test_one_file_is_rendered(tmp_path, capsys):

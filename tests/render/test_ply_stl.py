@@ -149,6 +149,7 @@ def test_textures_by_corner_and_by_number(tmp_path, form):
     found = load_model(path)
     assert found.uv is not None and len(found.faces) == 4
     np.testing.assert_allclose(found.uv, np.stack([found.vertices[:, 0], 1 - found.vertices[:, 2]], 1))
+    assert found.face_material is not None
     of = [found.materials[number].base_color_texture[0, 0, :3].tolist() for number in found.face_material]
     assert of == [[255, 0, 0]] * 3 + [[0, 0, 255]]
 
@@ -253,7 +254,9 @@ def test_colours_of_viscam_and_materialise(tmp_path):
     head = b"COLOR=\xff\x80\x40\xff,MATERIAL=" + bytes(12)
     found = load_model(stl(tmp_path / "a.stl", [red_high, blue_high, 0x8000], head))
     assert found.colors is not None
-    np.testing.assert_allclose(found.colors[::3, :3], [[0, 0, 1], [1, 0, 0], rgb(255, 128, 64)], atol=1e-5)
+    np.testing.assert_allclose(
+        found.colors[::3, :3], [[0, 0, 1], [1, 0, 0], list(rgb(255, 128, 64))], atol=1e-5
+    )
     for attributes in ([0, 0], [0x8000, 0x8000]):
         whole = load_model(stl(tmp_path / "a.stl", attributes, head))
         assert whole.colors is not None

@@ -15,6 +15,7 @@ from mv3d.render.tangents import uv_orientation, vertex_tangents, with_tangents
 
 def test_tangents_of_a_square_follow_the_picture():
     quad = textured_quad()
+    assert quad.uv is not None
     tangents = with_tangents(quad).tangents
     # u grows along +Y; normal +X cross +Y is +Z, where the picture's top is.
     assert np.allclose(tangents, [0, 1, 0, 1], atol=1e-6)

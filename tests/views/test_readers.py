@@ -130,7 +130,9 @@ def test_elevation_and_direction_from_silhouettes():
 
 
 @pytest.mark.skipif(not (SHARED / "sv3d_orbits").is_dir(), reason="real orbits are not beside the checkout")
-@pytest.mark.parametrize("name", ["bag", "kunkun", "sculpture"])
+@pytest.mark.parametrize(
+    "name", ["bag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kunkun", "sculpture"))]
+)
 def test_real_orbits_were_made_at_ten_degrees(name):
     views = load_views(SHARED / "sv3d_orbits" / f"{name}.gif")
     assert views.orbit.elevations_deg[0] == pytest.approx(10, abs=1.5)

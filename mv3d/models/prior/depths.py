@@ -139,7 +139,7 @@ def _closed_rim(
     rim = (distance < first) & ~two
     soft = ndimage.gaussian_filter(np.clip(distance, -reach, 2 * reach), 1.0)
     rows, columns = np.nonzero(rim)
-    down, across = (slope[rim] for slope in np.gradient(soft))
+    down, across = (np.asarray(slope)[rim] for slope in np.gradient(soft))
     length = np.maximum(np.hypot(down, across), 1e-6)
     at, widest = distance[rim], np.maximum(ridge[rim], 0.5)
     squared, middles = [], []
