@@ -90,7 +90,7 @@ def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> Gen
             with clock.stage("prepare"):
                 photo = prepare(image, run.plan.config, run.plan.info)
             model = run.loaded(clock)
-            made = make_views(photo, model.plan, model.generator, clock)
+            made = make_views(photo, model.plan, model.generator, clock, image=image)
             return run.write(made, image, digest, staged, output, clock)
     except Mv3dError as error:
         if error is run.model_error:

@@ -70,7 +70,8 @@ class GenerateConfig:
     seed: int = 0
     """Seed of the noise, the same for every photo. The same seed gives the same views."""
     foreground_ratio: float = FOREGROUND_RATIO
-    """Share of the frame that the object's larger side fills, 0.2 to 1."""
+    """Share of the frame that the object's larger side fills, 0.2 to 1. Less for a 3D prior whose solid would reach past the
+    frame in another view."""
     matting: Matting = "auto"
     """How photos without transparency are cut out. auto: rembg where it and its model are here, else by colour."""
     device: str = "auto"

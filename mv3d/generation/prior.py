@@ -28,6 +28,7 @@ from mv3d.views.views import composite
 Sight = tuple[Prediction, tuple[float, float, float]]
 """A prediction and the crop of the photo that it is of, as `predict` gives them."""
 _SUPERSAMPLE = 2
+_COARSE = SurfaceConfig(columns=96, step=0.04, faces=4_000, texture_size=16)
 _HIGHEST_DEG = 85.0  # of an estimate: orbits end below 89
 
 
@@ -75,6 +76,16 @@ class Lifter:
             height, width = photo.rgba.shape[:2]
             camera = Orbit((estimate.elevation_deg,), (0.0,), radius, input_view=0).cameras(width, height)
         return placed(solid_mesh(self.solid(photo), config), camera, radius), estimate
+
+    def reach(self, photo: PreparedPhoto, orbit: Orbit) -> float:
+        """How far the photo's solid reaches in the views of an orbit, as a share of the frame's half side: more than 1
+        where a view cuts it off. Errors as in `predict`."""
+        height, width = photo.rgba.shape[:2]
+        cameras = orbit.cameras(width, height)
+        assert orbit.input_view is not None
+        solid, _ = self.lift(photo, cameras[orbit.input_view], orbit.radius, _COARSE)
+        pixels = np.stack([cameras.project(solid.vertices, view)[0] for view in range(len(cameras))])
+        return float(np.abs(pixels / [width / 2, height / 2] - 1).max())
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -26,7 +26,11 @@ from mv3d.generation.matting import apply_matting, with_consistent_alpha
 from mv3d.generation.photo import PreparedPhoto, prepare_image
 from mv3d.generation.plan import GenerationPlan, nearest_elevation, plan_generation, plan_orbit, view_size
 from mv3d.models.folder import PRIOR, ModelInfo, has_prior
+from mv3d.render.cameras import Orbit
 from mv3d.views.views import Views
+
+_WHOLE = 0.98  # of the frame's half side: how far a whole object may reach
+_SMALLEST = 0.4  # share of the frame that a photo is made to fill at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +97,11 @@ def generate_orbit(
     the device has too little memory (the message says which flag to try).
     """
     plan, clock = model.plan.with_config(config), Clock(progress)
+    if isinstance(image, PreparedPhoto):
+        return make_views(image, plan, model.generator, clock)
     with clock.stage("prepare"):
-        photo = image if isinstance(image, PreparedPhoto) else prepare(image, config, plan.info)
-    return make_views(photo, plan, model.generator, clock)
+        photo = prepare(image, config, plan.info)
+    return make_views(photo, plan, model.generator, clock, image=image)
 
 
 def prepare(
@@ -113,10 +119,17 @@ def prepare(
 
 
 def make_views(
-    photo: PreparedPhoto, plan: GenerationPlan, generator: MultiViewGenerator, clock: Clock
+    photo: PreparedPhoto,
+    plan: GenerationPlan,
+    generator: MultiViewGenerator,
+    clock: Clock,
+    *,
+    image: str | os.PathLike[str] | Image.Image | None = None,
 ) -> Generated:
     """The views of a prepared photo, as planned. clock: collects the seconds of each stage.
 
+    image: what the photo was prepared from. Given, a solid that would reach past the frame in a view is framed smaller
+    in all of them.
     Raises Mv3dError where the device has too little memory; other errors are the generator's.
     """
     info, config, orbit = plan.info, plan.config, plan.orbit
@@ -139,6 +152,8 @@ def make_views(
                     f"from {elevation_deg:g}, which is taken"
                 )
             orbit = plan_orbit(config, info, elevation_deg)
+        if image is not None and info.kind == PRIOR:
+            photo = _within_frame(photo, image, plan, generator, orbit)
         made = generator.generate(photo, orbit, plan.sampling, clock.progress)
     clock.seconds.update(made.seconds)
     notes += made.warnings
@@ -167,6 +182,25 @@ def make_views(
     images[input_view] = photo.rgba
     views = Views(images, cameras, orbit, input_view, made.solid)
     return Generated(views, photo, tuple(notes), clock.seconds, trial)
+
+
+def _within_frame(
+    photo: PreparedPhoto,
+    image: str | os.PathLike[str] | Image.Image,
+    plan: GenerationPlan,
+    generator: MultiViewGenerator,
+    orbit: Orbit,
+) -> PreparedPhoto:
+    """The photo, framed smaller where the solid in it would reach past the frame in a view."""
+    from mv3d.generation.prior import PriorGenerator  # noqa: PLC0415 - only where there is one
+
+    assert isinstance(generator, PriorGenerator)
+    reach = generator.lifter.reach(photo, orbit)
+    if reach <= _WHOLE:
+        return photo
+    asked = plan.config.foreground_ratio
+    ratio = min(asked, max(_SMALLEST, asked * _WHOLE / reach))
+    return prepare(image, replace(plan.config, foreground_ratio=ratio), plan.info)
 
 
 def _elevation(

@@ -78,12 +78,12 @@ def opaque(rgba: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w 4"]:
 
 
 def with_alpha(
-    frames: Float[np.ndarray, "n h w 4"], told: list[str] | None = None
+    frames: Float[np.ndarray, "n h w 4"], told: list[str] | None = None, *, keep_opaque: bool = False
 ) -> Float[np.ndarray, "n h w 4"]:
     """Each frame's own alpha where it is an object's, else a mask from its uniform background.
 
-    told: takes a sentence where some frames are cut out and others are not. Raises NoForegroundError for frames that
-    are not and cannot be.
+    told: takes a sentence where some frames are cut out and others are not. keep_opaque: leave those as they are that
+    cannot be cut out, where others are. Raises NoForegroundError for frames that are not and cannot be.
     """
     own = [is_cut_out(frame[..., 3]) for frame in frames]
     if all(own):
@@ -96,6 +96,8 @@ def with_alpha(
             made[index] = foreground_alpha(opaque(frame)[None, ..., :3])[0]
         except NoForegroundError as error:
             if (frame[..., 3] < 0.5).any():  # little, but all that there is
+                continue
+            if any(own) and keep_opaque:
                 continue
             if any(own):
                 raise InputError(

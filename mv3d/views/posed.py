@@ -42,11 +42,12 @@ def check_count(path: Path, count: int) -> None:
         raise InputError(f"{path}: expected at most {MAX_FRAMES} views, got {count}; thin them out")
 
 
-def read_posed(frames: Sequence[PosedFrame], path: Path, root: Path) -> Views:
+def read_posed(frames: Sequence[PosedFrame], path: Path, root: Path, *, made_here: bool = False) -> Views:
     """Read the pixels as they are stored, since poses belong to these; masks that no frame names are looked for.
 
     path: of the cameras, for messages. root: the folder that masks may lie in. An EXIF tag that turns an image counts
     only where the camera's own width and height are those of the turned image. Lenses that bend are made straight.
+    made_here: views of mv3d, whose generator says which of them it could not cut out; these stay opaque.
     Raises InputError for images of several sizes and for frames without an object.
     """
     told: list[str] = []
@@ -55,7 +56,7 @@ def read_posed(frames: Sequence[PosedFrame], path: Path, root: Path) -> Views:
     if masks is not None:
         masks = without_inversion(masks, f"{path.name}: the masks", told)
         images[..., 3] *= masks
-    images = with_alpha(images, told)
+    images = with_alpha(images, told, keep_opaque=made_here)
     if masks is None:
         images[..., 3] = without_inversion(images[..., 3], f"{path.name}: the alphas of the images", told)
     require_foreground(images, path)

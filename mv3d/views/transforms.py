@@ -53,7 +53,7 @@ def read_transforms(path: Path) -> Views:
         lens = _lens({**document, **frame}, stored_size(image)[:2], where)
         posed.append(PosedFrame(image, mask, _pose(frame, where), lens, where))
     orbit = _orbit(document.get("orbit"), len(frames), path)
-    views = read_posed(posed, path, root)
+    views = read_posed(posed, path, root, made_here=orbit is not None)
     return replace(views, orbit=orbit, input_view=orbit.input_view if orbit else None, solid=_solid(path))
 
 
