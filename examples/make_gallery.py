@@ -18,7 +18,7 @@ from mv3d.api import reconstruct
 from mv3d.core.errors import Mv3dError
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.photo import PreparedPhoto
-from mv3d.generation.views import LoadedModel, generate_orbit, load_model, prepare
+from mv3d.generation.views import LoadedModel, generate_orbit, load_model
 from mv3d.orbits.jobs import decode_frame
 from mv3d.orbits.reading import OrbitStore
 from mv3d.recon.config import ReconConfig
@@ -39,10 +39,10 @@ def row(images: np.ndarray) -> np.ndarray:
 
 
 def picture(
-    prepared: PreparedPhoto, truth: np.ndarray | None, model: LoadedModel, config: GenerateConfig
+    photo: Path | PreparedPhoto, truth: np.ndarray | None, model: LoadedModel, config: GenerateConfig
 ) -> Image.Image:
     """Rows: the true views where they are known, the generated views (the first one is the photo), the mesh."""
-    views: Views = generate_orbit(prepared, config, model).views
+    views: Views = generate_orbit(photo, config, model).views
     mesh = reconstruct(views, ReconConfig(quality="draft"))
     rows = [] if truth is None else [row(truth[SHOWN])]
     rows += [row(views.images[SHOWN]), row(render_views(mesh, views.cameras[SHOWN], supersample=2))]
@@ -60,12 +60,9 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     config = GenerateConfig(model=options.model)
     model = load_model(config)
-    jobs: list[tuple[str, PreparedPhoto, np.ndarray | None]] = []
+    jobs: list[tuple[str, Path | PreparedPhoto, np.ndarray | None]] = []
     for path in options.photos:
-        try:
-            jobs.append((path.stem, prepare(path, config, model.info), None))
-        except Mv3dError as error:
-            print(f"{path.name}: {error}")
+        jobs.append((path.stem, path, None))
     if options.shards is not None:
         store = OrbitStore(options.shards)
         for number in np.linspace(0, len(store.places) - 1, options.count).astype(int):
@@ -76,10 +73,10 @@ def main() -> None:
                 255
             )
             jobs.append((document["uid"], PreparedPhoto(frames[-1], "alpha"), frames))
-    for name, prepared, truth in jobs:
+    for name, photo, truth in jobs:
         settings = config if truth is None else replace(config, elevation=10.0)
         try:
-            made = picture(prepared, truth, model, settings)
+            made = picture(photo, truth, model, settings)
         except Mv3dError as error:
             print(f"{name}: {error}")
             continue
