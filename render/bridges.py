@@ -30,6 +30,8 @@ def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
     trimesh writes what it has: turn the result before a glb is written with it, or write that with `Mesh.export`.
     """
     import trimesh  # noqa: PLC0415 - half a second
+    from trimesh.visual import ColorVisuals, TextureVisuals  # noqa: PLC0415
+    from trimesh.visual.material import PBRMaterial  # noqa: PLC0415
 
     made = trimesh.Trimesh(
         mesh.vertices.astype(np.float64),
@@ -38,19 +40,20 @@ def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
         process=False,
     )
     if mesh.uv is not None:
-        material = trimesh.visual.material.PBRMaterial(
+        material = PBRMaterial(
             baseColorTexture=None if mesh.texture is None else Image.fromarray(mesh.texture),
             normalTexture=None if mesh.normal_map is None else Image.fromarray(mesh.normal_map),
             metallicFactor=0.0,
             roughnessFactor=0.9,
         )
-        made.visual = trimesh.visual.TextureVisuals(uv=_from_the_bottom(mesh.uv), material=material)
+        textured = TextureVisuals(uv=_from_the_bottom(mesh.uv), material=material)
+        made.visual = textured
         if mesh.vertex_colors is not None:
-            made.visual.vertex_attributes["color"] = _opaque(mesh.vertex_colors)
+            textured.vertex_attributes["color"] = _opaque(mesh.vertex_colors)
         if mesh.tangents is not None:
             made.vertex_attributes[_TANGENTS] = mesh.tangents
     elif mesh.vertex_colors is not None:
-        made.visual = trimesh.visual.ColorVisuals(made, vertex_colors=_opaque(mesh.vertex_colors))
+        made.visual = ColorVisuals(made, vertex_colors=_opaque(mesh.vertex_colors))
     return made
 
 
@@ -61,6 +64,7 @@ def from_trimesh(source: Any) -> Mesh:
     Raises InputError for anything else than a Trimesh; a scene becomes one by `scene.to_geometry()`.
     """
     import trimesh  # noqa: PLC0415
+    from trimesh.visual import TextureVisuals  # noqa: PLC0415
 
     if not isinstance(source, trimesh.Trimesh):
         raise InputError(
@@ -72,8 +76,8 @@ def from_trimesh(source: Any) -> Mesh:
     mesh = Mesh(
         source.vertices, source.faces, normals=None if given is None else np.asarray(given, np.float32)
     )
-    visual = source.visual
-    if isinstance(visual, trimesh.visual.TextureVisuals):
+    visual: Any = source.visual
+    if isinstance(visual, TextureVisuals):
         return _textured(mesh, source, visual)
     if visual.kind == "vertex":
         return replace(mesh, vertex_colors=np.asarray(visual.vertex_colors)[:, :3])

@@ -70,7 +70,7 @@ def browser_shot(
     patience_s: float = 120.0,
 ) -> bytes:
     """A PNG of a page in a browser of a fresh profile, once `ready` says yes. Raises BrowserFailed."""
-    from websockets.sync.client import connect  # noqa: PLC0415 - comes with viser
+    from websockets.sync.client import connect  # noqa: PLC0415 - comes with viser  # pyright: ignore[reportMissingImports]
 
     with tempfile.TemporaryDirectory(prefix="mv3d-browser-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(

@@ -34,7 +34,7 @@ _SPLATS, _NOTHING = "splats", "nothing"
 def import_viser() -> Any:
     """The package. Raises MissingPartError."""
     try:
-        import viser  # noqa: PLC0415 - an optional part
+        import viser  # noqa: PLC0415 - an optional part  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPartError('mv3d view: needs viser; install it with: pip install "mv3d[view]"') from error
     return viser

@@ -112,8 +112,10 @@ def test_looks_keep_the_shape_and_show_what_they_say():
         assert np.array_equal(shown.vertices, ball.vertices) and np.array_equal(shown.faces, ball.faces)
     assert in_mode(ball, "textured") is ball
     normals = in_mode(ball, "normals").vertex_colors
+    assert normals is not None
     assert np.abs(normals - (ball.vertices / 0.4 * 127.5 + 127.5)).max() < 3
     grey = in_mode(ball, "grey").vertex_colors
+    assert grey is not None
     assert (
         np.ptp(grey, axis=1).max() == 0
         and grey[ball.vertices[:, 2].argmax()][0] > grey[ball.vertices[:, 2].argmin()][0]

@@ -89,7 +89,7 @@ def test_a_page_has_all_its_parts_and_loads_nothing(page: str, folder: Path):
     (policy,) = (
         a["content"] for a in elements.of("meta") if a.get("http-equiv") == "Content-Security-Policy"
     )
-    assert "default-src 'none'" in policy and "http" not in policy
+    assert policy is not None and "default-src 'none'" in policy and "http" not in policy
     rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page))
     assert rows["Silhouette IoU, mean of the views"] == "0.912" and rows["Watertight"] == "yes"
     assert rows["Triangles"] == f"{len(cube().faces):,}" and rows["Warning"] == "thin &lt;parts&gt; are lost"

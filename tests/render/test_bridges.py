@@ -110,6 +110,7 @@ def test_pytorch3d_has_the_same_mesh():
     assert made.verts_packed().numpy() == pytest.approx(mesh.vertices)
     assert (made.faces_packed().numpy() == mesh.faces).all()
     assert made.textures.maps_padded()[0].numpy() * 255 == pytest.approx(mesh.texture)
+    assert mesh.uv is not None
     assert made.textures.verts_uvs_padded()[0].numpy() == pytest.approx(mesh.uv * [1, -1] + [0, 1])
     colors = sphere().to_pytorch3d().textures.verts_features_packed().numpy()
     assert colors * 255 == pytest.approx(sphere().vertex_colors)

@@ -21,7 +21,7 @@ def test_points_lie_on_a_ball_with_its_normals_and_colours():
     assert length == pytest.approx(0.4, rel=0.005)
     assert (cloud.normals * cloud.points / length).sum(1).min() > 0.999
     expected = 127.5 + 127.5 * np.sin(7 * cloud.points + [0, 1, 2])
-    assert np.abs(cloud.colors - expected).max() < 6
+    assert cloud.colors is not None and np.abs(cloud.colors - expected).max() < 6
 
 
 def test_every_part_of_the_area_has_its_share():

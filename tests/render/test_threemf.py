@@ -54,6 +54,7 @@ def test_texture_coordinates_of_the_corners_are_those_of_the_mesh():
     assert model.get("unit") == "millimeter"
     group, item = model.find(f".//{MATERIAL}texture2dgroup"), model.find(f".//{CORE}object")
     assert item.get("name") == 'a "b" <c>'
+    assert group is not None
     uv = np.array([[float(c.get("u")), float(c.get("v"))] for c in group])
     points = np.array([[float(v.get(a)) for a in "xyz"] for v in model.iter(f"{CORE}vertex")])
     for triangle, face in zip(model.iter(f"{CORE}triangle"), mesh.faces, strict=True):

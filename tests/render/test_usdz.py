@@ -27,7 +27,7 @@ def complaints(path):
     validation = pytest.importorskip("pxr.UsdValidation", reason="usd-core without validators")
     validators = validation.ValidationRegistry().GetOrLoadAllValidators()
     assert len(validators) > 20
-    from pxr import Usd
+    from pxr import Usd  # pyright: ignore[reportMissingImports]
 
     found = validation.ValidationContext(validators).Validate(Usd.Stage.Open(str(path)))
     return [error.GetErrorAsString() for error in found]
@@ -35,14 +35,14 @@ def complaints(path):
 
 def checked(path):
     """The stage of a package that the validators find nothing wrong with."""
-    from pxr import Usd
+    from pxr import Usd  # pyright: ignore[reportMissingImports]
 
     assert complaints(path) == []
     return Usd.Stage.Open(str(path))
 
 
 def test_the_validators_do_complain(usd, tmp_path):
-    from pxr import Sdf, Usd, UsdShade
+    from pxr import Sdf, Usd, UsdShade  # pyright: ignore[reportMissingImports]
 
     stage = Usd.Stage.CreateNew(str(tmp_path / "a.usda"))
     shader = UsdShade.Shader.Define(stage, "/material/surface")
@@ -61,7 +61,7 @@ def relief(mesh: Mesh) -> Mesh:
 @pytest.mark.parametrize("jpeg", [None, 80])
 @pytest.mark.parametrize("with_relief", [False, True])
 def test_the_checker_passes_a_textured_mesh(usd, jpeg, with_relief, tmp_path):
-    from pxr import UsdGeom, UsdShade
+    from pxr import UsdGeom, UsdShade  # pyright: ignore[reportMissingImports]
 
     mesh = relief(textured_quad()) if with_relief else textured_quad()
     path = mesh.export(tmp_path / "quad.usdz", jpeg_quality=jpeg, name="my quad")
@@ -72,6 +72,7 @@ def test_the_checker_passes_a_textured_mesh(usd, jpeg, with_relief, tmp_path):
     assert np.array(shape.GetPointsAttr().Get()) == pytest.approx(gltf_from_world(mesh.vertices))
     assert (np.array(shape.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3) == mesh.faces).all()
     assert shape.GetSubdivisionSchemeAttr().Get() == "none"
+    assert mesh.uv is not None
     st = np.array(UsdGeom.PrimvarsAPI(shape).GetPrimvar("st").Get())
     assert st == pytest.approx(mesh.uv * [1, -1] + [0, 1])
     material, _ = UsdShade.MaterialBindingAPI(shape).ComputeBoundMaterial()
@@ -86,7 +87,7 @@ def test_the_checker_passes_a_textured_mesh(usd, jpeg, with_relief, tmp_path):
 
 
 def test_colours_of_vertices_are_linear(usd, tmp_path):
-    from pxr import UsdGeom
+    from pxr import UsdGeom  # pyright: ignore[reportMissingImports]
 
     mesh = cube(0.6, (188, 0, 255))
     stage = checked(mesh.export(tmp_path / "cube.usdz"))
