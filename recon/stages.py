@@ -185,7 +185,9 @@ class MeshReconstructor:
                 hull = carve(silhouettes, hull, field.sdf, field.grid)
         with clock.stage("decimate"):
             smallest = 1.0 if config.profile == "print" else 0.02
-            fine, (vertices, faces) = meshes_within(hull.sdf, hull.grid, config.faces, smallest=smallest)
+            fine, (vertices, faces) = meshes_within(
+                hull.sdf, hull.grid, config.faces, smallest=smallest, faithful=geometry.led
+            )
         quads, figures = 0, {}
         if config.topology == "quads":
             with clock.stage("quads"):

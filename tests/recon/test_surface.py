@@ -11,9 +11,10 @@ from helpers.shapes import as_mesh, ball_grid
 import mv3d
 from mv3d.core.errors import InputError
 from mv3d.recon.denoise import DenoiseConfig, denoise, filtered_normals
-from mv3d.recon.surface import clean_field, decimate, extract_mesh, mesh_within, smooth
-from mv3d.render.mesh import face_normals
+from mv3d.recon.surface import clean_field, decimate, extract_mesh, mesh_within, meshes_within, smooth
+from mv3d.render.mesh import Mesh, face_normals
 from mv3d.render.topology import inspect_mesh, is_closed
+from mv3d.views.grid import Grid
 
 CPU = torch.device("cpu")
 
@@ -118,3 +119,19 @@ def test_filtered_normals_against_a_slow_twin():
             unlike = ((unit[i] - unit[j]) ** 2).sum() / (2 * limit**2)
             total = total + area[j] * np.exp(-apart - unlike) * unit[j]
         assert np.allclose(found[i], total / np.linalg.norm(total), atol=1e-6)
+
+
+def test_a_known_sheet_with_many_holes_keeps_its_shape():
+    """A thin plate with 100 holes: no closed simplification comes near the target, and a blur would dissolve it."""
+    n = 72
+    grid = Grid((-0.5, -0.5, -0.5), 1 / (n - 1), (n, n, n))
+    at = np.linspace(-0.5, 0.5, n)
+    x, y, z = np.meshgrid(at, at, at, indexing="ij")
+    plate = np.maximum(np.maximum(np.abs(x), np.abs(y)) - 0.45, np.abs(z) - 0.02)
+    cell = 0.09
+    holes = 0.025 - np.hypot((x + 0.5) % cell - cell / 2, (y + 0.5) % cell - cell / 2)
+    sdf = torch.tensor(np.maximum(plate, holes), dtype=torch.float32)
+    (fine, all_faces), (points, faces) = meshes_within(sdf, grid, 500, faithful=True)
+    assert len(faces) < len(all_faces) and inspect_mesh(Mesh(points, faces)).watertight
+    volume = inspect_mesh(Mesh(fine, all_faces)).volume
+    assert inspect_mesh(Mesh(points, faces)).volume == pytest.approx(volume, rel=0.05)
