@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.places import REPOSITORY
 from helpers.shapes import cube, orbit_of
 
 import mv3d.app
@@ -260,15 +261,16 @@ def test_paths_of_this_disk_do_not_travel():
 
 
 def test_the_bundle_is_made_of_the_source_beside_it_and_carries_its_licence():
-    bundle = (WEB / "viewer.bundle.js").read_text(encoding="utf-8")
-    source = (WEB / "source" / "viewer.mjs").read_bytes()
+    web = REPOSITORY / "mv3d" / "app" / "web"  # an installed package holds no source
+    bundle = (web / "viewer.bundle.js").read_text(encoding="utf-8")
+    source = (web / "source" / "viewer.mjs").read_bytes()
     again = "run mv3d/app/web/source/make_bundle.sh"
     assert f"sha256 {hashlib.sha256(source).hexdigest()}" in bundle[:300], again
-    assert (WEB / "three-LICENSE").read_text(encoding="utf-8").strip() in bundle
-    note = (WEB / "source" / "README.md").read_text(encoding="utf-8")
+    assert (web / "three-LICENSE").read_text(encoding="utf-8").strip() in bundle
+    note = (web / "source" / "README.md").read_text(encoding="utf-8")
     assert hashlib.sha256(bundle.encode()).hexdigest() in note, (
         f"{again}, and write its sha256 into README.md"
     )
-    locked = json.loads((WEB / "source" / "package-lock.json").read_text())["packages"]["node_modules/three"]
+    locked = json.loads((web / "source" / "package-lock.json").read_text())["packages"]["node_modules/three"]
     assert f"three.js {locked['version']}" in bundle[:300]
     assert locked["version"] in note and locked["integrity"] in note

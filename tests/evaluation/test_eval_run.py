@@ -352,7 +352,7 @@ def test_bad_requests_are_one_line_and_write_nothing(
 
 
 def test_no_list_no_table(models, tmp_path):
-    with pytest.raises(InputError, match="expected a folder or a list of objects"):
+    with pytest.raises(InputError, match="expected a folder, a list of objects or a 3D file"):
         evaluate_model(tmp_path / "nothing", tmp_path / "out", config_of(models))
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -306,7 +306,9 @@ def test_a_sample_is_a_function_of_the_seed_and_its_number(store):
     again = samples_of(store)
     for number in (13, 2, 7):
         got = again.sample(number)
-        assert all(torch.equal(torch.as_tensor(got[name]), torch.as_tensor(value)) for name, value in wanted[number].items())  # fmt: skip
+        assert got.pop("uid") == wanted[number]["uid"]
+        for name, value in got.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(wanted[number][name]))
     other = samples_of(store, seed=4).sample(2)
     assert not torch.equal(other["photo"], wanted[2]["photo"])
     # In processes of their own, too.
