@@ -59,6 +59,12 @@ def sample_names(raw: dict[str, Any]) -> list[str]:
     return [f"sample {int(index)}" for index in raw.get("index", ())]
 
 
+def wait_share(waits: list[tuple[float, float]]) -> float:
+    """Share of the time that was spent on waiting for data. waits: (seconds of it, seconds) of each step."""
+    total = sum(seconds for _, seconds in waits)
+    return sum(waited for waited, _ in waits) / total if total else 0.0
+
+
 class WaitingWatch:
     """Warns once where the steps wait for data, and says which knob helps."""
 
@@ -67,8 +73,7 @@ class WaitingWatch:
 
     def see(self, waits: list[tuple[float, float]]) -> None:
         """waits: (seconds of waiting for data, seconds) of the last steps."""
-        seconds = sum(whole for _, whole in waits)
-        share = sum(waited for waited, _ in waits) / seconds if seconds else 0.0
+        share, seconds = wait_share(waits), sum(whole for _, whole in waits)
         if self._warned or seconds < _LEAST_SECONDS or share <= MOST_WAITING:
             return
         self._warned = True

@@ -26,7 +26,7 @@ from mv3d.orbits.dataset import Samples, sample_loader
 from mv3d.training.config import TrainConfig
 from mv3d.training.data import Schedule
 from mv3d.training.ema import Ema
-from mv3d.training.health import FiniteGuard, WaitingWatch, sample_names
+from mv3d.training.health import FiniteGuard, WaitingWatch, sample_names, wait_share
 from mv3d.training.metric_log import MetricLogger, summary_writer
 from mv3d.training.objective import MicroLoss, Objective
 from mv3d.training.saving import CheckpointWriter, RunState
@@ -151,7 +151,7 @@ def train_loop(
         steps=config.steps,
         resumed_from=start,
         last_loss=loss_value,
-        data_wait_share=_share(waits[1:]),  # the first step waits for the readers to start
+        data_wait_share=wait_share(waits[1:]),  # the first step waits for the readers to start
         seconds_per_step=elapsed,
         checkpoint_stall_seconds=sum(stalls) / max(len(stalls), 1),
     )
@@ -275,7 +275,7 @@ def _line(
         "lr": config.learning_rate(done - 1),
         "grad_norm": norm,
         "seconds_per_step": sum(seconds for _, seconds in waits) / len(waits),
-        "data_wait_share": _share(waits),
+        "data_wait_share": wait_share(waits),
         "memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
     } | _means(found.terms, accelerator)
 
@@ -334,11 +334,6 @@ def _refuse_nan(loss: float, step: int) -> None:
         raise Mv3dError(
             f"the loss is {loss} at step {step}: try a lower --lr or --precision fp32; the last checkpoint is kept"
         )
-
-
-def _share(waits: list[tuple[float, float]]) -> float:
-    total = sum(seconds for _, seconds in waits)
-    return sum(waited for waited, _ in waits) / total if total else 0.0
 
 
 def _whole(norm: Any) -> Any:
