@@ -12,7 +12,7 @@ from PIL import Image
 
 from mv3d.core.errors import Mv3dWarning, UsageError
 from mv3d.core.progress import Clock, Progress
-from mv3d.core.settings import errors_in_keywords, with_settings, with_shared_settings
+from mv3d.core.settings import with_settings, with_shared_settings
 from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mv3d.generation.batch import GenerateResult
 
 
-@errors_in_keywords
 def generate(
     image: str | os.PathLike[str] | Image.Image, config: GenerateConfig | None = None, **settings: Any
 ) -> Views:
@@ -46,7 +45,6 @@ def generate(
     return generate_views(image, config, load_model(config))
 
 
-@errors_in_keywords
 def reconstruct(
     source: Views | str | os.PathLike[str], config: ReconConfig | None = None, **settings: Any
 ) -> Mesh:
@@ -69,7 +67,6 @@ def reconstruct(
     return moved_mesh(mesh, origin)
 
 
-@errors_in_keywords
 def lift(
     image: str | os.PathLike[str] | Image.Image, config: LiftConfig | None = None, **settings: Any
 ) -> Mesh:
@@ -88,7 +85,6 @@ def lift(
     return made.mesh
 
 
-@errors_in_keywords
 def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
     """A textured mesh of the object in one photo: `mv3d.make("chair.png", seed=0, quality="draft")`.
 

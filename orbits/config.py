@@ -79,7 +79,8 @@ class OrbitConfig:
         low, high = self.elevation_deg
         if not (-LIMIT_DEG < low <= high < LIMIT_DEG):
             raise UsageError(
-                f"--elevation: expected LOW:HIGH inside -{LIMIT_DEG:g}:{LIMIT_DEG:g} degrees, got {low:g}:{high:g}"
+                f"--elevation: expected LOW:HIGH inside -{LIMIT_DEG:g}:{LIMIT_DEG:g} degrees, got {low:g}:{high:g}",
+                fields={"elevation": "elevation_deg"},
             )
         for name, value, least, most in (
             ("views", self.views, 1, 1000),
@@ -93,7 +94,7 @@ class OrbitConfig:
             if not least <= value <= most:
                 raise UsageError(f"--{name}: expected {least} to {most}, got {value}")
         if not 1 <= self.fov_deg <= 120:
-            raise UsageError(f"--fov-deg: expected 1 to 120, got {self.fov_deg:g}")
+            raise UsageError(f"--fov: expected 1 to 120, got {self.fov_deg:g}", fields={"fov": "fov_deg"})
         if not (0 <= self.margin < 0.9 and math.isfinite(self.margin)):
             raise UsageError(f"--margin: expected 0 or more and less than 0.9, got {self.margin:g}")
         if self.solid_colors and not self.geometry:

@@ -17,6 +17,9 @@ Quality = Literal["draft", "standard", "high"]
 Topology = Literal["triangles", "quads"]
 Profile = Literal["default", "web", "print"]
 
+# Names of settings by flags, where they differ.
+_FIELDS = {"format": "formats"}
+
 
 def _known() -> str:
     return ", ".join((*WRITERS, *POINT_FILES, *SPLAT_FILES))
@@ -25,7 +28,7 @@ def _known() -> str:
 def _formats(words: list[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
     if words[0] and not names:
-        raise UsageError(f"--format: expected some of {_known()}, got none")
+        raise UsageError(f"--format: expected some of {_known()}, got none", fields=_FIELDS)
     return names
 
 
@@ -83,7 +86,9 @@ class ReconConfig:
 
     def __post_init__(self) -> None:
         if not {*self.formats} <= {*WRITERS, *POINT_FILES, *SPLAT_FILES}:
-            raise UsageError(f"--format: expected some of {_known()}, got {','.join(self.formats)}")
+            raise UsageError(
+                f"--format: expected some of {_known()}, got {','.join(self.formats)}", fields=_FIELDS
+            )
         for name, value, known in (
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),
@@ -115,11 +120,12 @@ class ReconConfig:
             for name in names:
                 if is_unused and getattr(self, name) != getattr(ReconConfig, name):
                     flag = "format" if name == "formats" else name.replace("_", "-")
-                    raise UsageError(f"--{flag}: expected only with {needed}")
+                    raise UsageError(f"--{flag}: expected only with {needed}", fields=_FIELDS)
         if self.method == "splats" and self.formats and not splat_files(self.formats):
             known = ", ".join(SPLAT_FILES)
             raise UsageError(
-                f"--format: expected one of {known} with --method splats, got {','.join(self.formats)}"
+                f"--format: expected one of {known} with --method splats, got {','.join(self.formats)}",
+                fields=_FIELDS,
             )
 
     @property

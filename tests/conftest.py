@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from helpers.shapes import cube, orbit_of, sphere
 
+from mv3d.core.wording import flags_spoken
 from mv3d.views.views import Views
+
+
+@pytest.fixture(autouse=True)
+def messages_as_printed():
+    """Messages as the command line prints them; tests/test_api_errors.py reads them as Python does."""
+    with flags_spoken():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mv3d.app.job import Kind
 from mv3d.core.errors import UsageError, shown
-from mv3d.core.settings import errors_in_keywords, with_shared_settings
+from mv3d.core.settings import with_shared_settings
 from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
 from mv3d.recon.config import ReconConfig
 from mv3d.views.reading import OrbitReading
@@ -35,7 +35,6 @@ def offered_fields(kind: Kind) -> dict[str, Any]:
     return found
 
 
-@errors_in_keywords
 def checked_settings(given: Any, kind: Kind, models: Sequence[str]) -> dict[str, Any]:
     """The settings of a request as JSON values, by the names of fields. models: which a request may name.
 

@@ -30,6 +30,7 @@ from mv3d.app.job_store import NoSuchJobError
 from mv3d.app.openapi import document
 from mv3d.app.uploads import Upload, fill_photo, fill_views, title_of
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError, shown
+from mv3d.core.wording import in_keywords
 from mv3d.recon.splats.formats import SPLAT_FILES
 from mv3d.render.writers import WRITERS
 from mv3d.views.images import MAX_FRAMES
@@ -289,7 +290,9 @@ async def _explained(request: Request, error: Exception) -> Response:
         (InputError, 422), (UsageError, 422),
     )  # fmt: skip
     code = next((code for kind, code in codes if isinstance(error, kind)), 422)
-    return JSONResponse({"error": str(error)}, code)
+    # The server is a command, but who asks it writes settings as JSON.
+    fields = error.fields if isinstance(error, Mv3dError) else {}
+    return JSONResponse({"error": in_keywords(str(error), fields)}, code)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

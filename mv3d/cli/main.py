@@ -22,6 +22,7 @@ from mv3d.cli.recon import ReconCommand, recon
 from mv3d.cli.view import ViewCommand, view
 from mv3d.core.errors import Mv3dError, Mv3dWarning, UsageError, shown
 from mv3d.core.signals import Terminated, terminated_as_interrupt
+from mv3d.core.wording import flags_spoken
 
 _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
     "make": (MakeCommand, make, "one photo of an object -> a textured mesh: generate, then recon"),
@@ -50,7 +51,11 @@ _GROUPS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with flags_spoken():
+        return _ended(list(sys.argv[1:] if argv is None else argv))
+
+
+def _ended(arguments: list[str]) -> int:
     try:
         with _warnings_as_lines(), terminated_as_interrupt():
             return _dispatch(arguments)

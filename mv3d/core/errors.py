@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from mv3d.core.wording import worded
+
 
 class Mv3dError(Exception):
-    """A failure explained by one sentence: what is wrong, what was expected, what was found, and what to do."""
+    """A failure explained by one sentence: what is wrong, what was expected, what was found, and what to do.
+
+    The sentence is written for the command line. Printed anywhere else, it names settings as Python does
+    (`mv3d.core.wording`). fields: names of settings by flags, where they differ by more than hyphens.
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: object, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(*args)
+        self.fields = dict(fields or {})
+
+    def __str__(self) -> str:
+        return worded(super().__str__(), self.fields)
 
 
 class InputError(Mv3dError):
@@ -35,6 +50,9 @@ class MissingPartError(Mv3dError):
 
 class Mv3dWarning(UserWarning):
     """A result that a user should look at twice. The command line prints it as one line."""
+
+    def __str__(self) -> str:
+        return worded(super().__str__())
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import functools
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from mv3d.core.errors import Mv3dError, UsageError
+from mv3d.core.errors import UsageError
 
 Config = TypeVar("Config")
-Result = TypeVar("Result")
-Arguments = ParamSpec("Arguments")
-_FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z][a-z0-9]*(?:-[a-z0-9]+)*)")
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], caller: str) -> Config:
@@ -37,22 +32,3 @@ def with_shared_settings(configs: Sequence[Any], settings: Mapping[str, Any], ca
         replace(config, **{name: value for name, value in settings.items() if name in names})
         for config, names in zip(configs, own, strict=True)
     )
-
-
-def in_keywords(text: str) -> str:
-    """A sentence for the command line as one for Python: `--drop-render` is `drop_render`, `--no-prior` `prior=False`."""
-    return _FLAG.sub(lambda flag: flag[2].replace("-", "_") + ("=False" if flag[1] else ""), text)
-
-
-def errors_in_keywords(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let the errors of a function of the Python API name settings as its caller writes them."""
-
-    @functools.wraps(function)
-    def called(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except Mv3dError as error:
-            error.args = (in_keywords(str(error)), *error.args[1:])
-            raise
-
-    return called

@@ -11,6 +11,8 @@ from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.render.cameras import SV3D_FOV_DEG
 
+_FIELDS = {"elevation": "elevation_deg", "fov": "fov_deg"}
+
 
 @dataclass(frozen=True)
 class OrbitReading:
@@ -27,9 +29,11 @@ class OrbitReading:
         if self.azimuth_sign not in (1, -1):
             raise UsageError(f"--azimuth-sign: expected 1 or -1, got {self.azimuth_sign}")
         if not 1 <= self.fov_deg <= 150:
-            raise UsageError(f"--fov: expected 1 to 150 degrees, got {self.fov_deg:g}")
+            raise UsageError(f"--fov: expected 1 to 150 degrees, got {self.fov_deg:g}", fields=_FIELDS)
         if self.elevation_deg is not None and not -89 <= self.elevation_deg <= 89:
-            raise UsageError(f"--elevation: expected -89 to 89 degrees, got {self.elevation_deg:g}")
+            raise UsageError(
+                f"--elevation: expected -89 to 89 degrees, got {self.elevation_deg:g}", fields=_FIELDS
+            )
 
     def changed(self) -> list[str]:
         """The flags of the fields that are not at their defaults."""

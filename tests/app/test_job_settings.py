@@ -37,6 +37,11 @@ def test_the_first_model_that_is_offered_is_the_usual_one():
     assert checked_settings({}, "photo", ["default", "sv3d_u"]) == {}
 
 
+@pytest.fixture(autouse=True)
+def messages_as_printed():
+    """Read as the server answers: in the names of JSON."""
+
+
 @pytest.mark.parametrize("name", ["lora", "revision", "method"])
 def test_paths_and_downloads_are_not_offered(name: str):
     assert name not in offered_fields("photo") and name not in offered_fields("views")
@@ -63,7 +68,7 @@ def test_paths_and_downloads_are_not_offered(name: str):
         ("photo", {"elevation": float("nan")}, "elevation: expected"),
         ("photo", {"elevation": 90}, "elevation: expected less than 89"),
         ("photo", {"seed": -1}, "seed: expected 0 to"),
-        ("photo", {"format": "exe"}, "format: expected some of glb"),
+        ("photo", {"format": "exe"}, "formats: expected some of glb"),
         ("photo", {"format": ["glb", 3]}, "formats: expected a list"),
         ("photo", {"format": "glb", "formats": ["glb"]}, "got both"),
         ("photo", {"quality": "instant", "views": 8}, "expected no views: no views are made"),

@@ -66,7 +66,7 @@ def test_python_call(capsys):
     with pytest.warns(UserWarning, match="nothing new was seen"):
         mesh = mv3d.make("x.png", model="model", views=4, quality="draft", device="cpu")
     assert mesh.vertices.max() == pytest.approx(0.3) and not Path("out").exists()
-    with pytest.raises(UsageError, match=r"^trajectory sine: the model takes"):  # not for the mesh
+    with pytest.raises(UsageError, match=r"^--trajectory sine: the model takes"):  # not for the mesh
         mv3d.make("x.png", model="model", trajectory="sine", device="cpu")
     with pytest.raises(UsageError, match="make: unknown setting qualty; did you mean quality"):
         mv3d.make("x.png", qualty="draft")

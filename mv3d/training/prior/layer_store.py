@@ -68,7 +68,7 @@ def geometry_shards(folder: Path) -> GeometryShards:
     if config.get("fov_deg") != SV3D_FOV_DEG:
         raise InputError(
             f"--data {folder}: expected a field of view of {SV3D_FOV_DEG} degrees, as photos are framed, got "
-            f"{shown(config.get('fov_deg'))}; render with --fov-deg {SV3D_FOV_DEG}"
+            f"{shown(config.get('fov_deg'))}; render with --fov {SV3D_FOV_DEG}"
         )
     if not isinstance(views := config.get("views"), int) or views < 2:
         raise InputError(
