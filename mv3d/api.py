@@ -27,6 +27,7 @@ from mv3d.views.views import Views
 
 if TYPE_CHECKING:
     from mv3d.generation.batch import GenerateResult
+    from mv3d.generation.generator import OnFrame
 
 
 def generate(
@@ -144,11 +145,13 @@ def make_to(
     overwrite: bool = False,
     progress: Progress | None = None,
     on_views: Callable[[GenerateResult], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> tuple[GenerateResult, ReconResult]:
     """What `mv3d make` does: the views and then the mesh of one photo, written as `generate_to` and `reconstruct_to` do.
 
     What is finished stays: with another config for the mesh, the views do. Results of other settings are replaced with
     `overwrite` only. out_dir: by default `out/<name of the photo>`. on_views: called before the mesh is begun.
+    on_frame: with each frame of the views, before it is cut out.
     Raises UsageError, InputError, OutputError.
     """
     from mv3d.generation.batch import generate_to  # noqa: PLC0415 - loads diffusers and transformers
@@ -165,6 +168,7 @@ def make_to(
         keep_finished=True,
         progress=lambda _: progress,
         on_result=on_views,
+        on_frame=on_frame,
     )
     if views.error is not None:
         raise views.error

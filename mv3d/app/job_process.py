@@ -19,17 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from mv3d.app.job import Job, read_job
 from mv3d.app.job_settings import photo_configs, views_configs
-from mv3d.app.job_store import CUTOUT, OUT
+from mv3d.app.job_store import CUTOUT, OUT, PREVIEWS
 from mv3d.core.errors import InputError, Mv3dError, Mv3dWarning
-from mv3d.core.files import atomic_path
+from mv3d.core.files import atomic_path, remove
 from mv3d.core.signals import terminated_as_interrupt
 from mv3d.generation.config import GenerateConfig, LiftConfig
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mv3d.recon.pipeline import ReconResult
 
 Tell = Callable[..., None]
 _CUTOUT_SIDE = 384
+_PREVIEW_SIDE = 256
 _NOT_TRUSTED = "the result is written, but does not fit its views, and is not to be trusted"
 _LAST_WORDS_S = 10.0
 
@@ -57,8 +60,7 @@ def main() -> int:
 def run_job(folder: Path, tell: Tell) -> None:
     """Make what the job of a folder asks for. Raises Mv3dError.
 
-    tell: is called with `stage` and `progress`; with `warnings`, all that are known so far; with `made`, what is there to
-    look at now. Paths are relative to the present folder, so that no sentence tells where the server keeps its jobs.
+    tell: is called with `stage` and `progress`; with `warnings`, all that are known so far; Paths are relative to the present folder, so that no sentence tells where the server keeps its jobs.
     """
     job = read_job(folder)
     if job is None:
@@ -76,7 +78,7 @@ def run_job(folder: Path, tell: Tell) -> None:
 
         warnings.showwarning = show
         results = _from_photo(job, tell) if job.kind == "photo" else _from_views(job, tell)
-    tell(warnings=list(dict.fromkeys([*heard, *results])), made="mesh")
+    tell(warnings=list(dict.fromkeys([*heard, *results])))
 
 
 def _from_photo(job: Job, tell: Tell) -> list[str]:
@@ -93,18 +95,33 @@ def _from_photo(job: Job, tell: Tell) -> list[str]:
         return _told(
             lift_to(job.kind, OUT, configs, overwrite=True, keep_finished=True, progress=_progress(tell))
         )
-    from mv3d.api import make_to  # noqa: PLC0415 - loads torch and diffusers
-
+    for_views, for_mesh = configs
     found: list[str] = []
 
     def on_views(views: Any) -> None:
+        _clear_previews()
         if views.error is None:
             found.extend(views.record.get("warnings", ()))
-            tell(warnings=found, made="views")
+            tell(warnings=found)
+
+    _clear_previews()
+    if for_mesh is None:
+        from mv3d.generation.batch import generate_to  # noqa: PLC0415 - loads torch and diffusers
+
+        progress = _progress(tell)
+        (views,) = generate_to(
+            [job.kind], OUT, for_views, overwrite=True, keep_finished=True,
+            progress=lambda _: progress, on_result=on_views, on_frame=_show_frame,
+        )  # fmt: skip
+        if views.error is not None:
+            raise views.error
+        return found
+    from mv3d.api import make_to  # noqa: PLC0415 - loads torch and diffusers
 
     _, mesh = make_to(
-        job.kind, OUT, configs[0], configs[1], overwrite=True, progress=_progress(tell), on_views=on_views
-    )
+        job.kind, OUT, for_views, for_mesh, overwrite=True,
+        progress=_progress(tell), on_views=on_views, on_frame=_show_frame,
+    )  # fmt: skip
     return [*found, *_told(mesh)]
 
 
@@ -136,7 +153,25 @@ def _show_cutout(photo: str, config: GenerateConfig, tell: Tell) -> None:
     )
     with atomic_path(Path(CUTOUT)) as part:
         Image.fromarray(to_uint8(prepared.rgba)).save(part, format="PNG")
-    tell(stage="cut out", progress=1.0, warnings=list(prepared.warnings), made="cutout")
+    tell(stage="cut out", progress=1.0, warnings=list(prepared.warnings))
+
+
+def _show_frame(index: int, _: int, frame: np.ndarray) -> None:
+    """Write a view on white as it is made, small, for the page."""
+    from PIL import Image  # noqa: PLC0415
+
+    from mv3d.views.folder import to_uint8  # noqa: PLC0415
+
+    picture = Image.fromarray(to_uint8(frame[..., :3]))
+    picture.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
+    Path(PREVIEWS).mkdir(exist_ok=True)
+    with atomic_path(Path(PREVIEWS, f"{index:03d}.png")) as part:
+        picture.save(part, format="PNG")
+
+
+def _clear_previews() -> None:
+    if Path(PREVIEWS).exists():
+        remove(Path(PREVIEWS))
 
 
 def _progress(tell: Tell) -> Callable[[str, float], None]:

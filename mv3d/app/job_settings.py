@@ -22,7 +22,8 @@ _LARGEST = 1e18
 
 
 def offered_fields(kind: Kind) -> dict[str, Any]:
-    """Type by name of every setting of a kind of job. `format` is another name of `formats`."""
+    """Type by name of every setting of a kind of job. `format` is another name of `formats`; `mesh: false` asks for the
+    views of a photo alone."""
     configs = (GenerateConfig, ReconConfig) if kind == "photo" else (ReconConfig, OrbitReading)
     found: dict[str, Any] = {}
     for config in configs:
@@ -32,6 +33,7 @@ def offered_fields(kind: Kind) -> dict[str, Any]:
                 found.setdefault(each.name, hints[each.name])
     if kind == "photo":
         found["quality"] = Literal["instant", "draft", "standard", "high"]
+        found["mesh"] = bool
     return found
 
 
@@ -75,15 +77,21 @@ def checked_settings(given: Any, kind: Kind, models: Sequence[str]) -> dict[str,
     return settings
 
 
-def photo_configs(settings: Mapping[str, Any]) -> tuple[GenerateConfig, ReconConfig] | LiftConfig:
-    """The configurations of a job from a photo: of views and mesh, or for quality instant of the prior's mesh alone.
+def photo_configs(settings: Mapping[str, Any]) -> tuple[GenerateConfig, ReconConfig | None] | LiftConfig:
+    """The configurations of a job from a photo: of views and mesh, with `mesh: false` of the views alone, or for quality
+    instant of the prior's mesh alone.
 
     Raises UsageError for values out of range, and for settings that would be ignored.
     """
     values = _python(settings)
+    with_mesh = values.pop("mesh", True)
     if values.get("quality") == "instant":
+        if not with_mesh:
+            raise UsageError("mesh: expected true with quality instant, which makes nothing else")
         return LiftConfig(**instant_settings(values, "quality instant"))
     for_views = GenerateConfig(trajectory=values.pop("trajectory", GenerateConfig.trajectory))
+    if not with_mesh:
+        return with_shared_settings((for_views,), values, f"{_CALLER} without a mesh")[0], None
     for_views, for_mesh = with_shared_settings((for_views, ReconConfig()), values, _CALLER)
     return for_views, for_mesh
 

@@ -17,6 +17,8 @@ from mv3d.core.files import STAGING, remove, staging
 
 OUT = "out"
 CUTOUT = "cutout.png"
+PREVIEWS = "previews"
+"""Folder of the views as they come, on white, until they are all there and cut out."""
 LOG = "log.txt"
 MOST_STARTS = 2
 """A job whose process was started so often when the server ended is not started again."""
@@ -108,10 +110,14 @@ class JobStore:
         return self.folder / job_id
 
     def files(self, job_id: str) -> dict[str, Path]:
-        """What a job has made so far, by name: `mesh.glb`, `images/000.png`. Raises NoSuchJobError."""
+        """What a job has made so far, by name: `mesh.glb`, `images/000.png`, and while the views are being made
+        `previews/000.png`. Raises NoSuchJobError."""
         self.get(job_id)
         home = self.path(job_id)
         found = {CUTOUT: home / CUTOUT} if (home / CUTOUT).is_file() else {}
+        for path in sorted((home / PREVIEWS).glob("*.png")):
+            if not path.name.startswith("."):
+                found[f"{PREVIEWS}/{path.name}"] = path
         for path in sorted((home / OUT).glob("*")) + sorted((home / OUT).glob("*/*")):
             name = path.relative_to(home / OUT)
             hidden = any(part.startswith(".") for part in name.parts)
@@ -120,7 +126,9 @@ class JobStore:
         return found
 
     def tidy(self, job_id: str) -> None:
-        """Remove what a killed process left unfinished."""
+        """Remove what an ended process left unfinished."""
+        if (self.path(job_id) / PREVIEWS).exists():
+            remove(self.path(job_id) / PREVIEWS)
         for path in (self.path(job_id) / OUT).glob(f"{STAGING}*"):
             remove(path)
 

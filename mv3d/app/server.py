@@ -204,12 +204,17 @@ class _Server:
         path = self._store.files(job_id).get(name)  # a name is looked up, never joined to a folder
         if path is None:
             raise HTTPException(404, "expected a file of the job, found none of that name")
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise HTTPException(404, "expected a file of the job, found one that is gone") from error
         kind = _TYPES.get(path.suffix, "application/octet-stream")
         shows = kind.startswith(("image/", "video/"))
         return FileResponse(
             path,
             media_type=kind,
             filename=path.name,
+            stat_result=status,
             content_disposition_type="inline" if shows else "attachment",
             headers={"Content-Security-Policy": _FILE_POLICY, "Cache-Control": "no-cache"},
         )

@@ -25,6 +25,8 @@ from mv3d.views.images import (
 )
 from mv3d.views.transforms import TRANSFORMS
 
+RECORD = "run.json"
+"""Of views; it says that `prior.glb` is the solid of these very views."""
 MAX_UNPACKED_BYTES = 1_000_000_000
 MAX_MEMBERS = 2000
 _PART = re.compile(r"[A-Za-z0-9_()+-][A-Za-z0-9 _.()+-]{0,99}\Z")
@@ -138,7 +140,7 @@ def _unpack(stream: BinaryIO, folder: Path) -> None:
 
 
 def _members(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The pictures, cameras and solids among the members, by path. Raises InputError for a path that is not plain."""
+    """The pictures, cameras, solids and records among the members, by path. Raises InputError for a path that is not plain."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if len(infos) > MAX_MEMBERS:
         raise InputError(f"views: expected a zip of at most {MAX_MEMBERS} files, got {len(infos)}")
@@ -149,7 +151,7 @@ def _members(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
         if len(parts) > _DEPTH or "\\" in name or ".." in parts or name.startswith("/") or ":" in name:
             raise InputError(f"views: expected plain names in the zip, got {shown(repr(name))}")
         path = PurePosixPath(name)
-        wanted = path.suffix.lower() in image_suffixes() or path.name in (*TRANSFORMS, SOLID_FILE)
+        wanted = path.suffix.lower() in image_suffixes() or path.name in (*TRANSFORMS, SOLID_FILE, RECORD)
         if not wanted or parts[0] == "__MACOSX" or path.name.startswith("."):
             continue
         if not all(_PART.match(part) for part in parts):

@@ -20,6 +20,7 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.elevation import ElevationEstimate, ElevationTrial
+from mv3d.generation.generator import OnFrame
 from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_settings
 from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
 from mv3d.models.folder import has_prior
@@ -53,6 +54,7 @@ def generate_to(
     keep_finished: bool = False,
     progress: Callable[[str], Progress | None] | None = None,
     on_result: Callable[[GenerateResult], None] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> list[GenerateResult]:
     """Write views folders of photos and of folders of photos, as `mv3d generate` does.
 
@@ -62,20 +64,23 @@ def generate_to(
     others; errors of the model, the device or the settings are raised.
     keep_finished: also with `overwrite`, a finished result of this request stays.
     progress: gives the progress of a photo's stages by the photo's name. on_result: called after each photo.
+    on_frame: with each frame of a photo, before it is cut out.
     """
     plan = request if isinstance(request, GenerationPlan) else plan_generation(request or GenerateConfig())
     jobs = plan_jobs([Path(image) for image in images], Path(out_dir))
     run = _Run(plan, overwrite, keep_finished)
     results = []
     for image, folder in jobs:
-        result = _one(run, image, folder, progress(image.name) if progress else None)
+        result = _one(run, image, folder, progress(image.name) if progress else None, on_frame)
         results.append(result)
         if on_result:
             on_result(result)
     return results
 
 
-def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> GenerateResult:
+def _one(
+    run: _Run, image: Path, folder: Path, progress: Progress | None, on_frame: OnFrame | None
+) -> GenerateResult:
     """One photo. An error of the photo is in the result, an error of the model is raised."""
     clock = Clock(progress)
     try:
@@ -90,7 +95,7 @@ def _one(run: _Run, image: Path, folder: Path, progress: Progress | None) -> Gen
             with clock.stage("prepare"):
                 photo = prepare(image, run.plan.config, run.plan.info)
             model = run.loaded(clock)
-            made = make_views(photo, model.plan, model.generator, clock, image=image)
+            made = make_views(photo, model.plan, model.generator, clock, image=image, on_frame=on_frame)
             return run.write(made, image, digest, staged, output, clock)
     except Mv3dError as error:
         if error is run.model_error:

@@ -33,6 +33,10 @@ class Frames:
     solid: Mesh | None = None
 
 
+OnFrame = Callable[[int, int, Float[np.ndarray, "h w channels"]], None]
+"""(index of a frame, how many there will be, the frame as in `Frames.images`)"""
+
+
 class MultiViewGenerator(Protocol):
     """A loaded model that makes the views of one photo."""
 
@@ -47,10 +51,11 @@ class MultiViewGenerator(Protocol):
         orbit: Orbit,
         settings: SamplerSettings,
         on_progress: Progress | None = None,
+        on_frame: OnFrame | None = None,
     ) -> Frames:
         """The frames of an orbit that `plan_orbit` allowed. The same arguments give the same frames.
 
-        on_progress: called with a stage's name and its finished share, 0 to 1.
+        on_progress: called with a stage's name and its finished share, 0 to 1. on_frame: with each frame once it is there.
         """
         ...
 

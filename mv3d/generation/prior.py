@@ -10,7 +10,7 @@ import torch
 from mv3d.core.errors import InputError
 from mv3d.core.progress import Clock, Progress
 from mv3d.generation.elevation import ElevationEstimate
-from mv3d.generation.generator import Frames
+from mv3d.generation.generator import Frames, OnFrame
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
 from mv3d.models.folder import ModelInfo, has_prior
@@ -101,6 +101,7 @@ class PriorGenerator:
         orbit: Orbit,
         settings: SamplerSettings,
         on_progress: Progress | None = None,
+        on_frame: OnFrame | None = None,
     ) -> Frames:
         """As in `MultiViewGenerator`; `settings` change nothing. Raises InputError for a photo without a solid."""
         clock = Clock(on_progress)
@@ -115,6 +116,8 @@ class PriorGenerator:
             for view in range(len(cameras)):
                 seen = render_view(solid, cameras, view, supersample=_SUPERSAMPLE, scene=scene)
                 frames[view] = np.concatenate([composite(seen), seen[..., 3:]], -1)
+                if on_frame:
+                    on_frame(view, len(cameras), frames[view])
                 on_share((view + 1) / len(cameras))
         return Frames(frames, cameras, clock.seconds, solid=solid)
 

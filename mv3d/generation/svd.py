@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mv3d.core.errors import Mv3dError, Mv3dWarning, shown
 from mv3d.core.progress import Clock, Progress
-from mv3d.generation.generator import Frames
+from mv3d.generation.generator import Frames, OnFrame
 from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
 from mv3d.generation.prior import Lifter
@@ -46,6 +46,7 @@ class SvdGenerator:
         orbit: Orbit,
         settings: SamplerSettings,
         on_progress: Progress | None = None,
+        on_frame: OnFrame | None = None,
     ) -> Frames:
         """As in `MultiViewGenerator`. Raises Mv3dError where the network's output is not finite."""
         clock = Clock(on_progress)
@@ -61,8 +62,13 @@ class SvdGenerator:
             conditioning = replace(conditioning, renders=renders)
         with clock.stage("sample") as on_share:
             latents = self.sample(noise, conditioning, settings, on_share)[0]
+
+        def told(place: int, pixels: Float[Tensor, "channels height width"]) -> None:
+            if on_frame:
+                on_frame(order[place], len(order), pixels.movedim(0, -1).numpy())
+
         with clock.stage("decode") as on_share:
-            decoded = self._decode(latents, settings.decode_chunk, on_share)
+            decoded = self._decode(latents, settings.decode_chunk, on_share, told)
         frames = np.empty((len(order), *decoded.shape[2:], decoded.shape[1]), np.float32)
         frames[order] = decoded.permute(0, 2, 3, 1).numpy()
         cameras, notes = orbit.cameras(frames.shape[2], frames.shape[1]), (led.note,) if led.note else ()
@@ -129,13 +135,19 @@ class SvdGenerator:
         return latents
 
     def _decode(
-        self, latents: Float[Tensor, "frames channels h w"], chunk: int, on_share: Callable[[float], None]
+        self,
+        latents: Float[Tensor, "frames channels h w"],
+        chunk: int,
+        on_share: Callable[[float], None],
+        on_pixels: Callable[[int, Float[Tensor, "channels height width"]], None],
     ) -> Float[Tensor, "frames channels height width"]:
         """Decode on the device, collect on the CPU: the device holds one chunk of pixels at a time."""
         vae, parts, done = self.components.vae, [], 0
         with self._on_device(vae):
             for part in latents.split(chunk):
                 parts.append(decode_frames(vae, part, chunk=chunk).cpu())
+                for offset, pixels in enumerate(parts[-1]):
+                    on_pixels(done + offset, pixels)
                 done += len(part)
                 on_share(done / len(latents))
         return torch.cat(parts)

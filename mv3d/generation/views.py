@@ -21,7 +21,7 @@ from mv3d.generation.elevation import (
     find_elevation,
     measure_elevation,
 )
-from mv3d.generation.generator import MultiViewGenerator, load_generator
+from mv3d.generation.generator import MultiViewGenerator, OnFrame, load_generator
 from mv3d.generation.matting import apply_matting, with_consistent_alpha
 from mv3d.generation.photo import PreparedPhoto, prepare_image
 from mv3d.generation.plan import GenerationPlan, nearest_elevation, plan_generation, plan_orbit, view_size
@@ -125,11 +125,12 @@ def make_views(
     clock: Clock,
     *,
     image: str | os.PathLike[str] | Image.Image | None = None,
+    on_frame: OnFrame | None = None,
 ) -> Generated:
     """The views of a prepared photo, as planned. clock: collects the seconds of each stage.
 
     image: what the photo was prepared from. Given, a solid that would reach past the frame in a view is framed smaller
-    in all of them.
+    in all of them. on_frame: gets each frame as the generator makes it, before it is cut out.
     Raises Mv3dError where the device has too little memory; other errors are the generator's.
     """
     info, config, orbit = plan.info, plan.config, plan.orbit
@@ -154,7 +155,7 @@ def make_views(
             orbit = plan_orbit(config, info, elevation_deg)
         if image is not None and info.kind == PRIOR:
             photo = _within_frame(photo, image, plan, generator, orbit)
-        made = generator.generate(photo, orbit, plan.sampling, clock.progress)
+        made = generator.generate(photo, orbit, plan.sampling, clock.progress, on_frame=on_frame)
     clock.seconds.update(made.seconds)
     notes += made.warnings
     frames, cameras, input_view = made.images, made.cameras, orbit.input_view

@@ -63,7 +63,7 @@ def nerfstudio_scene(path: str | os.PathLike[str], *, cache: Path | None = None)
 
 def _written(pixels: UInt8[np.ndarray, "n h w 4"], cache: Path) -> tuple[Path, ...]:
     digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(pixels.tobytes())
     folder = cache / digest.hexdigest()[:32]
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,23 @@ def test_events_tell_each_change_until_the_end(client: TestClient):
     ]
     assert events[-1]["state"] == "done" and all(event["id"] == job_id for event in events)
     assert client.get(f"/v1/jobs/{'0' * 32}/events").status_code == 404
+
+
+def test_views_are_shown_as_they_come_and_go_when_they_are_done(client: TestClient, tmp_path: Path):
+    job_id = _send(client, "views.png").json()["id"]
+    end = time.monotonic() + 30
+    while len(files := client.get(f"/v1/jobs/{job_id}").json()["files"]) < 2:
+        assert time.monotonic() < end, "no previews"
+        time.sleep(0.02)
+    assert set(files) == {"previews/000.png", "previews/001.png"}
+    picture = client.get(files["previews/001.png"])
+    assert (picture.content, picture.headers["content-type"]) == (PNG, "image/png")
+    assert picture.headers["content-disposition"].startswith("inline")
+    threading.Timer(0.5, (tmp_path / "jobs" / "go").touch).start()
+    events = client.get(f"/v1/jobs/{job_id}/events").text
+    assert "previews/001.png" in events.split("\n\n")[0]
+    assert set(_until(client, job_id, "done")["files"]) == {"cutout.png", "mesh.glb", "images/000.png"}
+    assert client.get(files["previews/001.png"]).status_code == 404
 
 
 def test_delete_cancels(client: TestClient):

@@ -147,7 +147,7 @@ class Fixed:
     def __init__(self, info, frames):
         self.info, self.frames = info, frames
 
-    def generate(self, photo, orbit, settings, on_progress=None):
+    def generate(self, photo, orbit, settings, on_progress=None, on_frame=None):
         return Frames(self.frames.copy(), orbit.cameras(self.frames.shape[2], self.frames.shape[1]))
 
 
@@ -168,6 +168,20 @@ def test_seed_decides_whatever_came_before(chair, loaded, tmp_path):
     images(other, loaded, seed=9)
     assert np.array_equal(images(chair, loaded, seed=5), first)
     assert np.abs(images(chair, loaded, seed=6) - first)[:-1].max() > 0.05
+
+
+def test_each_frame_is_told_as_it_is_decoded(chair, loaded):
+    told = {}
+    sampling = replace(loaded.plan.sampling, decode_chunk=2)
+    ready = prepare_image(chair, width=SIDE)
+    made = loaded.generator.generate(
+        ready,
+        loaded.plan.orbit,
+        sampling,
+        on_frame=lambda index, count, frame: told.update({(index, count): frame}),
+    )
+    assert sorted(told) == [(index, FRAMES) for index in range(FRAMES)]
+    assert np.array_equal(np.stack([told[index, FRAMES] for index in range(FRAMES)]), made.images)
 
 
 def test_batch_makes_no_difference(chair, loaded, tmp_path):

@@ -1,7 +1,7 @@
 """A job's process for tests, in milliseconds: what it does is in the job's title.
 
 done: two stages, a cut-out and a mesh. fail: one sentence. crash: a traceback. kill: SIGKILL of itself. hang: until SIGTERM.
-deaf: until SIGKILL. orphan: leaves a child that holds its pipes. chatter: lines that are no messages.
+deaf: until SIGKILL. views: two previews, and the rest when the file ../go is there. orphan: leaves a child that holds its pipes. chatter: lines that are no messages.
 """
 
 import json
@@ -44,6 +44,13 @@ def main():
     if what in ("hang", "deaf"):
         tell(stage="wait", progress=0.25)
         time.sleep(600)
+    if what == "views":
+        Path("previews").mkdir()
+        for index in range(2):
+            Path(f"previews/00{index}.png").write_bytes(Path("photo").read_bytes())
+        tell(stage="render", progress=0.5)
+        while not Path("../go").exists():
+            time.sleep(0.01)
     if what == "orphan":
         subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
     if what == "chatter":

@@ -27,7 +27,7 @@ class Repeat:
     def __init__(self, plan):
         self.info = plan.info
 
-    def generate(self, photo, orbit, settings, on_progress=None):
+    def generate(self, photo, orbit, settings, on_progress=None, on_frame=None):
         if on_progress:
             on_progress("repeat", 1.0)
         cameras = orbit.cameras(*self.info.size)

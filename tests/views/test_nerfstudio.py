@@ -125,7 +125,7 @@ def test_nerfstudio_has_our_cameras(scale, every, split, color, led, tmp_path):
     led.save(tmp_path / "v")
     environment = os.environ | {"MV3D_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        [PYTHON, "-P", "-c", SCRIPT, str(tmp_path / "v"), str(scale), str(every), split, color],
+        [str(PYTHON), "-P", "-c", SCRIPT, str(tmp_path / "v"), str(scale), str(every), split, color],
         capture_output=True, text=True, check=False, env=environment, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -143,14 +143,22 @@ function show(job) {
   if (job.state === "done" && job.files["mesh.glb"]) showMesh(job.files["mesh.glb"], job.title);
 }
 
+/** The views, or while they are being made those that are there. */
 function showViews(job) {
-  const views = Object.keys(job.files).filter((name) => name.startsWith("images/"));
+  const inFolder = (folder) => Object.keys(job.files).filter((name) => name.startsWith(folder));
+  const made = inFolder("images/");
+  const views = made.length ? made : inFolder("previews/");
   at("views-part").hidden = !views.length;
-  if (at("views").childElementCount === views.length) return;
+  at("views-title").textContent = made.length ? "Views" : `Views so far: ${views.length}`;
+  const before = new Map([...at("views").children].map((item) => [item.dataset.name, item]));
+  if (views.length === before.size && views.every((name) => before.has(name))) return;
   at("views").replaceChildren(
-    ...views.map((name, place) =>
-      element("li", {}, element("img", { src: job.files[name], alt: `${job.title}, view ${place + 1} of ${views.length}`, loading: "lazy" })),
-    ),
+    ...views.map((name) => {
+      const item = before.get(name) ?? element("li", {}, element("img", { src: job.files[name] }));
+      item.dataset.name = name;
+      item.firstChild.alt = `${job.title}, view ${parseInt(name.split("/")[1], 10) + 1}${made.length ? ` of ${made.length}` : ", not cut out yet"}`;
+      return item;
+    }),
   );
 }
 
@@ -224,7 +232,7 @@ async function list() {
       "tr",
       {},
       element("td", {}, open),
-      element("td", { textContent: job.settings.quality ?? "standard" }),
+      element("td", { textContent: job.settings.mesh === false ? "views alone" : (job.settings.quality ?? "standard") }),
       element("td", { textContent: state + percent }),
       element("td", { textContent: new Date(job.created * 1000).toLocaleString() }),
       last,
