@@ -39,6 +39,10 @@ _COMMANDS: dict[str, tuple[type, Callable[[Any], int], str]] = {
 }
 # Commands with commands of their own: what they do is loaded when one of them is called.
 _GROUPS: dict[str, tuple[str, str]] = {
+    "distill": (
+        "mv3d.cli.distill",
+        "a multi-view model that samples in many steps -> a student of 1, 2 or 4 steps",
+    ),
     "eval": (
         "mv3d.cli.eval",
         "metrics: a model, views or a mesh against ground truth, views against each other",

@@ -72,22 +72,38 @@ def train(arguments: list[str]) -> int:
 
 def run(command: TrainCommand) -> int:
     """Train as parsed; the exit code."""
-    from mv3d.training.run import plan, train
-
-    if command.dry_run:
-        document = plan(command.config, command.data, command.base, command.out, command.static_data)
-        print_result([json.dumps(document, indent=2)], document, as_json=command.json)
-        return 0
-    lines = _Lines()
-    result = train(
+    return carry_out(
         command.config,
         command.data,
         command.base,
         command.out,
-        static_data=command.static_data,
+        command.static_data,
+        dry_run=command.dry_run,
         overwrite=command.overwrite,
-        progress=lines,
+        as_json=command.json,
     )
+
+
+def carry_out(
+    config: TrainConfig,
+    data: Path,
+    base: str,
+    out: Path,
+    static_data: Path | None = None,
+    *,
+    dry_run: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Train, or print the plan; the exit code."""
+    from mv3d.training.run import plan, train
+
+    if dry_run:
+        document = plan(config, data, base, out, static_data)
+        print_result([json.dumps(document, indent=2)], document, as_json=as_json)
+        return 0
+    lines = _Lines()
+    result = train(config, data, base, out, static_data=static_data, overwrite=overwrite, progress=lines)
     _leave_group()
     if result.already_done:
         note("done already: the same data and settings; use --overwrite to train again")
@@ -97,7 +113,7 @@ def run(command: TrainCommand) -> int:
         "report": result.report,
     }
     if lines.main:
-        print_result([str(path) for path in result.files.values()], document, as_json=command.json)
+        print_result([str(path) for path in result.files.values()], document, as_json=as_json)
     return 0
 
 

@@ -85,7 +85,9 @@ def find_elevation(
     on_share: called with the finished share, 0 to 1.
     """
     quick = replace(plan.config, trajectory="static", elevation=None)
-    sampling = replace(plan.sampling, steps=_TRIAL_STEPS, sampler="dpmpp_2m")
+    sampling = plan.sampling
+    if plan.info.distilled_steps is None:  # a student is quick as it is, and makes no other steps
+        sampling = replace(sampling, steps=_TRIAL_STEPS, sampler="dpmpp_2m")
     low, high = plan.info.elevations_deg
     candidates = [e for e in _TRIAL_ELEVATIONS_DEG if low <= e <= high] or [0.5 * (low + high)]
     found: list[tuple[float, float]] = []

@@ -87,7 +87,8 @@ def plan_generation(config: GenerateConfig) -> GenerationPlan:
 
 
 def sampler_settings(config: GenerateConfig, info: ModelInfo) -> SamplerSettings:
-    """The request with the model's defaults filled in. Raises UsageError for settings of a model that samples nothing."""
+    """The request with the model's defaults filled in. Raises UsageError for settings of a model that samples nothing, and
+    for others than its own of a student, which was distilled to them."""
     if info.kind == PRIOR:
         for name, value in (
             ("steps", config.steps),
@@ -99,6 +100,17 @@ def sampler_settings(config: GenerateConfig, info: ModelInfo) -> SamplerSettings
                     f"--{name}: expected none: the model ({info.kind}) renders a solid, nothing is sampled"
                 )
     defaults = info.sampler
+    if info.distilled_steps is not None:
+        for name, value, own in (
+            ("steps", config.steps, defaults.steps),
+            ("sampler", config.sampler, defaults.sampler),
+            ("guidance", config.guidance, defaults.guidance_max),
+        ):
+            if value is not None and value != own:
+                raise UsageError(
+                    f"--{name}: expected {own}, or none: the model is a student of {info.distilled_steps} steps, distilled "
+                    f"to its own noise levels with its teacher's guidance, got {value}; use the teacher ({info.base}) for others"
+                )
     return SamplerSettings(
         config.steps or defaults.steps,
         config.sampler or defaults.sampler,

@@ -25,7 +25,7 @@ from mv3d.models.encode import decode_frames, embed_image, encode_condition, ima
 from mv3d.models.folder import ModelInfo
 from mv3d.models.loading import ModelComponents, load_model_folder
 from mv3d.models.lora import merge_loras, read_lora
-from mv3d.models.sampling import linear_guidance, sample, triangular_guidance
+from mv3d.models.sampling import frame_guidance, sample
 from mv3d.render.cameras import Orbit
 
 
@@ -112,7 +112,6 @@ class SvdGenerator:
     ) -> Float[Tensor, "batch frames channels h w"]:
         """Denoise. Raises Mv3dError where the network's output leaves the range of its type."""
         unet, defaults = self.components.unet, self.info.sampler
-        shape = linear_guidance if defaults.guidance_shape == "linear" else triangular_guidance
         with self._on_device(unet):
             latents = sample(
                 unet,
@@ -122,7 +121,7 @@ class SvdGenerator:
                 sigma_min=defaults.sigma_min,
                 sigma_max=defaults.sigma_max,
                 rho=defaults.rho,
-                guidance=shape(noise.shape[1], settings.guidance, defaults.guidance_min),
+                guidance=frame_guidance(defaults, noise.shape[1], settings.guidance),
                 sampler=settings.sampler,
                 batched_guidance=not self.offload,
                 on_step=lambda step: on_share((step + 1) / settings.steps),

@@ -31,6 +31,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "parameters": parameters,
         "dtype": dtypes,
         "sampler": dataclasses.asdict(info.sampler),
+        **({"distilled_steps": info.distilled_steps} if info.distilled_steps else {}),
         "fov_deg": info.fov_deg,
         **{
             key: getattr(info, key) for key in ("base", "revision", "source_sha256", "licence", "licence_url")

@@ -81,6 +81,8 @@ class ModelInfo:
     consistent_alpha: bool = False
     """For models that make alpha: lower it to the alphas of one visual hull (`mv3d.generation.consensus`)."""
     sampler: SamplerDefaults = field(default_factory=SamplerDefaults)
+    distilled_steps: int | None = None
+    """For students of another model (`mv3d distill`): the steps that they make, and no other number."""
     base: str = ""
     """Hub id or file that the weights come from."""
     revision: str = ""
@@ -147,8 +149,11 @@ class ModelCard:
 
 
 def write_info(folder: Path, info: ModelInfo) -> None:
-    """Write `mv3d.json`."""
-    write_text(folder / INFO_FILE, to_json({"schema": SCHEMA} | dataclasses.asdict(info)))
+    """Write `mv3d.json`. Only students say how many steps they were distilled to."""
+    document = {"schema": SCHEMA} | dataclasses.asdict(info)
+    if info.distilled_steps is None:
+        del document["distilled_steps"]
+    write_text(folder / INFO_FILE, to_json(document))
 
 
 def read_info(folder: Path) -> ModelInfo:

@@ -232,6 +232,32 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
         timestep: c_noise, one per sample. added_time_ids: the values of `micro`, per sample or per frame.
         """
         batch, frames = sample.shape[:2]
+        emb, context = self._embedded(sample, timestep, encoder_hidden_states, added_time_ids)
+        out = self._run_blocks(sample.flatten(0, 1), emb, context, batch, frames)
+        out = out.unflatten(0, (batch, frames))
+        return UNetSpatioTemporalConditionOutput(sample=out) if return_dict else (out,)
+
+    def encoder_features(
+        self,
+        sample: Float[Tensor, "batch frames channels height width"],
+        timestep: Float[Tensor, " batch"] | float,
+        encoder_hidden_states: Float[Tensor, "batch tokens context"],
+        added_time_ids: Float[Tensor, "batch numbers"] | Float[Tensor, "batch frames numbers"],
+    ) -> list[Float[Tensor, "batch frames features h w"]]:
+        """What the first half of the network makes of its inputs, after each of its blocks. Inputs as in `forward`."""
+        batch, frames = sample.shape[:2]
+        emb, context = self._embedded(sample, timestep, encoder_hidden_states, added_time_ids)
+        hidden, found = self._entered(sample.flatten(0, 1)), []
+        for block in self.down_blocks:
+            hidden, _ = block(hidden, **_inputs(block, hidden, emb, context, batch, frames))
+            found.append(hidden.unflatten(0, (batch, frames)))
+        return found
+
+    def _embedded(
+        self, sample: Tensor, timestep: Tensor | float, encoder_hidden_states: Tensor, added_time_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The embedding of noise level and camera, and the context, both per frame of the batch."""
+        batch, frames = sample.shape[:2]
         self._check(sample, added_time_ids)
         time = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1).expand(batch)
         time_emb = self.time_embedding(self.time_proj(time).to(sample.dtype))
@@ -240,26 +266,24 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
             values = values[:, None].expand(-1, frames, -1)
         embedded = embed_micro_conditioning(values.to(sample.device), self.micro.widths).to(sample.dtype)
         emb = time_emb.repeat_interleave(frames, dim=0) + self.add_embedding(embedded.flatten(0, 1))
-        context = encoder_hidden_states.repeat_interleave(frames, dim=0)
-        out = self._run_blocks(sample.flatten(0, 1), emb, context, batch, frames)
-        out = out.unflatten(0, (batch, frames))
-        return UNetSpatioTemporalConditionOutput(sample=out) if return_dict else (out,)
+        return emb, encoder_hidden_states.repeat_interleave(frames, dim=0)
 
-    def _run_blocks(self, hidden: Tensor, emb: Tensor, context: Tensor, batch: int, frames: int) -> Tensor:
-        """hidden (batch·frames, channels, h, w), emb and context per frame -> (batch·frames, out_channels, h, w)."""
-        # All frames are video: nothing skips the temporal layers.
-        video = torch.zeros(batch, frames, dtype=hidden.dtype, device=hidden.device)
-        plain = {"temb": emb, "image_only_indicator": video}
-        attended = plain | {"encoder_hidden_states": context}
-
-        def inputs(block: nn.Module) -> dict[str, Tensor]:
-            return attended if getattr(block, "has_cross_attention", False) else plain
-
+    def _entered(self, hidden: Tensor) -> Tensor:
+        """The first convolution of (batch·frames, channels, h, w), with the renders where there are some."""
         channels = self.conv_in.in_channels
         renders = hidden[:, channels:]
         hidden = self.conv_in(hidden[:, :channels])
         if self.conv_in_render is not None and renders.shape[1]:
             hidden = hidden + self.conv_in_render(renders)
+        return hidden
+
+    def _run_blocks(self, hidden: Tensor, emb: Tensor, context: Tensor, batch: int, frames: int) -> Tensor:
+        """hidden (batch·frames, channels, h, w), emb and context per frame -> (batch·frames, out_channels, h, w)."""
+
+        def inputs(block: nn.Module) -> dict[str, Tensor]:
+            return _inputs(block, hidden, emb, context, batch, frames)
+
+        hidden = self._entered(hidden)
         skips: tuple[Tensor, ...] = (hidden,)
         for block in self.down_blocks:
             hidden, new = block(hidden, **inputs(block))
@@ -287,6 +311,17 @@ class MultiViewUNet(UNetSpatioTemporalConditionModel):
             raise UsageError(
                 f"network: expected the numbers {', '.join(self.micro.names)} per frame, got {added_time_ids.shape[-1]} numbers"
             )
+
+
+def _inputs(
+    block: nn.Module, hidden: Tensor, emb: Tensor, context: Tensor, batch: int, frames: int
+) -> dict[str, Tensor]:
+    """The arguments of a block beside its input."""
+    # All frames are video: nothing skips the temporal layers.
+    video = torch.zeros(batch, frames, dtype=hidden.dtype, device=hidden.device)
+    given = {"temb": emb, "image_only_indicator": video}
+    attends = getattr(block, "has_cross_attention", False)
+    return given | {"encoder_hidden_states": context} if attends else given
 
 
 def sinusoidal_embedding(values: Float[Tensor, " *any"], width: int) -> Float[Tensor, "*any width"]:

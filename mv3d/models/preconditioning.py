@@ -48,28 +48,46 @@ def denoise(
     all its frames: levels that differ between frames would let the network read a noisy frame off a clean neighbour.
     """
     single = x.ndim == 4
-    batch_x = x[None] if single else x
-    _check(batch_x, conditioning)
-    batch, frames = batch_x.shape[:2]
-    level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1)
+    latents = (x[None] if single else x).to(torch.float32)
+    inputs, factors = _inputs(unet, latents, sigma, conditioning)
+    output = unet(*inputs, return_dict=False)[0]
+    denoised = factors.c_skip * latents + factors.c_out * output.to(torch.float32)
+    return denoised[0] if single else denoised
+
+
+def encoder_features(
+    unet: MultiViewUNet,
+    x: Float[Tensor, "batch frames channels height width"],
+    sigma: Float[Tensor, " batch"] | float,
+    conditioning: OrbitConditioning,
+) -> list[Float[Tensor, "batch frames features h w"]]:
+    """What the first half of the network sees in noisy latents, after each of its blocks. Arguments as in `denoise`."""
+    inputs, _ = _inputs(unet, x.to(torch.float32), sigma, conditioning)
+    return unet.encoder_features(*inputs)
+
+
+def _inputs(
+    unet: MultiViewUNet, latents: Tensor, sigma: Tensor | float, conditioning: OrbitConditioning
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Scalings]:
+    """The network's arguments, and the scalings in the shape of a batch of latents."""
+    _check(latents, conditioning)
+    batch, frames = latents.shape[:2]
+    level = torch.as_tensor(sigma, dtype=torch.float32, device=latents.device).reshape(-1)
     if len(level) not in (1, batch):
         raise UsageError(f"denoise: expected one sigma per orbit ({batch}), got {len(level)}")
-    *factors, c_noise = scalings(level.expand(batch))
-    c_skip, c_out, c_in = (factor.view(-1, 1, 1, 1, 1) for factor in factors)
-    latents = batch_x.to(torch.float32)
+    found = scalings(level.expand(batch))
+    factors = Scalings(*(factor.view(-1, 1, 1, 1, 1) for factor in found))
     concat = conditioning.cond_latent.to(torch.float32)[:, None].expand(-1, frames, -1, -1, -1)
-    parts = [c_in * latents, concat]
+    parts = [factors.c_in * latents, concat]
     if conditioning.renders is not None:
         parts.append(conditioning.renders.to(torch.float32))
-    output = unet(
+    inputs = (
         torch.cat(parts, dim=2).to(unet.dtype),
-        c_noise,
+        found.c_noise,
         conditioning.image_embedding.to(unet.dtype),
         conditioning.micro_conditioning(unet.micro),
-        return_dict=False,
-    )[0]
-    denoised = c_skip * latents + c_out * output.to(torch.float32)
-    return denoised[0] if single else denoised
+    )
+    return inputs, factors
 
 
 def _check(x: Tensor, conditioning: OrbitConditioning) -> None:

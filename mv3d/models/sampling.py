@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mv3d.core.errors import UsageError
 from mv3d.models.conditioning import OrbitConditioning, joined
+from mv3d.models.folder import SamplerDefaults
 from mv3d.models.network import MultiViewUNet
 from mv3d.models.preconditioning import denoise
 from mv3d.models.samplers import SAMPLERS, Denoiser
@@ -46,12 +47,18 @@ def linear_guidance(num_frames: int, max_scale: float, min_scale: float = 1.0) -
     return torch.linspace(min_scale, max_scale, num_frames)
 
 
+def frame_guidance(defaults: SamplerDefaults, num_frames: int, max_scale: float) -> Float[Tensor, " frames"]:
+    """Guidance per frame in the shape that a model's description names."""
+    shape = linear_guidance if defaults.guidance_shape == "linear" else triangular_guidance
+    return shape(num_frames, max_scale, defaults.guidance_min)
+
+
 def guided_denoiser(
     unet: MultiViewUNet, conditioning: OrbitConditioning, guidance: Tensor | float, *, batched: bool = True
 ) -> Denoiser:
     """denoise(x, sigma) for the samplers: x0 without image + guidance·(x0 with - x0 without).
 
-    guidance: one scale or one per frame. batched: both branches in one network call (faster, more memory). Where
+    guidance: one scale or one per frame. sigma: one level, or one per orbit. batched: both branches in one network call (faster, more memory). Where
     guidance is 1 everywhere the second branch is left out.
     """
     scale = torch.as_tensor(guidance, dtype=torch.float32, device=conditioning.cond_latent.device).reshape(-1)
@@ -66,6 +73,8 @@ def guided_denoiser(
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
         if batched:
             orbits = x.reshape(-1, *x.shape[-4:])
+            sigma = torch.as_tensor(sigma).reshape(-1)
+            sigma = sigma.repeat(2) if len(sigma) > 1 else sigma
             without, given = (
                 part.reshape(x.shape) for part in denoise(unet, torch.cat([orbits] * 2), sigma, both).chunk(2)
             )

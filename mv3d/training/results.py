@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mv3d.core.errors import InputError
 from mv3d.core.files import to_json, write_text
-from mv3d.models.folder import COMPONENTS, ModelCard, write_info
+from mv3d.models.folder import COMPONENTS, ModelCard, ModelInfo, write_info
 from mv3d.models.lora import Lora, merge_loras, save_lora
 from mv3d.models.network import MultiViewUNet
 from mv3d.orbits.attribution import read_attribution, write_attribution
@@ -146,6 +146,7 @@ def _card(config: TrainConfig, model: TrainableModel, provenance: Provenance) ->
         seed=config.seed,
         metrics=provenance.metrics,
         notes=f"{config.steps} steps of {config.batch} orbits of {config.frames} views."
+        + _student_note(model.info)
         + (" The base's licence holds for these weights, too." if provenance.base else "")
         + (
             f" Led by renders of 3D priors (sha256 {', '.join(provenance.priors)})."
@@ -153,6 +154,13 @@ def _card(config: TrainConfig, model: TrainableModel, provenance: Provenance) ->
             else ""
         ),
     )
+
+
+def _student_note(info: ModelInfo) -> str:
+    if info.distilled_steps is None:
+        return ""
+    steps = "1 step" if info.distilled_steps == 1 else f"{info.distilled_steps} steps"
+    return f" Distilled from its base to {steps}, the base's guidance baked in."
 
 
 def licences_of(provenance: Provenance) -> str:

@@ -26,6 +26,7 @@ from mv3d.core.records import RunRecord, RunStatus, read_record, refuse_other_al
 from mv3d.core.signals import interrupts_held
 from mv3d.orbits.index import INDEX
 from mv3d.training.config import OF_RENDERS, PriorConfig, TrainConfig, flag
+from mv3d.training.distill.config import DistillConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,6 +47,9 @@ _FREE = (
     "renders",
 )  # fmt: skip
 """Fields that change no weight of a given step: a run may go on with others."""
+
+_FREE_OF_A_STUDENT = tuple(name for name in _FREE if name != "steps")
+"""The same of a student, whose schedule is spread over all steps."""
 
 _FREE_OF_A_PRIOR = tuple(name for name in (*_FREE, "layers") if name != "steps")
 """The same of a prior, whose learning rate falls toward its last step."""
@@ -144,12 +148,11 @@ def _train_stage(
 ) -> TrainResult:
     """Train one stage. held: takes the lock of `out`."""
     # torch and the networks load here, not for a wrong setting.
-    from mv3d.models.locate import resolve  # noqa: PLC0415
     from mv3d.training.loop import make_accelerator, require_parts, train_loop  # noqa: PLC0415
     from mv3d.training.results import Provenance  # noqa: PLC0415
 
     begun = time.time()
-    found = resolve(base) if base else None
+    config, found = _resolved(config, base)
     priors = _priors(config)
     models = ((found.folder,) if found else ()) + (priors.folders if priors else ())
     prepared = _opened(config, data, found, priors)
@@ -170,7 +173,7 @@ def _train_stage(
         fresh = _open_run(output, config, settings, digest)
     accelerator.wait_for_everyone()
     record = RunRecord.of(
-        "train",
+        "distill" if isinstance(config, DistillConfig) else "train",
         input=str(data),
         input_sha256=digest,
         details={"arguments": sys.argv, "seed": config.seed},
@@ -247,6 +250,18 @@ def _opened(
     return lambda out, accelerator, progress: prepare(
         config, samples, base, out, accelerator, _of_stage(progress, "image encoder"), priors=priors
     )
+
+
+def _resolved(config: TrainConfig, base: str) -> tuple[TrainConfig, ResolvedModel | None]:
+    """The base, and the settings with what a teacher decides."""
+    from mv3d.models.locate import resolve  # noqa: PLC0415 - as above
+
+    found = resolve(base) if base else None
+    if found is not None and isinstance(config, DistillConfig):
+        from mv3d.training.distill.teacher import with_teacher  # noqa: PLC0415 - as above
+
+        return with_teacher(config, found), found
+    return config, found
 
 
 def _priors(config: TrainConfig) -> Priors | None:
@@ -336,6 +351,12 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
         from mv3d.training.prior.stage import check_start  # noqa: PLC0415 - as in _train_stage
 
         check_start(config, base)
+    if isinstance(config, DistillConfig):
+        from mv3d.training.distill.teacher import check_local_teacher  # noqa: PLC0415 - as in _train_stage
+
+        if not base:
+            raise UsageError("--teacher: expected a multi-view model, got none; see mv3d models list")
+        check_local_teacher(base)
     _check_prior(config)
     if not base and config.network == "base":
         raise UsageError(f"--base: expected a model to start from for {name}, got none; see mv3d models list")
@@ -354,7 +375,7 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
 
 
 def _check_prior(config: TrainConfig) -> None:
-    usual = TrainConfig()
+    usual = type(config)()
     if not config.prior:
         for name in OF_RENDERS:
             if getattr(config, name) != getattr(usual, name):
@@ -384,7 +405,7 @@ def _open_run(output: Output, config: TrainConfig, settings: dict[str, Any], dig
     """Write the settings into the folder, or compare them with those of the run in it; whether there was none."""
     out = output.folder
     fresh = not (out / SETTINGS).exists()
-    free = _FREE_OF_A_PRIOR if isinstance(config, PriorConfig) else _FREE
+    free = _free(config)
     kept = {k: v for k, v in settings.items() if k not in free}
     wanted = json.loads(json.dumps({"base": settings["base"], "data": digest} | kept))
     try:
@@ -406,7 +427,8 @@ def _open_run(output: Output, config: TrainConfig, settings: dict[str, Any], dig
         there = {"network": config.network} | there
         changed = [key for key in wanted if there.get(key) != wanted[key]]
         if changed:
-            flags = ", ".join(flag(key) for key in changed)
+            base = "teacher" if isinstance(config, DistillConfig) else "base"
+            flags = ", ".join(flag(base if key == "base" else key) for key in changed)
             raise OutputError(
                 f"{out}: holds a run with another {flags}; choose another --out, or use --overwrite to replace it"
             )
@@ -414,6 +436,12 @@ def _open_run(output: Output, config: TrainConfig, settings: dict[str, Any], dig
         raise OutputError(f"{out}: holds something else; choose another --out")
     write_text(out / SETTINGS, to_json(wanted))
     return fresh
+
+
+def _free(config: TrainConfig) -> tuple[str, ...]:
+    if isinstance(config, DistillConfig):
+        return _FREE_OF_A_STUDENT
+    return _FREE_OF_A_PRIOR if isinstance(config, PriorConfig) else _FREE
 
 
 def _finished(out: Path) -> TrainResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,8 @@ from mv3d.orbits.dataset import Samples
 from mv3d.training.autoencoder import prepare_parts
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
+from mv3d.training.distill.config import DistillConfig
+from mv3d.training.distill.student import distilled
 from mv3d.training.loop import Validate
 from mv3d.training.objective import Objective, orbit_objective
 from mv3d.training.renders import FOLDER, Priors, RenderedSamples
@@ -79,6 +81,8 @@ def prepare(
         revision=base.revision if base else "",
         half_frozen=config.trained == "lora" and config.precision == "bf16" and not sharded,
     )
+    student = distilled(config, model) if isinstance(config, DistillConfig) else None
+    model = replace(model, info=student.info) if student else model
     one, pixels = samples.sample(0), not samples.format.latents
     height, width = one["images"].shape[1:3] if pixels else one["latents"].shape[-2:]
     if not pixels:
@@ -115,9 +119,11 @@ def prepare(
     if vae is not None and config.validate_every:
         sheets, sampler = batch_maker(clean(config)), model.info.sampler
         main = accelerator.is_main_process
-        validate = Validator(config, samples, sheets, vae, sampler, out, main=main)
+        method = sampler.sampler if student else "dpmpp_2m"
+        validate = Validator(config, samples, sheets, vae, sampler, out, main=main, method=method)
 
     def write(weights: dict[str, Tensor], provenance: Provenance, folder: Path) -> None:
+        weights = student.weights(weights) if student else weights
         write_results(config, model, weights, provenance, folder, (width, height))
         if priors is not None:
             shutil.copytree(priors.kept / PRIOR, folder / MODEL / PRIOR)
@@ -126,5 +132,8 @@ def prepare(
         score = last_score(folder)
         return {} if score is None else {"validation PSNR, dB": score}
 
-    objective = orbit_objective(config, model.unet, batch_maker(config), sharded=sharded)
+    if student:
+        objective = student.objective(batch_maker(config), accelerator.device, sharded=sharded)
+    else:
+        objective = orbit_objective(config, model.unet, batch_maker(config), sharded=sharded)
     return StageContext(samples, objective, validate, write, scores)

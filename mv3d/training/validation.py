@@ -18,7 +18,7 @@ from torch.utils.data import default_collate
 from mv3d.models.components import Autoencoder
 from mv3d.models.encode import decode_frames
 from mv3d.models.folder import SamplerDefaults
-from mv3d.models.samplers import dpmpp_2m
+from mv3d.models.samplers import SAMPLERS
 from mv3d.models.sampling import karras_sigmas
 from mv3d.orbits.dataset import Samples, normalized
 from mv3d.training.batches import BatchMaker
@@ -41,16 +41,17 @@ def sample_views(
     steps: int,
     sampler: SamplerDefaults,
     seed: int,
+    method: str = "dpmpp_2m",
 ) -> tuple[Float[Tensor, "frames 3 h w"], Float[Tensor, "frames 3 h w"]]:
     """(truth, generated) views in [0, 1] of one sample, without guidance. The truth has gone through the autoencoder
-    where only latents are known."""
+    where only latents are known. sampler: whose noise levels are taken. method: one of `SAMPLERS`."""
     target, conditioning, _ = batches.make(raw)
     ends = {"sigma_min": sampler.sigma_min, "sigma_max": sampler.sigma_max, "rho": sampler.rho}
     sigmas = karras_sigmas(steps, **ends).to(target.device)
     generator = sample_generator(seed, int(raw["index"][0]), _STREAM)
     start = torch.randn(target.shape, generator=generator).to(target.device) * (1 + sigmas[0] ** 2).sqrt()
     denoiser = lambda x, sigma: model(x, sigma.reshape(1).expand(len(x)), conditioning)  # noqa: E731
-    latents = dpmpp_2m(denoiser, start, sigmas)
+    latents = SAMPLERS[method](denoiser, start, sigmas)
     generated = decode_frames(vae, latents[0])[:, :3]
     truth = decode_frames(vae, target[0])[:, :3]
     if "images" in raw:
@@ -81,9 +82,11 @@ class Validator:
         out: Path,
         *,
         main: bool,
+        method: str = "dpmpp_2m",
     ) -> None:
         self._batches, self._vae, self._out, self._main = batches, vae, out / FOLDER, main
         self._settings = {"steps": config.validation_steps, "sampler": sampler, "seed": config.seed}
+        self._settings["method"] = method
         self._raws = [
             default_collate([samples.sample(i)]) for i in range(min(config.validation_orbits, len(samples)))
         ]
