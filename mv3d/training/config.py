@@ -99,6 +99,9 @@ class TrainConfig:
     """Orbits on a sheet."""
     validation_steps: int = 25
     """Sampling steps of a sheet."""
+    hang_after_s: float = 900.0
+    """Seconds without a step after which a run of several processes names the one that stands still, and ends with exit
+    code 75; 0 for never. Validation does not count."""
     tensorboard: bool = False
     """Write events for TensorBoard, too."""
     channels: tuple[int, ...] = (128, 192)
@@ -136,7 +139,11 @@ class TrainConfig:
         self._refuse_below(at_least)
         self._refuse_unfit(
             ("lr grad_clip alpha", "a positive number", lambda v: 0 < v < math.inf),
-            ("p_std cond_std weight_decay near_weight", "a positive number", lambda v: 0 <= v < math.inf),
+            (
+                "p_std cond_std weight_decay near_weight hang_after_s",
+                "a positive number",
+                lambda v: 0 <= v < math.inf,
+            ),
             ("p_mean cond_mean", "a finite number", math.isfinite),
             (
                 "ema drop_image drop_latent drop_render",

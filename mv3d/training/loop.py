@@ -27,6 +27,7 @@ from mv3d.training.config import TrainConfig
 from mv3d.training.data import Schedule
 from mv3d.training.ema import Ema
 from mv3d.training.health import FiniteGuard, WaitingWatch, sample_names, wait_share
+from mv3d.training.heartbeat import DATA, GRADIENTS, SAVING, VALIDATION, WEIGHTS, Heartbeat
 from mv3d.training.metric_log import MetricLogger, summary_writer
 from mv3d.training.objective import MicroLoss, Objective
 from mv3d.training.saving import CheckpointWriter, RunState
@@ -102,9 +103,11 @@ def train_loop(
     )
     guard, watch = FiniteGuard(accelerator), WaitingWatch(config)
     waits, stalls, begun, loss_value = [], [], time.perf_counter(), metrics.last_loss
-    with CheckpointWriter(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer:
+    beating = Heartbeat(out, accelerator.process_index, accelerator.num_processes, config.hang_after_s)
+    with CheckpointWriter(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer, beating as heart:
 
         def save(step: int) -> None:
+            heart.stands(step, SAVING)
             stalls.append(state.save(step, writer))
             guard.saved()
 
@@ -113,14 +116,11 @@ def train_loop(
             _set_rates(optimizer, config.learning_rate(step))
             with _memory_advice():
                 with _saving_if_readers_ended(interrupt, save, step, accelerator.num_processes == 1):
-                    found = _gradients(config, model, objective.loss, feed, step, accelerator)
+                    found = _gradients(config, model, objective.loss, feed, step, accelerator, heart)
                 norm = float(_whole(accelerator.clip_grad_norm_(trained, config.grad_clip)))
                 taken = guard.takes(norm, float(found.loss), found.names, step + 1)
-                if taken:
-                    optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if ema is not None and taken:
-                ema.update(step)
+                heart.stands(step, WEIGHTS)
+                _take(taken, optimizer, ema, step)
             waits.append((found.waited, time.perf_counter() - step_begun))
             done, asked = step + 1, _agreed(interrupt(), accelerator)
             saving = done % config.checkpoint_every == 0 or done == config.steps or asked is not None
@@ -139,7 +139,8 @@ def train_loop(
                 state.finish(writer)
                 raise asked(_kept(done))
             if validate and config.validate_every and done % config.validate_every == 0:
-                with torch.no_grad(), ema.in_place() if ema else nullcontext(), _evaluating(model):
+                heart.stands(step, VALIDATION)
+                with ema.in_place() if ema else nullcontext(), _evaluating(model):
                     validate(model, done)
             if stop_after is not None and done >= stop_after:
                 break
@@ -169,6 +170,15 @@ def _prepared(
     return model, optimizer, Ema(trained, config.ema) if config.ema else None
 
 
+def _take(taken: bool, optimizer: AcceleratedOptimizer, ema: Ema | None, step: int) -> None:
+    """Change the weights and their average by the gradient, or leave it out."""
+    if taken:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if ema is not None and taken:
+        ema.update(step)
+
+
 def _set_rates(optimizer: AcceleratedOptimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate"]
@@ -177,7 +187,8 @@ def _set_rates(optimizer: AcceleratedOptimizer, rate: float) -> None:
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     model.eval()
-    yield
+    with torch.no_grad():
+        yield
     model.train()
 
 
@@ -230,6 +241,7 @@ def _gradients(
     feed: Iterator[dict[str, Any]],
     step: int,
     accelerator: Accelerator,
+    heart: Heartbeat,
 ) -> _Found:
     """Add up the gradients of one step."""
     accumulation, waited = config.accumulation(accelerator.num_processes), 0.0
@@ -237,10 +249,12 @@ def _gradients(
     totals: dict[str, Tensor] = {}
     names: list[str] = []
     for micro in range(accumulation):
+        heart.stands(step, DATA)
         before = time.perf_counter()
         raw = next(feed)
         waited += time.perf_counter() - before
         names += sample_names(raw)
+        heart.stands(step, GRADIENTS)
         last = micro == accumulation - 1
         # Gradients cross between processes once a step, not once a micro-batch.
         with nullcontext() if last else accelerator.no_sync(model):

@@ -43,7 +43,7 @@ MODEL, LORA, LOG = "model", "lora.safetensors", "log.jsonl"
 STATIC = "static"
 _FREE = (
     "steps", "static_steps", "micro_batch", "workers", "device", "log_every", "checkpoint_every", "keep_checkpoints",
-    "validate_every", "validation_orbits", "validation_steps", "tensorboard", "compile", "gradient_checkpointing",
+    "validate_every", "validation_orbits", "validation_steps", "tensorboard", "hang_after_s", "compile", "gradient_checkpointing",
     "renders",
 )  # fmt: skip
 """Fields that change no weight of a given step: a run may go on with others."""

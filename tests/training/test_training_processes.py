@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from mv3d.cli.main import main
 from mv3d.core.errors import UsageError
+from mv3d.training.heartbeat import HUNG_CODE
 from mv3d.training.loop import make_accelerator
 from mv3d.training.metric_log import read_log
 
@@ -35,18 +36,31 @@ def given(tmp_path_factory) -> list[str]:
     return ["train", "--data", str(latents), "--base", str(base), *FLAGS]
 
 
-def launch(config: str, script: list[str], arguments: list[str]) -> None:
+def launch(config: str, script: list[str], arguments: list[str], *, restarts: int = 0, code: int = 0) -> str:
+    """Its messages."""
     path = REPOSITORY / "mv3d" / "training" / f"{config}.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
     done = subprocess.run(
-        [*command, "--num_processes", "2", "--main_process_port", "0", *script, *arguments],
+        [
+            *command,
+            "--num_processes",
+            "2",
+            "--main_process_port",
+            "0",
+            "--max_restarts",
+            str(restarts),
+            *script,
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=600,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode == 0) == (code == 0), done.stderr[-3000:]
+    assert code == 0 or f"exitcode  : {code} " in done.stderr, done.stderr[-3000:]
+    return done.stderr
 
 
 def losses(out: Path) -> list[dict]:
@@ -82,6 +96,45 @@ def test_two_processes_give_the_losses_and_weights_of_one(config, preset, result
     assert (differences < 5e-5).float().mean() > 0.99
     # A bias in front of a normalisation has a gradient of zero, whose rounding Adam turns into steps of up to the whole rate (1e-3).
     assert differences.max() <= 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the configuration would take the GPUs")
+def test_after_a_killed_process_a_restarted_run_goes_on_as_if_nothing_had_happened(given, tmp_path):
+    """Two processes, one of which is killed at its third step: the launcher starts both anew."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    arguments = [*given, "--preset", "sv3d_p", "--steps", "4"]
+    assert main([*arguments, "--out", str(one)]) == 0
+    script = [str(TESTS / "helpers" / "troubled_training.py"), "kill", str(tmp_path / "killed")]
+    launch("ddp", script, [*arguments, "--out", str(two)], restarts=1)
+    assert (tmp_path / "killed").exists()
+    report = json.loads((two / "run.json").read_text())["report"]
+    assert (report["processes"], report["resumed_from"]) == (2, 2)
+    for got, expected in zip(losses(two), losses(one), strict=True):
+        assert got == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the configuration would take the GPUs")
+def test_a_process_that_hangs_is_named_and_the_same_command_goes_on(given, tmp_path):
+    arguments = [
+        *given,
+        "--preset",
+        "sv3d_p",
+        "--steps",
+        "4",
+        "--hang-after-s",
+        "8",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    script = [str(TESTS / "helpers" / "troubled_training.py"), "hang", str(tmp_path / "hung")]
+    told = launch("ddp", script, arguments, code=HUNG_CODE)
+    (line,) = [line for line in told.splitlines() if line.startswith("mv3d: nothing has moved")]
+    assert "rank 1 (" in line and "rank 0" not in line and "at step 2, saving a checkpoint" in line
+    launch("ddp", ["-m", "mv3d"], arguments)
+    report = json.loads((tmp_path / "run" / "run.json").read_text())["report"]
+    assert (report["resumed_from"], len(losses(tmp_path / "run"))) == (2, 4)
 
 
 def test_fsdp_is_never_left_out_silently(monkeypatch):

@@ -83,24 +83,31 @@ def state_of(step: int) -> Checkpoint:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_twenty_moments_the_last_whole_checkpoint_is_taken(tmp_path):
+def test_killed_at_twenty_moments_the_last_whole_checkpoint_is_taken(tmp_path, one_thread):
     rng = np.random.default_rng(0)
     steps = []
     for _ in range(20):
+        done, tell = os.pipe()
         child = os.fork()
         if not child:
-            for step in range(1, 10_000):
-                write_checkpoint(tmp_path, state_of(step), keep=2)
-            os._exit(0)
-        time.sleep(rng.uniform(0.03, 0.12))
+            try:
+                for step in range(steps[-1] + 1 if steps else 1, 10_000):
+                    write_checkpoint(tmp_path, state_of(step), keep=2)
+                    os.write(tell, b".")
+            finally:
+                os._exit(1)  # never on into the tests of the parent
+        os.close(tell)
+        assert os.read(done, 1) == b"."  # from here on it writes its second one
+        time.sleep(rng.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(done)
         found = read_latest(tmp_path)
         if found is not None:
             assert torch.equal(found.weights["w"], state_of(found.step).weights["w"])
             assert int(found.optimizer["state"]["step"]) == found.step
             steps.append(found.step)
-    assert len(steps) >= 10
+    assert len(steps) == 20 and steps == sorted(set(steps))
     write_checkpoint(tmp_path, state_of(10_000), keep=2)
     assert not list(tmp_path.glob(".*.part"))
 
