@@ -77,7 +77,10 @@ class GenerateConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
     dtype: Dtype = "auto"
-    """Precision of the network; the rest runs in fp32. auto: fp16 on CUDA, as the original; fp32 on the CPU."""
+    """Precision of the network; the photo is encoded in fp32. auto: fp16 on CUDA, as the original; fp32 on the CPU."""
+    decode_dtype: Dtype = "auto"
+    """Precision in which latents become views. Half of it needs half the memory. auto: fp16 on CUDA where the network
+    runs in half precision, too (bf16 would show as bands); else fp32."""
     offload: Offload = "none"
     """model: only the part at work is on the GPU, and guidance runs one branch at a time.
     Needs less memory and is a little slower."""
@@ -92,11 +95,13 @@ class GenerateConfig:
             ("sampler", (None, *get_args(Sampler))),
             ("matting", get_args(Matting)),
             ("dtype", get_args(Dtype)),
+            ("decode_dtype", get_args(Dtype)),
             ("offload", get_args(Offload)),
         ):
             if getattr(self, name) not in known:
                 choices = ", ".join(str(k) for k in known if k is not None)
-                raise UsageError(f"--{name}: expected one of {choices}, got {getattr(self, name)}")
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag}: expected one of {choices}, got {getattr(self, name)}")
         for name, number, low, high in (
             ("views", self.views, 1, 1000),
             ("size", self.size, 64, 576),

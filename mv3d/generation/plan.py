@@ -64,6 +64,12 @@ class GenerationPlan:
         auto = "fp16" if self.device.type == "cuda" else "fp32"
         return _DTYPES[auto if self.config.dtype == "auto" else self.config.dtype]
 
+    @property
+    def decode_dtype(self) -> str:
+        """The decoder's precision by torch's name. auto: float16 on CUDA beside a network in half precision."""
+        auto = "fp16" if self.device.type == "cuda" and self.dtype != _DTYPES["fp32"] else "fp32"
+        return _DTYPES[auto if self.config.decode_dtype == "auto" else self.config.decode_dtype]
+
 
 def plan_generation(config: GenerateConfig) -> GenerationPlan:
     """Find the model and check what it is asked for. Loads torch only after the model is found.

@@ -21,7 +21,7 @@ from mv3d.generation.plan import GenerationPlan, SamplerSettings
 from mv3d.generation.prior import Lifter
 from mv3d.generation.renders import Guidance, guided_by, load_guide
 from mv3d.models.conditioning import OrbitConditioning
-from mv3d.models.encode import decode_frames, embed_image, encode_condition, image_channels
+from mv3d.models.encode import decode_frames, decoding_parts, embed_image, encode_condition, image_channels
 from mv3d.models.folder import ModelInfo
 from mv3d.models.loading import ModelComponents, load_model_folder
 from mv3d.models.lora import merge_loras, read_lora
@@ -183,10 +183,13 @@ def load_svd(plan: GenerationPlan) -> SvdGenerator:
                 Mv3dWarning,
                 stacklevel=2,
             )
-    # The original runs its network in half precision and the rest in full.
+    # The original runs its network in half precision and the rest in full. Encoding a photo overflows half precision
+    # with SVD's autoencoder; decoding does not, and the decoder's activations are most of what a GPU has to hold.
     _move(components.unet, dtype=getattr(torch, plan.dtype))
     for part in (components.vae, components.image_encoder):
         _move(part, dtype=torch.float32)
+    for part in decoding_parts(components.vae):
+        _move(part, dtype=getattr(torch, plan.decode_dtype))
     offload = plan.config.offload == "model"
     for part in (components.unet, components.vae, components.image_encoder):
         part.requires_grad_(False)

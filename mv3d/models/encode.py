@@ -8,7 +8,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
 from jaxtyping import Float
 from kornia.geometry.transform import resize
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from transformers import CLIPVisionModelWithProjection
 
@@ -118,13 +118,24 @@ def decode_frames(
 ) -> Float[Tensor, "frames channels height width"]:
     """Frames in [0, 1], float32, of scaled latents, `chunk` of them at a time: fewer need less memory.
 
-    A temporal decoder smooths over the frames of one chunk, so that its result depends a little on `chunk`.
+    A temporal decoder smooths over the frames of one chunk, so that its result depends a little on `chunk`. Computed in
+    the precision of the decoder (`decoding_parts`).
     """
     temporal, decoded = isinstance(vae, AutoencoderKLTemporalDecoder), []
-    for part in (latents / vae.config["scaling_factor"]).to(vae.dtype).split(_positive(chunk)):
+    dtype = next((next(part.parameters()).dtype for part in decoding_parts(vae)), vae.dtype)
+    for part in (latents / vae.config["scaling_factor"]).to(dtype).split(_positive(chunk)):
         extra: dict[str, Any] = {"num_frames": len(part)} if temporal else {}
         decoded.append(vae.decode(part, return_dict=False, **extra)[0].to(torch.float32))
     return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
+
+
+def decoding_parts(vae: Autoencoder) -> list[nn.Module]:
+    """The parts of an autoencoder that only decoding runs through, which may have a precision of their own.
+
+    None of an autoencoder of patches, which is one linear map.
+    """
+    parts = [getattr(vae, name, None) for name in ("post_quant_conv", "decoder")]
+    return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def _positive(chunk: int) -> int:

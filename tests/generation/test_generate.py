@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.live_bytes import LiveBytes
 from helpers.tiny_model import FRAMES, SIDE, write_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,7 @@ from mv3d.generation.elevation import find_elevation
 from mv3d.generation.generator import Frames
 from mv3d.generation.matting import apply_matting
 from mv3d.generation.photo import PreparedPhoto, prepare_image
+from mv3d.generation.plan import plan_generation
 from mv3d.generation.views import generate_orbit, generate_views, load_model, out_of_memory_explained
 from mv3d.models.folder import read_info
 from mv3d.models.lora import Lora, save_lora
@@ -207,6 +209,33 @@ def test_offload_and_chunks(chair, loaded, folder):
         made = generate_views(chair, GenerateConfig(device="cpu", offload="model"), offloaded)
     assert np.allclose(made.images, plain, atol=2e-3)
     assert np.array_equal(images(chair, loaded, decode_chunk=FRAMES), plain)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_the_precision_decodes_in_half_the_memory(dtype, chair, loaded, folder):
+    plain = images(chair, loaded)
+    half = load_model(GenerateConfig(model=str(folder), device="cpu", decode_dtype=dtype))
+    vae = half.generator.components.vae
+    assert {p.dtype for p in vae.encoder.parameters()} == {torch.float32}  # SVD's overflows in fp16
+    first, again = images(chair, half), images(chair, half)
+    assert np.array_equal(first, again) and first.dtype == np.float32
+    assert 0 < np.abs(first - plain)[:-1].max() < {"fp16": 0.01, "bf16": 0.06}[dtype]
+    latents, most = torch.randn(4, 4, 24, 24), {}
+    for name, model in (("full", loaded), ("half", half)):
+        with LiveBytes() as counted:
+            svd.decode_frames(model.generator.components.vae, latents, chunk=4)
+        most[name] = counted.most
+    assert most["half"] < 0.6 * most["full"]
+
+
+def test_the_decoder_is_halved_beside_a_halved_network_on_cuda_alone(folder):
+    def decoder(device: str, **settings: str) -> str:
+        plan = plan_generation(GenerateConfig(model=str(folder), device="cpu", **settings))
+        return replace(plan, device=torch.device(device)).decode_dtype
+
+    assert (decoder("cuda"), decoder("cuda", dtype="bf16")) == ("float16", "float16")
+    assert decoder("cuda", dtype="fp32") == decoder("cpu", dtype="bf16") == "float32"
+    assert decoder("cuda", decode_dtype="fp32") == "float32"
 
 
 def test_views_are_decoded_a_few_at_a_time(chair, loaded, monkeypatch):
