@@ -43,6 +43,7 @@ _GROUPS: dict[str, tuple[str, str]] = {
         "mv3d.cli.distill",
         "a multi-view model that samples in many steps -> a student of 1, 2 or 4 steps",
     ),
+    "clips": ("mv3d.cli.clips", "videos -> clips worth training on: split, score, select, info"),
     "eval": (
         "mv3d.cli.eval",
         "metrics: a model, views or a mesh against ground truth, views against each other",

@@ -11,18 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image
 
-from mv3d.core.errors import InputError, shown
+from mv3d.clips.video import frames_of, is_video, read_frames
+from mv3d.core.errors import InputError
 from mv3d.orbits.dataset import SampleFormat
-
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
 def is_clip_folder(folder: Path) -> bool:
     """Whether any video lies in it."""
-    return any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    return any(is_video(path) for path in folder.iterdir())
 
 
 class ClipSet:
@@ -42,9 +39,9 @@ class ClipSet:
     def __init__(self, folder: Path, *, frames: int, size: tuple[int, int], seed: int) -> None:
         self._frames, self._size, self._seed = frames, size, seed
         self._clips: list[tuple[Path, int]] = []
-        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
+        for path in sorted(p for p in folder.iterdir() if is_video(p)):
             try:
-                count = sum(1 for _ in _decoded(path))
+                count = sum(1 for _ in frames_of(path))
             except InputError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)
                 continue
@@ -77,34 +74,3 @@ class ClipSet:
             "elevations_deg": angles,
             "azimuths_deg": angles.clone(),
         }
-
-
-def read_frames(path: Path, wanted: np.ndarray, size: tuple[int, int]) -> UInt8[np.ndarray, "n h w 3"]:
-    """The frames with these rising numbers, cropped around the middle and resized to (width, height)."""
-    numbers, found = set(wanted.tolist()), []
-    for number, frame in enumerate(_decoded(path)):
-        if number in numbers:
-            found.append(_fitted(frame.to_image(), size))
-        if len(found) == len(numbers):
-            return np.stack(found)
-    raise InputError(f"{path}: expected {len(numbers)} frames, got {len(found)}")
-
-
-def _decoded(path: Path) -> Any:
-    import av  # noqa: PLC0415 - reading clips alone needs it
-
-    try:
-        with av.open(str(path)) as container:
-            yield from container.decode(video=0)
-    # A ValueError: a title that is no UTF-8, for one.
-    except (av.error.FFmpegError, IndexError, OSError, ValueError) as error:  # pyright: ignore[reportAttributeAccessIssue]
-        raise InputError(f"{path}: cannot be read as a video ({shown(error, 200)})") from error
-
-
-def _fitted(image: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    width, height = size
-    scale = max(width / image.width, height / image.height)
-    crop_w, crop_h = width / scale, height / scale
-    left, top = (image.width - crop_w) / 2, (image.height - crop_h) / 2
-    box = (left, top, left + crop_w, top + crop_h)
-    return np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS, box=box))
