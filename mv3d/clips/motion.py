@@ -29,7 +29,7 @@ _ROUNDS = 20
 _STILL = 0.01
 _MOVES = 0.04
 _OBJECT_AREA = 0.02
-_PARALLAX, _PARALLAX_AREA = 0.25, 0.65
+_PARALLAX, _PARALLAX_AREA = 0.25, 0.6
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _flow(
     """Farnebäck's flow (right, down) from one frame to the other, pixels. start: a first guess of it."""
     cv2 = opencv()
     # Scale and levels of the pyramid, window, rounds, neighbourhood, its sigma.
-    settings = (0.5, 5, 15, 3, 5, 1.2)
+    settings = (0.5, 5, 9, 3, 5, 1.2)
     if start is None:
         return cv2.calcOpticalFlowFarneback(first, second, None, *settings, 0)
     guess = np.ascontiguousarray(start, np.float32)

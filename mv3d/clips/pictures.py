@@ -13,19 +13,20 @@ from mv3d.clips.parts import opencv, rapidocr
 
 Picture = UInt8[np.ndarray, "h w 3"]
 _GRID = 8
-_READ = 0.7
-"""Confidence from which a found line counts as read. Textures are taken for letters, but cannot be read."""
+_READ, _LETTERS = 0.8, 2
+"""Confidence and letters or digits from which a found line counts as read. Textures are taken for lines of text, but not
+read, or read as one letter."""
 
 
 def text_area(picture: Picture, side: int) -> float:
     """Share of the picture that is covered by lines that RapidOCR finds and can read. side: its shorter side then, pixels."""
     found = _ocr(side)(np.ascontiguousarray(picture[..., ::-1]), use_det=True, use_cls=False, use_rec=True)
-    boxes, scores = getattr(found, "boxes", None), getattr(found, "scores", None)
-    if boxes is None or scores is None:
+    boxes, lines, scores = (getattr(found, name, None) for name in ("boxes", "txts", "scores"))
+    if boxes is None or lines is None or scores is None:
         return 0.0
     mask = np.zeros(picture.shape[:2], np.uint8)  # lines may overlap
-    for box, score in zip(boxes, scores, strict=True):
-        if score >= _READ:
+    for box, line, score in zip(boxes, lines, scores, strict=True):
+        if score >= _READ and sum(map(str.isalnum, line)) >= _LETTERS:
             opencv().fillPoly(mask, [np.asarray(box).round().astype(np.int32)], 1)
     return float(mask.mean())
 
