@@ -12,17 +12,20 @@ import multiprocessing
 import os
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mv3d.core.errors import InputError, UsageError
 from mv3d.orbits.reading import BACKGROUNDS, Background, OrbitSample, OrbitStore, read_latents, read_pixels
 
+_AHEAD = 4  # batches that a worker reads ahead
 _SUBSTITUTES = 20  # tries to replace a broken sample before giving up
 
 
@@ -116,6 +119,7 @@ class OrbitSet:
         self.config = config or OrbitSetConfig()
         self.store = OrbitStore(folder)
         self._start = start
+        self._tickets = -1, np.empty(0, np.int64)
         for line in self.store.broken:
             warnings.warn(f"{folder}: left out: {line}", stacklevel=2)
         views = self.store.index.get("config", {}).get("views")
@@ -201,22 +205,31 @@ class OrbitSet:
 
     def _order(self, epoch: int) -> np.ndarray:
         """Tickets of an epoch; the one in use is kept."""
-        if getattr(self, "_epoch", None) != epoch:
+        kept, tickets = self._tickets  # one value: several threads may ask
+        if kept != epoch:
             total = len(self.store.places) * len(self.config.backgrounds)
-            self._epoch = epoch
-            self._tickets = np.random.default_rng([self.config.seed, 0, epoch]).permutation(total)
-        return self._tickets
+            tickets = np.random.default_rng([self.config.seed, 0, epoch]).permutation(total)
+            self._tickets = epoch, tickets
+        return tickets
 
 
-def orbit_loader(dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = False) -> DataLoader:
+def orbit_loader(
+    dataset: OrbitSet, *, workers: int = 0, pin_memory: bool = False
+) -> Iterable[dict[str, Any]]:
     """Batches of `dataset.config.batch_size` in the order of the stream, with any number of workers."""
     return sample_loader(dataset, dataset.batches(), workers=workers, pin_memory=pin_memory)
 
 
 def sample_loader(
     samples: Samples, batches: Iterable[Sequence[int]], *, workers: int, pin_memory: bool
-) -> DataLoader:
-    """The batches with these sample numbers, in this order, read ahead by `workers` processes."""
+) -> Iterable[dict[str, Any]]:
+    """The batches with these sample numbers, in this order, read ahead by `workers` processes.
+
+    Latents are copies out of a memory map, cheaper to read than to hand from process to process: there the workers are
+    threads (benchmarks/loading.py).
+    """
+    if workers and samples.format.latents:
+        return _ReadAhead(samples, batches, workers, pin_memory)
     context = None
     if workers and sys.platform != "win32":
         # Forking a process with threads (torch has some) can lock up; a server that has loaded torch once
@@ -229,8 +242,37 @@ def sample_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         multiprocessing_context=context,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_AHEAD if workers else None,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _ReadAhead:
+    """Batches in order, of which threads read some ahead."""
+
+    samples: Samples
+    batches: Iterable[Sequence[int]]
+    workers: int
+    pin_memory: bool
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="latents")
+        try:
+            ahead: deque[Future[dict[str, Any]]] = deque()
+            for numbers in self.batches:
+                ahead.append(pool.submit(self._batch, numbers))
+                if len(ahead) > _AHEAD * self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _batch(self, numbers: Sequence[int]) -> dict[str, Any]:
+        batch = default_collate([self.samples.sample(number) for number in numbers])
+        if not self.pin_memory:
+            return batch
+        return {k: v.pin_memory() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
 class _ByNumber(Dataset):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class OrbitStore:
         self.latents: bool = index["kind"] == LATENTS
         self._names: list[str] = [shard["name"] for shard in index["shards"]]
         self._open: dict[int, Shard] = {}
+        self._lock = threading.Lock()
         self.broken: list[str] = []
         places: list[Place] = []
         for number, shard in enumerate(index["shards"]):
@@ -75,17 +77,21 @@ class OrbitStore:
 
     def members(self, place: Place) -> dict[str, memoryview]:
         """The files of a sample; raises InputError where it is broken."""
-        shard = self._open.pop(place.shard, None) or Shard(self.folder / self._names[place.shard])
-        self._open[place.shard] = shard  # the latest one last
-        while len(self._open) > _OPEN_SHARDS:
-            self._open.pop(next(iter(self._open)))
+        with self._lock:
+            shard = self._open.pop(place.shard, None) or Shard(self.folder / self._names[place.shard])
+            self._open[place.shard] = shard  # the latest one last
+            while len(self._open) > _OPEN_SHARDS:
+                self._open.pop(next(iter(self._open)))
         if place.number >= len(shard):
             raise InputError(f"{shard.path}: expected sample {place.number}, got {len(shard)} samples")
         return shard.members(place.number)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Memory maps stay with their process; another one opens its own.
-        return {**self.__dict__, "_open": {}}
+        # Memory maps and locks stay with their process; another one makes its own.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _open={}, _lock=threading.Lock())
 
 
 @dataclass(frozen=True, eq=False)

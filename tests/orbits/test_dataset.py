@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import shutil
 import tarfile
+import threading
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +209,25 @@ def test_a_loader_yields_the_stream_in_order_with_any_number_of_workers(shards, 
     dataset = OrbitSet(shards, config)
     got = [index for batch in orbit_loader(dataset, workers=workers) for index in batch["index"].tolist()]
     assert got == list(range(40))
+
+
+def test_latents_read_by_threads_are_those_read_one_by_one(latents):
+    config = OrbitSetConfig(frames=4, batch_size=3, epochs=3, seed=2)
+    plain = list(orbit_loader(OrbitSet(latents, config)))
+    ahead = list(orbit_loader(OrbitSet(latents, config), workers=3))
+    assert len(plain) == len(ahead) > 5
+    for one, other in zip(plain, ahead, strict=True):
+        assert one.keys() == other.keys() and one["uid"] == other["uid"]
+        assert torch.equal(one["index"], other["index"]) and torch.equal(one["latents"], other["latents"])
+    copy = pickle.loads(pickle.dumps(OrbitSet(latents, config)))
+    assert torch.equal(next(iter(orbit_loader(copy, workers=1)))["latents"], plain[0]["latents"])
+    feed = iter(orbit_loader(OrbitSet(latents, replace(config, epochs=None)), workers=2))
+    next(feed)
+    feed.close()  # an endless stream is left: no thread goes on with it
+    until = time.monotonic() + 5
+    while any(t.name.startswith("latents") for t in threading.enumerate()) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not any(t.name.startswith("latents") for t in threading.enumerate())
 
 
 def test_resuming_continues_the_stream(shards):
