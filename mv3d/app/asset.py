@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mv3d.app.splats import holds_splats
 from mv3d.core.errors import InputError
 from mv3d.core.outputs import unchanged
 from mv3d.core.records import read_document, read_record
@@ -18,7 +19,7 @@ from mv3d.views.readers import load_views
 from mv3d.views.views import Views
 
 RECORDS = ("run.json", "recon.json")
-SPLATS_FILE = "splats.ply"
+SPLATS_FILES = ("splats.ply", "splats.spz", "splats.splat")
 # By what they keep of the world of the views and of the colours; an stl for printing is in millimetres.
 _MESH_FILES = ("mesh.glb", "mesh.obj", "mesh.ply", SOLID_FILE, "mesh.stl")
 _CAMERA_FILES = ("transforms.json", "transforms_train.json")
@@ -43,21 +44,23 @@ class Asset:
 
 
 def read_asset(path: Path) -> Asset:
-    """Read a mesh file, or a folder with a mesh, views, or both.
+    """Read a file of a mesh or of 3D Gaussians, or a folder with a mesh, views, or both.
 
     Raises InputError where there is neither, and where a file cannot be used.
     """
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or a 3D file, found nothing there")
     if path.is_file():
+        if holds_splats(path):
+            return Asset(path.stem, splats=path)
         if path.suffix.lower() not in MODEL_SUFFIXES:
             raise InputError(
-                f"{path}: expected a folder, or a {', '.join(MODEL_SUFFIXES)} file, got {path.suffix or 'no suffix'}"
+                f"{path}: expected a folder, or a {', '.join(MODEL_SUFFIXES)}, .splat or .spz file, got {path.suffix or 'no suffix'}"
             )
         return Asset(path.stem, load_mesh(path), path)
     mesh_file = next((path / name for name in _MESH_FILES if (path / name).is_file()), None)
     posed = any((path / name).is_file() for name in _CAMERA_FILES)
-    splats = path / SPLATS_FILE if (path / SPLATS_FILE).is_file() else None
+    splats = next((path / name for name in SPLATS_FILES if (path / name).is_file()), None)
     if mesh_file is None and splats is None and not posed:
         raise InputError(
             f"{path}: expected a mesh ({', '.join(_MESH_FILES)}) or views (transforms.json), found neither"

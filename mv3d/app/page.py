@@ -18,7 +18,7 @@ import numpy as np
 
 from mv3d.app.asset import Asset, read_asset
 from mv3d.app.figures import figure_rows, view_figures
-from mv3d.app.pictures import data_uri, self_contained_glb, thumbnails, turntable_video
+from mv3d.app.pictures import data_uri, self_contained_glb, thumbnails, turntable_video, views_video
 from mv3d.core.errors import InputError, Mv3dWarning, OutputError, UsageError
 from mv3d.core.files import write_files
 from mv3d.core.version import __version__
@@ -55,10 +55,10 @@ def write_page(
     title: str | None = None,
     overwrite: bool = False,
 ) -> PageResult:
-    """What `mv3d page` does: the mesh of a views folder, or a mesh alone, as one HTML file.
+    """What `mv3d page` does: the mesh of a views folder, views alone, or a mesh alone, as one HTML file.
 
     out: by default NAME.html in the present folder. title: by default the name of the folder or the file.
-    Raises InputError where there is no mesh, UsageError for another suffix than .html, OutputError where another file, or
+    Raises InputError where there is neither, UsageError for another suffix than .html, OutputError where another file, or
     without `overwrite` another page, is in the way.
     """
     source = Path(source)
@@ -69,9 +69,11 @@ def write_page(
         )
     _refuse_strangers(target)
     asset = read_asset(source)
-    if asset.mesh is None:
-        raise InputError(f"{source}: expected a mesh, found views alone; make one with: mv3d recon {source}")
-    glb = self_contained_glb(asset.mesh, asset.mesh_file)
+    if asset.mesh is None and asset.views is None:
+        raise InputError(
+            f"{source}: expected a mesh or views, found splats alone; look at them with: mv3d view {source}"
+        )
+    glb = b"" if asset.mesh is None else self_contained_glb(asset.mesh, asset.mesh_file)
     page = sealed(page_html(asset, glb, title=title or asset.name))
     result = PageResult(target, len(page), len(page) - len(base64.b64encode(glb)))
     if target.exists():
@@ -98,12 +100,13 @@ def write_page(
 
 
 def page_html(asset: Asset, glb: bytes, *, title: str) -> str:
-    """The page of an asset with a mesh. glb: what the viewer shows, as `self_contained_glb` makes it."""
-    assert asset.mesh is not None, "a page shows a mesh"
+    """The page of an asset. glb: what the viewer shows, as `self_contained_glb` makes it; without a mesh there is none."""
     heading = escape(title)
-    poster = (turntable(asset.mesh, frames=1, size=384)[0] / 255).astype(np.float32)
-    (still,) = thumbnails(np.dstack([poster, np.ones(poster.shape[:2], np.float32)])[None], 40_000)
-    video = data_uri(turntable_video(asset.mesh, asset.turntable), "video/mp4")
+    if asset.mesh is not None:
+        video = turntable_video(asset.mesh, asset.turntable)
+    else:
+        assert asset.views is not None, "a page shows a mesh or views"
+        video = views_video(asset.views)
     parts = [
         "<!doctype html>",
         f'<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="mv3d {__version__}">',
@@ -111,6 +114,26 @@ def page_html(asset: Asset, glb: bytes, *, title: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{heading} – mv3d</title><style>{_web('page.css')}</style></head><body>",
         f"<header><h1>{heading}</h1></header><main>",
+        *_object_section(asset, heading),
+        '<section><h2>Turntable</h2><div class="pair"><video controls loop muted playsinline preload="metadata" '
+        f'aria-label="{heading}, one turn" src="{data_uri(video, "video/mp4")}"></video></div></section>',
+        *_views_section(asset, heading),
+        "<section><h2>Numbers</h2><table><tbody>",
+        *(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in figure_rows(asset)),
+        "</tbody></table></section></main>",
+        f'<footer class="quiet"><p>Made by mv3d {__version__}.{" The viewer is three.js (MIT)." if glb else ""}</p></footer>',
+        *_viewer_scripts(glb),
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _object_section(asset: Asset, heading: str) -> list[str]:
+    if asset.mesh is None:
+        return []
+    poster = (turntable(asset.mesh, frames=1, size=384)[0] / 255).astype(np.float32)
+    (still,) = thumbnails(np.dstack([poster, np.ones(poster.shape[:2], np.float32)])[None], 40_000)
+    return [
         '<section aria-label="The object">',
         f'<div id="viewer" data-label="{heading}: a 3D object. Arrow keys turn it, plus and minus zoom.">',
         f'<img src="{data_uri(still, "image/webp")}" alt="{heading}, seen from its front"></div>',
@@ -118,19 +141,17 @@ def page_html(asset: Asset, glb: bytes, *, title: str) -> str:
         "<kbd>2</kbd> grey, <kbd>3</kbd> wireframe, <kbd>4</kbd> normals, <kbd>T</kbd> turn, <kbd>R</kbd> reset; "
         "<kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> <kbd>+</kbd> <kbd>−</kbd> while the picture is focused.</p>",
         "<noscript><p>Without JavaScript the object stays a still picture.</p></noscript></section>",
-        '<section><h2>Turntable</h2><div class="pair"><video controls loop muted playsinline preload="metadata" '
-        f'aria-label="{heading}, one turn" src="{video}"></video></div></section>',
-        *_views_section(asset, heading),
-        "<section><h2>Numbers</h2><table><tbody>",
-        *(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in figure_rows(asset)),
-        "</tbody></table></section></main>",
-        f'<footer class="quiet"><p>Made by mv3d {__version__}. The viewer is three.js (MIT).</p></footer>',
+    ]
+
+
+def _viewer_scripts(glb: bytes) -> list[str]:
+    if not glb:
+        return []
+    return [
         f'<script type="application/octet-stream" id="asset">{base64.b64encode(glb).decode()}</script>',
         f'<script type="module">{_web("viewer.bundle.js")}</script>',
         f'<script type="module">{_web("page.js")}</script>',
-        "</body></html>",
     ]
-    return "\n".join(parts) + "\n"
 
 
 def sealed(page: str) -> bytes:
@@ -168,9 +189,9 @@ def _views_section(asset: Asset, heading: str) -> list[str]:
     cameras = views.cameras
     positions = gltf_from_world(cameras.centers)
     forwards = gltf_from_world(-cameras.c2w[:, :3, 2])
+    hint = " Choose one to see the object from its camera." if asset.mesh is not None else ""
     lines = [
-        f"<section><h2>Views</h2><p class=quiet>{len(chosen)} of {count} views. Choose one to see the object from its "
-        'camera.</p><ul class="views">'
+        f'<section><h2>Views</h2><p class=quiet>{len(chosen)} of {count} views.{hint}</p><ul class="views">'
     ]
     for view, picture in zip(chosen, pictures, strict=True):
         camera: dict[str, Any] = {
@@ -180,11 +201,10 @@ def _views_section(asset: Asset, heading: str) -> list[str]:
         }
         number = f"view {view}" + (", the photo" if view == views.input_view else "")
         known = [number, *view_figures(asset, view)]
-        lines.append(
-            f"<li><figure><button type=button data-camera='{json.dumps(camera)}'>"
-            f'<img loading="lazy" src="{data_uri(picture, "image/webp")}" alt="{heading}, {escape(", ".join(known[:3]))}">'
-            f"</button><figcaption>{escape(' · '.join(known))}</figcaption></figure></li>"
-        )
+        shown = f'<img loading="lazy" src="{data_uri(picture, "image/webp")}" alt="{heading}, {escape(", ".join(known[:3]))}">'
+        if asset.mesh is not None:
+            shown = f"<button type=button data-camera='{json.dumps(camera)}'>{shown}</button>"
+        lines.append(f"<li><figure>{shown}<figcaption>{escape(' · '.join(known))}</figcaption></figure></li>")
     return [*lines, "</ul></section>"]
 
 

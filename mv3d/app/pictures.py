@@ -18,6 +18,7 @@ from mv3d.render.mesh_io import glb_bytes, without_degenerate
 from mv3d.render.turntable import turntable
 from mv3d.render.video import encode_mp4
 from mv3d.views.folder import to_uint8
+from mv3d.views.views import Views, composite
 
 VIDEO_BYTES = 180_000
 """Most that a page takes of a turntable as it is."""
@@ -67,6 +68,25 @@ def turntable_video(mesh: Mesh, made: Path | None) -> bytes:
         if len(content) <= VIDEO_BYTES:
             break
     return content
+
+
+def views_video(views: Views) -> bytes:
+    """An mp4 of the views on white, in their order."""
+    content = b""
+    for side in (256, 160, 96):
+        frames = [_even(Image.fromarray(to_uint8(composite(image))), side) for image in views.images]
+        with tempfile.TemporaryDirectory() as folder:
+            content = encode_mp4(np.stack(frames), Path(folder) / "turntable.mp4").read_bytes()
+        if len(content) <= VIDEO_BYTES:
+            break
+    return content
+
+
+def _even(picture: Image.Image, side: int) -> np.ndarray:
+    """At most so large, with even sides, which the video's colours ask for."""
+    scale = min(1.0, side / max(picture.size))
+    width, height = (max(2, round(length * scale / 2) * 2) for length in picture.size)
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def self_contained_glb(mesh: Mesh, file: Path | None) -> bytes:

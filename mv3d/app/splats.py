@@ -1,4 +1,4 @@
-"""3D Gaussians out of a `.ply` of 3DGS, as a viewer takes them."""
+"""3D Gaussians out of their files, as a viewer takes them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError
+from mv3d.recon.splats.cloud import matrix_from_quaternion
+from mv3d.recon.splats.files import load_splats
 
-SH_C0 = 0.28209479177387814
-"""½·√(1/π): colour = ½ + SH_C0 · f_dc (Kerbl et al. 2023)."""
-# Trainings and viewers of 3DGS take a file as x right, y down, z away from the viewer of the front; ours shows the photo's
-# side in front. World (x, y, z) = file (-z, x, -y).
-_WORLD_FROM_FILE = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
-_FIELDS = ("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")  # fmt: skip
+SPLAT_SUFFIXES = (".ply", ".splat", ".spz")
 _MOST = 5_000_000
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,42 +28,25 @@ class SplatCloud:
     opacities: Float[np.ndarray, "n 1"]
 
 
+def holds_splats(path: Path) -> bool:
+    """Whether a file is one of 3D Gaussians: by its suffix, a `.ply` by the colours that its header names."""
+    if path.suffix.lower() != ".ply":
+        return path.suffix.lower() in SPLAT_SUFFIXES
+    with path.open("rb") as file:
+        return b"property float f_dc_0" in file.read(_HEAD_BYTES)
+
+
 def read_splats(path: Path) -> SplatCloud:
-    """Read a binary little-endian ply of floats in the layout of 3DGS: opacity as its logit, scales as natural logarithms,
-    rotations w x y z. Raises InputError for other files."""
-    try:
-        head, _, body = path.read_bytes().partition(b"end_header\n")
-        lines = head.decode("ascii").split("\n")
-        count = int(next(line.split()[2] for line in lines if line.startswith("element vertex ")))
-        names = [line.split()[2] for line in lines if line.startswith("property float ")]
-        if (
-            "format binary_little_endian 1.0" not in lines
-            or not 0 < count <= _MOST
-            or set(_FIELDS) - set(names)
-        ):
-            raise ValueError("another layout")
-        values = np.frombuffer(body, "<f4", count * len(names)).reshape(count, -1).astype(np.float64)
-    except (OSError, ValueError, IndexError, StopIteration) as error:
-        raise InputError(f"{path}: expected a ply of 3D Gaussians as 3DGS writes it ({error})") from error
-    columns = {name: values[:, place] for place, name in enumerate(names)}
-    found = np.stack([columns[name] for name in _FIELDS], 1)
-    if not np.isfinite(found).all():
-        raise InputError(f"{path}: expected finite numbers, got NaN or infinity")
-    w, x, y, z = (
-        found[:, 10:14] / np.maximum(np.linalg.norm(found[:, 10:14], axis=1, keepdims=True), 1e-12)
-    ).T
-    rotation = np.stack(
-        [
-            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
-            np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
-            np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
-        ],
-        1,
-    )
-    axes = _WORLD_FROM_FILE @ rotation * np.exp(np.clip(found[:, None, 7:10], -30, 30))
+    """Read a file of 3D Gaussians, `.ply`, `.splat` or `.spz`. Raises InputError as `load_splats`, and for none or too
+    many of them."""
+    splats = load_splats(path)
+    if not 0 < len(splats) <= _MOST:
+        raise InputError(f"{path}: expected 1 to {_MOST} 3D Gaussians, got {len(splats)}")
+    rotations = matrix_from_quaternion(splats.rotations.astype(np.float64))
+    axes = rotations * splats.scales.astype(np.float64)[:, None]
     return SplatCloud(
-        found[:, :3] @ _WORLD_FROM_FILE.T,
+        splats.means.astype(np.float64),
         axes @ axes.transpose(0, 2, 1),
-        np.clip(0.5 + SH_C0 * found[:, 3:6], 0, 1),
-        1 / (1 + np.exp(-np.clip(found[:, 6:7], -30, 30))),
+        splats.colors.astype(np.float64),
+        splats.opacities.astype(np.float64)[:, None],
     )

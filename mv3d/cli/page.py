@@ -18,7 +18,7 @@ class PageCommand:
     a mail, without a network."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
-    """A views folder with a mesh, or a 3D file: glb, gltf, obj, ply, stl, off."""
+    """A views folder, with a mesh or without, or a 3D file: glb, gltf, obj, ply, stl, off."""
     out: Annotated[Path | None, SAID] = None
     """The file to write. Default: NAME.html in the present folder."""
     title: Annotated[str | None, SAID] = None

@@ -22,7 +22,7 @@ class ViewCommand:
     ends it."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
-    """A views folder, a 3D file, training shards (a folder or one .tar), or the folder of mv3d eval run: truth beside model."""
+    """A views folder, a 3D file, a file of splats (.ply, .splat, .spz), training shards (a folder or one .tar), or the folder of mv3d eval run: truth beside model."""
     host: str = "127.0.0.1"
     """The address to listen at. With 0.0.0.0 everybody in the network can look."""
     port: int = 7007

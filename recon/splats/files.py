@@ -60,8 +60,10 @@ def load_splats(path: str | os.PathLike[str]) -> Splats:
         raise InputError(f"{path}: expected a file of splats ({error.strerror})") from error
     try:
         return decode(data)
+    except InputError as error:  # of a value
+        raise InputError(f"{path}: {error}") from error
     except (ValueError, KeyError, EOFError, OSError, struct.error) as error:
-        raise InputError(f"{path}: expected a whole {path.suffix} file of splats ({error})") from error
+        raise InputError(f"{path}: expected a whole {path.suffix} file of 3D Gaussians ({error})") from error
 
 
 def ply_bytes(splats: Splats) -> bytes:

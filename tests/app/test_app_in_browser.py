@@ -145,6 +145,34 @@ def test_a_photo_becomes_a_glb_in_the_browser(opened, tmp_path: Path):
 
 
 @needs_browser
+def test_views_are_seen_as_they_come(opened, tmp_path: Path):
+    page, _, problems = opened
+    page.get_by_label("Drop a photo").set_input_files(str(PHOTO))
+    page.get_by_label("Quality").select_option("draft")
+    page.get_by_role("button", name="Make it").press("Enter")
+    seen: list[str] = []
+    end = time.monotonic() + 500
+    while (text := page.locator("#state").inner_text()) not in ("done", "failed", "cancelled") or not seen:
+        assert time.monotonic() < end, text
+        title = page.locator("#views-title").inner_text() if page.locator("#views-part").is_visible() else ""
+        if title and title not in seen:
+            seen.append(title)
+            if len(seen) == 4:
+                screenshot(page, (Path(PICTURES) if PICTURES else tmp_path) / "app-views-so-far.png")
+                assert "not cut out yet" in str(page.locator("#views img").first.get_attribute("alt"))
+        page.wait_for_timeout(50)
+    assert text == "done", page.locator("#error").inner_text()
+    assert len([each for each in seen if each.startswith("Views so far: ")]) >= 3 and seen[-1] == "Views"
+    assert page.locator("#views img").count() == 21
+    page.locator("#views img").last.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    whole = "images => images.every(image => image.naturalWidth > 0 && /view \\d+ of 21$/.test(image.alt))"
+    assert page.locator("#views img").evaluate_all(whole)
+    screenshot(page, (Path(PICTURES) if PICTURES else tmp_path) / "app-views.png")
+    assert problems == []
+
+
+@needs_browser
 def test_a_job_is_cancelled_by_the_keyboard_and_earlier_ones_are_found_again(opened):
     page, _, problems = opened
     page.get_by_label("Quality").select_option("high")

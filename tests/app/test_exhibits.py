@@ -19,7 +19,7 @@ from PIL import Image
 from mv3d.app.exhibits import difference, open_collection
 from mv3d.app.looks import MODES, in_mode
 from mv3d.app.shot import own_shot
-from mv3d.app.splats import SH_C0, read_splats
+from mv3d.app.splats import read_splats
 from mv3d.cli.main import main
 from mv3d.core.errors import InputError
 from mv3d.orbits.catalogue import CatalogueItem
@@ -28,6 +28,7 @@ from mv3d.orbits.gate import ANYTHING
 from mv3d.orbits.index import PIXELS, write_index
 from mv3d.orbits.jobs import render_object
 from mv3d.orbits.shards import write_shard
+from mv3d.recon.splats.files import SH_C0, load_splats, save_splats
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,39 @@ def test_splats_lie_in_the_world_as_their_file_says(tmp_path: Path):
     assert np.allclose(cloud.covariances[0], np.diag([0.01, 0.09, 0.01]), atol=1e-6)
     assert np.allclose(cloud.covariances[1], np.diag([0.01, 0.01, 0.09]), atol=1e-6)
     assert np.allclose(cloud.colors, [1, 0.5, 0], atol=1e-6) and np.allclose(cloud.opacities, 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".splat", ".spz"])
+def test_splats_of_other_formats_are_the_same_cloud(suffix: str, tmp_path: Path):
+    rows = np.random.default_rng(0).uniform(-1, 1, (20, 14))
+    rows[:, 7:10] -= 2
+    ply = splat_file(tmp_path / "s.ply", rows)
+    other = save_splats(load_splats(ply), tmp_path / f"s{suffix}")
+    expected = read_splats(ply)
+    exhibit = open_collection(other).read("s")
+    assert exhibit.mesh is None and exhibit.splats == other and open_collection(ply).read("s").splats == ply
+    got = read_splats(other)
+    # .splat writes the most visible first; .spz keeps the order.
+    order = np.argmin(np.linalg.norm(got.centers[:, None] - expected.centers, axis=-1), 1)
+    assert sorted(order) == list(range(20))
+    assert np.allclose(got.centers, expected.centers[order], atol=1e-4)
+    assert np.allclose(got.colors, expected.colors[order], atol=0.02)
+    assert np.allclose(got.opacities, expected.opacities[order], atol=0.005)
+    size = np.abs(expected.covariances[order]).max((1, 2), keepdims=True)
+    assert (np.abs(got.covariances - expected.covariances[order]) < 0.15 * size).all()
+
+
+def test_a_damaged_file_of_splats_is_one_sentence_with_its_name(tmp_path: Path):
+    rows = np.eye(3, 14)
+    rows[1, 0] = np.nan
+    with pytest.raises(InputError, match=r"s\.ply: splats: means: expected finite"):
+        read_splats(splat_file(tmp_path / "s.ply", rows))
+    (tmp_path / "s.splat").write_bytes(b"")
+    with pytest.raises(InputError, match=r"s\.splat: expected 1 to 5000000 3D Gaussians, got 0"):
+        read_splats(tmp_path / "s.splat")
+    (tmp_path / "s.spz").write_bytes(b"no gzip")
+    with pytest.raises(InputError, match=r"s\.spz: expected a whole \.spz file of 3D Gaussians"):
+        read_splats(tmp_path / "s.spz")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.places import REPOSITORY
 from helpers.shapes import cube, orbit_of
+from helpers.splat_files import splat_file
 
 import mv3d.app
 from mv3d.app.asset import Asset, read_asset
@@ -95,6 +96,23 @@ def test_a_page_has_all_its_parts_and_loads_nothing(page: str, folder: Path):
     assert rows["Silhouette IoU, mean of the views"] == "0.912" and rows["Watertight"] == "yes"
     assert rows["Triangles"] == f"{len(cube().faces):,}" and rows["Warning"] == "thin &lt;parts&gt; are lost"
     assert "view 3 · azimuth 120° · elevation 10° · IoU 0.900 · 33.0 dB" in page
+
+
+def test_views_alone_are_a_page_without_a_viewer(tmp_path: Path):
+    orbit_of(cube(), count=4, size=33).save(tmp_path / "photos")
+    made = write_page(tmp_path / "photos", tmp_path / "photos.html")
+    text = made.path.read_text(encoding="utf-8")
+    elements = _Elements(text)
+    assert made.bytes == made.bytes_beside_asset < 100_000 and is_sealed(made.path.read_bytes())
+    assert not elements.of("script") and not elements.of("button") and "three.js" not in text
+    pictures = elements.of("img")
+    assert len(pictures) == 4 and all("photos, view" in str(each["alt"]) for each in pictures)
+    (video,) = elements.of("video")
+    assert base64.b64decode(video["src"].split(",")[1])[4:8] == b"ftyp"
+    assert "<title>photos – mv3d</title>" in text and "4 of 4 views.</p>" in text
+    rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', text))
+    assert rows["Views"] == "4" and "Triangles" not in rows
+    assert write_page(tmp_path / "photos", tmp_path / "photos.html").already_done
 
 
 def test_the_glb_in_a_page_is_the_file_itself(page: str, folder: Path):
@@ -207,7 +225,7 @@ def test_seals_know_their_own_page():
     ("name", "out", "error", "told"),
     [
         ("nothing", "a.html", InputError, "found nothing there"),
-        ("views", "a.html", InputError, "mv3d recon"),
+        ("splats", "a.html", InputError, "mv3d view"),
         ("empty", "a.html", InputError, "found neither"),
         ("cube.glb", "a.pdf", UsageError, "ends in .html"),
         ("cube.glb", "a", UsageError, "no suffix"),
@@ -221,7 +239,8 @@ def test_what_cannot_be_a_page_costs_one_sentence(name, out, error, told, tmp_pa
     (tmp_path / "note.txt").write_text("x")
     (tmp_path / "broken.glb").write_bytes(b"glTF" + bytes(50))
     (tmp_path / "empty").mkdir()
-    orbit_of(cube(), count=4, size=32).save(tmp_path / "views")
+    (tmp_path / "splats").mkdir()
+    splat_file(tmp_path / "splats" / "splats.ply", np.eye(3, 14))
     with pytest.raises(error, match=re.escape(told)):
         write_page(name, out)
     assert main(["page", name, "--out", out]) == error.exit_code
