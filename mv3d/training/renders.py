@@ -28,6 +28,7 @@ from mv3d.models.prior.renders import lifted_along, prior_sha256
 from mv3d.orbits.dataset import OrbitSet, SampleFormat, Samples
 from mv3d.render.cameras import SV3D_FOV_DEG, SV3D_RADIUS, Orbit
 from mv3d.training.config import TrainConfig
+from mv3d.training.distill.config import DistillConfig
 
 FOLDER = "renders"
 _VERSION = 1  # of what is rendered of the same photo by the same prior
@@ -74,7 +75,9 @@ def open_priors(config: TrainConfig) -> Priors | None:
         except InputError as error:
             raise InputError(f"--prior {name}: {error}") from error
         folders.append(folder)
-    if len(names) == 1:
+    if len(names) == 1 and not isinstance(
+        config, DistillConfig
+    ):  # how far to trust it is the teacher's to know
         text = (
             f"--prior {names[0]}: it lifts every object, those that it was trained on, too; its renders of these are better "
             "than of a new photo. Give two priors, each trained on one half of the objects"

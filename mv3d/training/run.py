@@ -91,6 +91,7 @@ def plan(
 ) -> dict[str, Any]:
     """The resolved plan of `train`; computes and writes nothing. Raises as `train` does for wrong settings."""
     _check_request(config, data, base, static_data)
+    config = _locally_taught(config, base) if isinstance(config, DistillConfig) else config
     listed = []
     for name, stage in stages(config, static=static_data is not None):
         row = {
@@ -264,6 +265,12 @@ def _resolved(config: TrainConfig, base: str) -> tuple[TrainConfig, ResolvedMode
     return config, found
 
 
+def _locally_taught(config: DistillConfig, base: str) -> DistillConfig:
+    from mv3d.training.distill.teacher import with_local_teacher  # noqa: PLC0415 - as above
+
+    return with_local_teacher(config, base)
+
+
 def _priors(config: TrainConfig) -> Priors | None:
     if not config.prior:
         return None
@@ -352,11 +359,9 @@ def _check_request(config: TrainConfig, data: Path, base: str, static_data: Path
 
         check_start(config, base)
     if isinstance(config, DistillConfig):
-        from mv3d.training.distill.teacher import check_local_teacher  # noqa: PLC0415 - as in _train_stage
-
         if not base:
             raise UsageError("--teacher: expected a multi-view model, got none; see mv3d models list")
-        check_local_teacher(base)
+        _locally_taught(config, base)
     _check_prior(config)
     if not base and config.network == "base":
         raise UsageError(f"--base: expected a model to start from for {name}, got none; see mv3d models list")

@@ -23,7 +23,7 @@ from mv3d.models.samplers import euler
 from mv3d.models.sampling import karras_sigmas
 from mv3d.training.checkpoint import read_latest
 from mv3d.training.distill.adversarial import Heads, heads_loss, student_loss
-from mv3d.training.distill.config import DistillConfig
+from mv3d.training.distill.config import DistillConfig, for_teacher
 from mv3d.training.distill.consistency import (
     Stretches,
     consistency_loss,
@@ -353,10 +353,16 @@ def test_wrong_requests_say_what_can_be_done(latents, teacher, tmp_path, capsys)
 def test_the_plan_and_the_configuration_of_accelerate(latents, teacher, tmp_path, capsys):
     assert main(command(latents, teacher, tmp_path / "run", "--dry-run", "--json")) == 0
     [stage] = json.loads(capsys.readouterr().out)["stages"]
-    assert (
-        stage["settings"]["student_steps"] == 2 and stage["orbits"] == 6 and not (tmp_path / "run").exists()
-    )
+    settings = stage["settings"]
+    assert (settings["student_steps"], settings["frames"], settings["guidance"]) == (2, FRAMES, 3.0)
+    assert stage["orbits"] == 6 and not (tmp_path / "run").exists()
     assert main(["distill", "--print-config", "ddp"]) == 0
     assert Path(capsys.readouterr().out.strip()).is_file()
+    # A teacher that takes renders brings its prior along, unless others are given.
+    led = for_teacher(DistillConfig(guidance=2.0), read_info(teacher), "its/folder", takes_renders=True)
+    assert (led.prior, led.guidance, led.frames) == ("its/folder", 2.0, FRAMES)
+    assert math.exp(led.cond_mean) == pytest.approx(read_info(teacher).sampler.cond_aug)
+    other = DistillConfig(prior="half0,half1")
+    assert for_teacher(other, read_info(teacher), "x", takes_renders=True).prior == "half0,half1"
     with pytest.raises(UsageError, match="--teacher: expected a multi-view model, got none"):
         train(DistillConfig(), latents, "", tmp_path / "run")

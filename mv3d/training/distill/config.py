@@ -39,7 +39,6 @@ class DistillConfig(TrainConfig):
     cond_std: Annotated[float, _NONE] = 0.0
     drop_image: Annotated[float, _NONE] = 0.0
     drop_latent: Annotated[float, _NONE] = 0.0
-    drop_render: Annotated[float, _NONE] = 0.0
     near_weight: Annotated[float, _NONE] = 1.0
     rank: Annotated[int, _NONE] = 16
     alpha: Annotated[float, _NONE] = 16.0

@@ -21,7 +21,7 @@ from mv3d.training.distill.consistency import (
     led_to,
     stage_of,
 )
-from mv3d.training.loss import sample_generator
+from mv3d.training.loss import sample_generator, with_dropout
 from mv3d.training.objective import Denoise, Objective
 
 STUDENT = "denoiser.unet."
@@ -45,6 +45,9 @@ def distill_objective(
 
     def loss(module: nn.Module, raw: dict[str, Any], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         target, conditioning, noise = batches.make(raw)
+        conditioning = with_dropout(
+            conditioning, noise
+        )  # of renders alone, for both: some photos have no solid
         device, numbers = target.device, [int(number) for number in raw["index"]]
         sigma, end = (levels.to(device) for levels in stretches.draw(config.seed, numbers))
         x = target + sigma.view(-1, 1, 1, 1, 1) * noise.noise

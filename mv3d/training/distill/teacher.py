@@ -35,10 +35,9 @@ def with_teacher(config: DistillConfig, teacher: ResolvedModel) -> DistillConfig
     return for_teacher(config, info, teacher.name, takes_renders=takes_renders)
 
 
-def check_local_teacher(name: str) -> None:
-    """`check_teacher` for a model on the disk; another name is looked up when the run begins."""
-    if name == "default" or Path(name).is_dir():
-        check_teacher(read_info(resolve(name).folder), name)
+def with_local_teacher(config: DistillConfig, name: str) -> DistillConfig:
+    """`with_teacher` for a model on the disk; another name is looked up when the run begins."""
+    return with_teacher(config, resolve(name)) if name == "default" or Path(name).is_dir() else config
 
 
 def student_info(config: DistillConfig, teacher: ModelInfo) -> ModelInfo:
