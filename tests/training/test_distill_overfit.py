@@ -24,7 +24,7 @@ from mv3d.training.validation import clean
 from mv3d.views.metrics import psnr_from_mse
 
 TEACHER = {
-    "frames": VIEWS, "steps": 240, "batch": 8, "micro_batch": 8, "lr": 3e-3, "warmup": 10, "ema": 0.98,
+    "frames": VIEWS, "steps": 144, "batch": 8, "micro_batch": 8, "lr": 3e-3, "warmup": 10, "ema": 0.98,
     "channels": (32, 32), "encoder_steps": 60, "patch": 4, "latent_channels": 16, "mirror": False,
     "drop_image": 0.0, "drop_latent": 0.0, "checkpoint_every": 80, "log_every": 20,
 }  # fmt: skip
@@ -42,8 +42,8 @@ def test_two_distilled_steps_are_nearer_to_the_teacher_than_its_own_two(tmp_path
     student = train(STUDENT, data, str(teacher), tmp_path / "student").files["model"]
     found = nearness(teacher, student, data)
     print(found)
-    best = max(db for name, db in found.items() if name in ("teacher", "teacher at the student's levels"))
-    assert found["student"] >= best + 1
+    assert found["student"] >= found["teacher"] + 4
+    assert found["student"] >= found["teacher at the student's levels"] + 0.5
 
 
 def nearness(teacher: Path, student: Path, data: Path) -> dict[str, float]:
