@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import struct
 import threading
 import time
@@ -24,18 +25,20 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from mv3d.core.errors import InputError, OutputError, UsageError
-from mv3d.core.files import sha256, write_text
+from mv3d.core.files import atomic_path, sha256, staging, write_text
+from mv3d.core.flags import SAID
 from mv3d.core.locking import folder_lock
 from mv3d.core.outputs import refuse_named
 from mv3d.core.progress import Progress
 from mv3d.orbits.catalogue import SUFFIXES, CatalogueItem, write_list
 from mv3d.orbits.infrastructure.download import DownloadError, Transport, download
+from mv3d.orbits.objaverse_package import Brought, downloaded, fetch_xl, has_package, package_cache, xl_source
 from mv3d.orbits.sample import Reject
 
 LEDGER, REJECTS, OBJECTS = "fetched.jsonl", "rejects.jsonl", "objects.jsonl"
@@ -53,6 +56,9 @@ class FetchConfig:
     """How files of earlier runs are checked: by content, or by size (fast, for large sets)."""
     seed: int = 0
     """Seed of the waits between tries."""
+    objaverse: Annotated[Path | None, SAID] = None
+    """Folder of the objaverse package: what it has of Objaverse is copied, not fetched again.
+    Default: ~/.objaverse/hf-objaverse-v1."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= 64:
@@ -64,7 +70,7 @@ class FetchConfig:
 @dataclass(frozen=True)
 class FetchResult:
     """items: what is there now, with paths and hashes, in the order of the list. fetched: of them, in this run.
-    kept: of them, from earlier runs, or local from the start. bytes: that arrived in this run."""
+    kept: of them, from earlier runs, local from the start, or copied from the folder of the objaverse package. bytes: that arrived in this run."""
 
     items: tuple[CatalogueItem, ...]
     rejects: tuple[Reject, ...]
@@ -135,8 +141,10 @@ def _fetch_all(
 ) -> None:
     """Fill `outcomes` and `rejects`; both are complete for what is done, whatever ends this."""
     stop, lock = threading.Event(), threading.Lock()
-    with ThreadPoolExecutor(config.parallel, thread_name_prefix="fetch") as pool:
-        work = partial(_one, out=out, config=config, ledger=ledger, lock=lock, stop=stop)
+    of_xl = [item for item in items if xl_source(item.url) and not (out / _place(item)).is_file()]
+    with staging(out) as staged, ThreadPoolExecutor(config.parallel, thread_name_prefix="fetch") as pool:
+        brought = fetch_xl(of_xl, staged, config.parallel) if of_xl and has_package() else Brought({})
+        work = partial(_one, out=out, config=config, ledger=ledger, lock=lock, stop=stop, brought=brought)
         futures: dict[Future[_Outcome], CatalogueItem] = {pool.submit(work, item): item for item in items}
         try:
             for done, future in enumerate(as_completed(futures), 1):
@@ -161,7 +169,9 @@ def _one(
     ledger: dict[str, dict[str, Any]],
     lock: threading.Lock,
     stop: threading.Event,
+    brought: Brought,
 ) -> _Outcome:
+    """brought: of Objaverse-XL, in a folder of the same disk."""
     if not item.url:
         if item.path is not None and item.path.is_file():
             return _Outcome(item)
@@ -184,6 +194,19 @@ def _one(
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    if xl_source(item.url):
+        digest = _taken(brought, item.uid, target, expected)
+        _record(out / LEDGER, item, target, digest, lock)
+        return _Outcome(replace(item, path=target, sha256=digest), target.stat().st_size, is_new=True)
+    if (file := downloaded(item.url, config.objaverse or package_cache())) and complaint_about(
+        file, target.suffix
+    ) is None:
+        digest = sha256(file)
+        if expected in (None, digest):
+            with atomic_path(target, hint="free some space") as part:
+                shutil.copyfile(file, part)
+            _record(out / LEDGER, item, target, digest, lock)
+            return _Outcome(replace(item, path=target, sha256=digest))
     rng = np.random.default_rng([config.seed, zlib.crc32(item.uid.encode())])
     try:
         done = download(
@@ -205,10 +228,29 @@ def _one(
     return _Outcome(replace(item, path=target, sha256=done.sha256), done.bytes, is_new=True)
 
 
+def _taken(brought: Brought, uid: str, target: Path, expected: str | None) -> str:
+    """Move what the objaverse package brought to its place; its sha256. Raises DownloadError."""
+    if not has_package():
+        raise DownloadError(
+            "needs_objaverse", 'it is brought by the objaverse package: pip install "mv3d[data]"'
+        )
+    file = brought.files.get(uid)
+    if file is None:
+        raise DownloadError("not_found", f"the objaverse package could not bring it{brought.trouble}")
+    digest = sha256(file)
+    if expected not in (None, digest):
+        raise DownloadError("checksum", f"expected sha256 {expected}, got {digest}")
+    if complaint := complaint_about(file, target.suffix):
+        raise DownloadError("bad_content", complaint)
+    os.replace(file, target)
+    return digest
+
+
 def _place(item: CatalogueItem) -> str:
     """Where the file goes: only from the uid, whose letters are safe; 256 folders keep listings short."""
     suffix = PurePosixPath(unquote(urlsplit(item.url).path)).suffix.lower()
-    suffix = suffix if suffix in SUFFIXES else ".glb"
+    usual = ".stl" if xl_source(item.url) == "thingiverse" else ".glb"
+    suffix = suffix if suffix in SUFFIXES else usual
     return f"objects/{zlib.crc32(item.uid.encode()) % 256:02x}/{item.uid}{suffix}"
 
 

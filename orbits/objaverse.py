@@ -58,7 +58,7 @@ class ObjaverseStore:
     def object_paths(self) -> dict[str, str]:
         """uid → path of the .glb in the data set."""
         paths = self._json(PATHS_FILE)
-        return {uid: path for uid, path in paths.items() if _is_object_path(path)}
+        return {uid: path for uid, path in paths.items() if is_object_path(path)}
 
     def lvis_categories(self) -> dict[str, list[str]]:
         """LVIS category → uids; some 47,000 objects have one."""
@@ -175,7 +175,8 @@ def _count(value: Any) -> int | None:
     return int(value) if good else None
 
 
-def _is_object_path(path: Any) -> bool:
+def is_object_path(path: Any) -> bool:
+    """Whether it is the path of an object in the data set."""
     parts = path.split("/") if isinstance(path, str) else []
     return len(parts) == 3 and parts[2].endswith(".glb") and ".." not in parts
 

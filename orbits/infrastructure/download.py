@@ -40,6 +40,7 @@ FetchReason = Literal[
     "checksum",  # not the bytes that the catalogue, the store or an earlier fetch says
     "interrupted",  # the run was stopped
     "in_the_way",  # another file is at its place, which no earlier fetch wrote
+    "needs_objaverse",  # of Objaverse-XL, which the objaverse package brings; it is not installed
     "bad_content",  # the bytes are not of the format that the name says
 ]
 FETCH_REASONS: tuple[FetchReason, ...] = get_args(FetchReason)
