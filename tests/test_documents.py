@@ -104,7 +104,7 @@ def test_every_link_leads_somewhere(path: Path):
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Nothing is run: what a command would have been given lands here."""
-    from mv3d.cli import distill, main, train
+    from mv3d.cli import distill, main, study, train
 
     given: list[Any] = []
 
@@ -119,6 +119,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             monkeypatch.setitem(table, name, (kind, keep, what))
     monkeypatch.setattr(train, "run", keep)
     monkeypatch.setattr(distill, "run", keep)
+    monkeypatch.setattr(study, "run", keep)
     return given
 
 

@@ -50,6 +50,7 @@ _GROUPS: dict[str, tuple[str, str]] = {
     ),
     "models": ("mv3d.cli.models", "the generator's weights: list, convert, info"),
     "orbits": ("mv3d.cli.orbits", "objects -> rendered orbits in training shards: select, fetch, render, …"),
+    "study": ("mv3d.cli.study", "what a video model is worth as a start, on data of your own"),
     "train": ("mv3d.cli.train", "orbit shards or video clips -> a model, or an adapter"),
 }
 

@@ -66,7 +66,7 @@ def train(arguments: list[str]) -> int:
     if "--print-config" in arguments:
         show(str(accelerate_config("".join(arguments[arguments.index("--print-config") + 1 :][:1]))))
         return 0
-    chosen = preset(_asked_preset(arguments))
+    chosen = preset(asked_preset(arguments))
     return run(parsed(_with_defaults(chosen), arguments, program="mv3d train", description=_HELP))
 
 
@@ -134,7 +134,7 @@ def accelerate_config(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _asked_preset(arguments: list[str]) -> str:
+def asked_preset(arguments: list[str]) -> str:
     """The preset decides the defaults of the other flags, so it is read before them."""
     for place, argument in enumerate(arguments):
         if argument == "--preset" and place + 1 < len(arguments):
