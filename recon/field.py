@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from mv3d.recon.arrays import Volume, rays_through
 from mv3d.recon.hull import Hull
+from mv3d.recon.sampling import sample_field
 from mv3d.views.grid import Grid
 from mv3d.views.silhouettes import march_lowest, silhouette_distance
 from mv3d.views.views import Views
@@ -207,7 +208,7 @@ def _descend(level: _Level, state: _State, config: FieldConfig, generator: torch
     rates = (config.learning_rate, config.color_rate, config.gain_rate * aligned, config.shift_rate * aligned)
     variables = (state.sdf, state.rgb, state.log_gains, state.shifts)
     groups = [{"params": [v], "lr": rate} for v, rate in zip(variables, rates, strict=True)]
-    optimizer = torch.optim.Adam(groups, betas=config.betas)
+    optimizer = torch.optim.Adam(groups, betas=config.betas, fused=True)
     band = torch.zeros(0, dtype=torch.long, device=state.sdf.device)
     flat = torch.zeros(0, device=state.sdf.device)
     edge_rays = config.rays // config.edge_every
@@ -267,25 +268,29 @@ def _surface_loss(
     _, ny, nz = sdf.shape
     flat = sdf.reshape(-1)
     strides = (ny * nz, nz, 1)
-    gradient = torch.stack([flat[at + stride] - flat[at - stride] for stride in strides], 1) / 2
-    eikonal = (((gradient**2).sum(1) + 1e-8).sqrt() - 1).square().mean()
+    around = [flat[at + step] for stride in strides for step in (stride, -stride)]
+    here = flat[at]
+    slopes = [(ahead - behind) / 2 for ahead, behind in zip(around[::2], around[1::2], strict=True)]
+    steepness = (slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2 + 1e-8).sqrt()
+    eikonal = (steepness - 1).square().mean()
     # Least area alone would eat whatever the colours do not hold; so it is first of all the carve depth that is
     # kept smooth and small, not the surface.
-    depth = flat - bound.reshape(-1)
-    carved = depth[at]
-    rough = (_neighbour_mean(depth, at, strides) - carved).square()
+    hull = bound.reshape(-1)
+    mean = torch.stack(around).mean(0)
+    carved = here - hull[at]
+    rough = (mean - _neighbour_mean(hull, at, strides) - carved).square()
     smooth = ((1 + config.plain * flat_colors) * rough).mean()
     regular = config.eikonal * eikonal + config.smooth * smooth + config.prior * carved.abs().mean()
     # Each sample is pulled to its neighbours' mean, which itself is held: descent is then motion by mean
     # curvature (Δf, where |∇f| = 1), which makes the surface smaller. Without the hold it would be −Δ²f.
-    pull = _neighbour_mean(flat, at, strides).detach() - flat[at]
-    near = torch.exp(-0.5 * flat[at].detach() ** 2)
+    pull = mean.detach() - here
+    near = torch.exp(-0.5 * here.detach() ** 2)
     return regular + config.area * (near * pull.square()).mean()
 
 
 def _neighbour_mean(values: torch.Tensor, at: torch.Tensor, strides: tuple[int, ...]) -> torch.Tensor:
     """Mean of the six neighbours of the samples `at`."""
-    return torch.stack([values[at + s] for stride in strides for s in (stride, -stride)], 1).mean(1)
+    return torch.stack([values[at + s] for stride in strides for s in (stride, -stride)]).mean(0)
 
 
 def _ray_loss(
@@ -310,7 +315,7 @@ def _ray_loss(
     steps = (torch.arange(config.samples + 1, device=device) + jitter) / (config.samples + 1) * 2 - 1
     t = t_surface[:, None] + config.half_width * grid.spacing * steps
     points = origin[:, None] + direction[:, None] * t[..., None]
-    values = grid.sample(torch.cat([state.sdf[None], state.rgb]), points)
+    values = sample_field(grid, state.sdf, state.rgb, points)
     weight = neus_weights(values[..., 0], slope, least=1e-4, leak=1e-6)
     opacity = weight.sum(1)
     color = values[..., 1:]

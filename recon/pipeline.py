@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from mv3d.core.devices import device_name, pick_device
 from mv3d.core.errors import OutputError
-from mv3d.core.machine import peak_memory_bytes
+from mv3d.core.machine import keep_freed_memory, peak_memory_bytes
 from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
@@ -101,6 +101,7 @@ def run(
     """
     config, out_dir = config.resolved(), Path(out_dir)
     device = pick_device(config.device)
+    keep_freed_memory()
     clock = Clock(progress)
     if input_sha256 is None:
         views = _loaded(views, clock)
@@ -254,9 +255,13 @@ def write_mesh(
         shown = moved_mesh(shown, -origin)
         if turning and meshes:
             frames, size = preset.turntable
-            encode_mp4(turntable(shown, frames=frames, size=size), staged / "turntable.mp4")
+            encode_mp4(
+                turntable(shown, frames=frames, size=size, threads=torch.get_num_threads()),
+                staged / "turntable.mp4",
+            )
     with clock.stage("measure"):
-        again = render_views(shown, views.cameras, supersample=preset.supersample)
+        threads = torch.get_num_threads()
+        again = render_views(shown, views.cameras, supersample=preset.supersample, threads=threads)
         topology = inspect_mesh(shown)
     splats = {}
     if splat_files(config.formats):

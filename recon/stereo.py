@@ -189,16 +189,16 @@ def _sweep(
     for other in others:
         matrix = projection(cameras, int(other), device)
         start = matrix[:, :3] @ origin[0] + matrix[:, 3]
-        along = direction @ matrix[:, :3].T
-        pixel = start + t[..., None] * along
-        xy = pixel[..., :2] / pixel[..., 2:].clamp_min(1e-6)
-        unit = xy / xy.new_tensor([width / 2, height / 2]) - 1
+        x, y, z = (s + t * a for s, a in zip(start, (direction @ matrix[:, :3].T).T, strict=True))
+        z = z.clamp_min(1e-6)
+        unit = torch.stack([x / z * (2 / width) - 1, y / z * (2 / height) - 1], -1)
+        # Depths are the batch: that is what torch shares out to its threads.
         found = F.grid_sample(
-            colors[other][None],
-            unit.reshape(1, config.depths, -1, 2),
+            colors[other].expand(config.depths, -1, -1, -1),
+            unit.reshape(config.depths, bottom - top, right - left, 2),
             align_corners=False,
             padding_mode="border",
-        )[0].reshape(3, config.depths, bottom - top, right - left)
+        )
         scores.append(_correlation(own, found, mean, variance, weight, share, config.window))
     best = torch.stack(scores).topk(config.agreeing, 0).values.mean(0)  # (depths, h, w)
     top_score, at = best.max(0)
@@ -230,7 +230,7 @@ def _boxed(values: Float[torch.Tensor, "b c h w"], window: int) -> Float[torch.T
 
 def _correlation(
     own: Float[torch.Tensor, "3 h w"],
-    found: Float[torch.Tensor, "3 d h w"],
+    found: Float[torch.Tensor, "d 3 h w"],
     mean: Float[torch.Tensor, "3 h w"],
     variance: Float[torch.Tensor, "h w"],
     weight: Float[torch.Tensor, "1 h w"],
@@ -238,13 +238,17 @@ def _correlation(
     window: int,
 ) -> Float[torch.Tensor, "d h w"]:
     """Normalized cross-correlation over windows, of all channels together, for each depth."""
-    weighted = found * weight[:, None]
-    maps = torch.cat([weighted, (weighted * found).sum(0)[None], (weighted * own[:, None]).sum(0)[None]])
-    boxed = _boxed(maps.transpose(0, 1), window).transpose(0, 1) / share
-    theirs, square, product = boxed[:3], boxed[3], boxed[4]
-    other = (square - (theirs * theirs).sum(0)).clamp_min(0)
-    covariance = product - (theirs * mean[:, None]).sum(0)
+    weighted = found * weight
+    maps = torch.cat([weighted, _total(weighted * found), _total(weighted * own)], 1)
+    boxed = _boxed(maps, window) / share
+    theirs, square, product = boxed[:, :3], boxed[:, 3], boxed[:, 4]
+    other = (square - _total(theirs * theirs)[:, 0]).clamp_min(0)
+    covariance = product - _total(theirs * mean)[:, 0]
     return covariance / ((variance * other).sqrt() + 1e-5)
+
+
+def _total(channels: Float[torch.Tensor, "d 3 h w"]) -> Float[torch.Tensor, "d 1 h w"]:
+    return channels[:, :1] + channels[:, 1:2] + channels[:, 2:]
 
 
 def fuse(

@@ -10,20 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from mv3d.core.errors import InputError
+from mv3d.core.threads import in_threads
 from mv3d.recon.arrays import Faces, Vertices
 from mv3d.render.mesh import Mesh, face_normals, smooth_normals
-from mv3d.render.raycast import RayScene, render_view, sample_bilinear
+from mv3d.render.raycast import RayScene, at_corners, planar, render_view, sample_bilinear
 from mv3d.render.topology import vertex_links
 from mv3d.views.morphology import distance_to_false, nearest_true
 from mv3d.views.views import Views
 
 PADDING = 8  # texels between charts
-_CHUNK = 200_000  # texels at a time: bounds the memory
+_CHUNK = 50_000  # texels at a time: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class _Points:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Points that one view sees: their indices, cosines to the camera, pixels, and the trust in these pixels."""
+    """Points that one view sees: their indices, cosines to the camera, pixels, and the trust in these pixels, 0 outside
+    of the frame."""
 
     index: Int[np.ndarray, " s"]
     cosine: Float[np.ndarray, " s"]
@@ -118,6 +121,10 @@ class _Observations:
     seen: list[_Seen]
     weights: Float[np.ndarray, "n p"]
     low: Float[np.ndarray, "n p 3"]
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
 
 
 def unwrap(
@@ -188,12 +195,15 @@ def bake(
     size = config.texture_size
     scene = RayScene(vertices, faces)
     normals = smooth_normals(vertices, faces)
-    bands = [_bands(views, view, distances[view], scene, config) for view in range(len(views))]
+    bands = in_threads(
+        lambda view: _bands(views, view, distances[view], scene, config), range(len(views)), _threads()
+    )
     priors = np.ones(len(views), np.float32)
     if views.input_view is not None:
         priors[views.input_view] = config.input_preference
     problem = _Problem(views, scene, bands, priors, config)
-    seen = _observe(problem, _Points(vertices, normals))
+    epsilon = _Points(vertices, normals).ray_epsilon(config.ray_epsilon)
+    seen = _observe(problem, _Points(vertices, normals), epsilon)[0]
     gains = _solve_gains(problem, seen)
     color, certainty = _robust_mean(problem, seen, gains)
     color = _fill_by_diffusion(color, certainty > config.seen, faces)
@@ -202,15 +212,18 @@ def bake(
     new_faces, quads = _uncut_first(new_faces, quads)
     mask, face, bary = texel_map(uv, new_faces, size)
     corners = old[new_faces[face]]
-    normal = (normals[corners] * bary[:, :, None]).sum(1)
+    normal = at_corners(normals, corners, bary)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    points = _Points((vertices[corners] * bary[:, :, None]).sum(1), normal)
-    fallback = (color[corners] * bary[:, :, None]).sum(1)
+    points = _Points(at_corners(vertices, corners, bary), normal)
+    fallback = at_corners(color, corners, bary)
     texel = np.empty_like(fallback)
     certainty = np.empty(len(points), np.float32)
+    sights: list[list[_Seen]] = [[] for _ in bands]
     for start in range(0, len(points), _CHUNK):
         part = slice(start, start + _CHUNK)
-        seen = _observe(problem, _Points(points.at[part], points.normals[part]))
+        seen, sighted = _observe(problem, _Points(points.at[part], points.normals[part]), epsilon)
+        for view, one in enumerate(sighted):
+            sights[view].append(replace(one, index=one.index + start))
         agreed, certainty[part] = _robust_mean(problem, seen, gains)
         blend = np.clip(certainty[part] / config.certain, 0, 1)[:, None]
         texel[part] = agreed * blend + fallback[part] * (1 - blend)
@@ -218,11 +231,9 @@ def bake(
         vertices[old], new_faces, normals=normals[old], uv=uv, texture=padded(mask, texel, size), quads=quads
     )
     if config.refine_rounds:
-        epsilon, least = points.ray_epsilon(config.ray_epsilon), config.refine_min_cosine
-        chosen = range(len(views) - 1, -1, -config.refine_every)
-        sights = {view: _visible(problem, view, points, least, epsilon) for view in chosen}
+        chosen = {view: sights[view] for view in range(len(views) - 1, -1, -config.refine_every)}
         for _ in range(config.refine_rounds):
-            texel = np.clip(texel + _residual(problem, mesh, sights, len(points)), 0, 1)
+            texel = np.clip(texel + _residual(problem, mesh, chosen, len(points)), 0, 1)
             mesh = replace(mesh, texture=padded(mask, texel, size))
     return BakedTexture(mesh, float((certainty > config.seen).mean()) if len(points) else 0.0, gains)
 
@@ -247,7 +258,7 @@ def _bands(
     rgb = image[..., :3]
     low = np.stack([ndimage.gaussian_filter(rgb[..., k] * solid, sigma) for k in range(3)], -1)
     low /= np.maximum(norm, 1e-3)[..., None]
-    return _Bands(low, rgb - low, trust[..., None])
+    return _Bands(planar(low), planar(rgb - low), trust[..., None])
 
 
 def _visible(
@@ -256,44 +267,48 @@ def _visible(
     points: _Points,
     least_cosine: float,
     epsilon: float,
-    *,
-    trusted: bool = False,
 ) -> _Seen:
-    """The points that one view sees at more than `least_cosine`, by rays that start `epsilon` off the surface.
-
-    trusted: only those in the frame whose pixels can be trusted.
-    """
+    """The points that one view sees at more than `least_cosine`, by rays that start `epsilon` off the surface."""
     cameras = problem.views.cameras
-    toward = (cameras.centers[view] - points.at).astype(np.float32)
-    distance = np.linalg.norm(toward, axis=1)
-    toward /= distance[:, None]
-    cosine = (toward * points.normals).sum(1)
+    # Column by column: numpy is slow on rows of three.
+    toward = np.float32(cameras.centers[view][:, None]) - points.at.T.astype(np.float32)
+    distance = np.sqrt(toward[0] ** 2 + toward[1] ** 2 + toward[2] ** 2)
+    toward /= distance
+    x, y, z = points.normals.T
+    cosine = toward[0] * x + toward[1] * y + toward[2] * z
     index = np.flatnonzero(cosine > least_cosine)
-    pixel, depth = cameras.project(points.at[index].astype(np.float32), view)
-    trust = np.ones(len(index), np.float32)
-    if trusted:
-        in_frame = (depth > 0) & (pixel > 0).all(1) & (pixel < [cameras.width, cameras.height]).all(1)
-        trust[~in_frame] = 0
-        trust[in_frame] = sample_bilinear(problem.bands[view].trust, pixel[in_frame])[:, 0]
-    kept = np.flatnonzero(trust > 0)
-    start = points.at[index[kept]] + points.normals[index[kept]] * epsilon
-    free = kept[~problem.scene.blocked(start, toward[index[kept]], distance[index[kept]])]
+    at = np.take(points.at, index, 0)
+    pixel, depth = cameras.project(at.astype(np.float32), view)
+    trust = np.zeros(len(index), np.float32)
+    in_frame = (depth > 0) & (pixel[:, 0] > 0) & (pixel[:, 1] > 0)
+    in_frame &= (pixel[:, 0] < cameras.width) & (pixel[:, 1] < cameras.height)
+    trust[in_frame] = sample_bilinear(problem.bands[view].trust, pixel[in_frame])[:, 0]
+    start = at + np.take(points.normals, index, 0) * np.float32(epsilon)
+    free = np.flatnonzero(~problem.scene.blocked(start, toward[:, index].T, distance[index]))
     return _Seen(index[free], cosine[index[free]], pixel[free], trust[free])
 
 
-def _observe(problem: _Problem, points: _Points) -> _Observations:
+def _observe(problem: _Problem, points: _Points, epsilon: float) -> tuple[_Observations, list[_Seen]]:
+    """What the views say about points, and what each sees of them, also at angles and pixels that give no colour.
+
+    epsilon: see `_visible`.
+    """
     config = problem.config
-    epsilon = points.ray_epsilon(config.ray_epsilon) + 1e-6
+    least = min(config.min_cosine, config.refine_min_cosine)
     weights = np.zeros((len(problem.bands), len(points)), np.float32)
     low = np.zeros((*weights.shape, 3), np.float32)
-    seen = []
-    for view, bands in enumerate(problem.bands):
-        one = _visible(problem, view, points, config.min_cosine, epsilon, trusted=True)
+
+    def observed(view: int) -> tuple[_Seen, _Seen]:
+        every = _visible(problem, view, points, least, epsilon + 1e-6)
+        used = np.flatnonzero((every.trust > 0) & (every.cosine > config.min_cosine))
+        one = _Seen(every.index[used], every.cosine[used], every.pixel[used], every.trust[used])
         ramp = np.clip((one.cosine - config.min_cosine) / config.cosine_ramp, 0, 1)
         weights[view, one.index] = problem.priors[view] * one.cosine**2 * ramp * one.trust
-        low[view, one.index] = sample_bilinear(bands.low, one.pixel)
-        seen.append(one)
-    return _Observations(seen, weights, low)
+        low[view, one.index] = sample_bilinear(problem.bands[view].low, one.pixel)
+        return one, every
+
+    pairs = in_threads(observed, range(len(problem.bands)), _threads())
+    return _Observations([one for one, _ in pairs], weights, low), [every for _, every in pairs]
 
 
 def _robust_mean(
@@ -351,18 +366,23 @@ def _solve_gains(problem: _Problem, seen: _Observations) -> Float[np.ndarray, "n
 
 
 def _residual(
-    problem: _Problem, mesh: Mesh, sights: dict[int, _Seen], count: int
+    problem: _Problem, mesh: Mesh, sights: dict[int, list[_Seen]], count: int
 ) -> Float[np.ndarray, "t 3"]:
     """Per texel the mean over the views, by projected area, of view less re-rendered texture; pixels that only
     one of the two covers say nothing."""
     total, weight = np.zeros((count, 3), np.float32), np.full((count, 1), 1e-3, np.float32)
-    for view, one in sights.items():
+
+    def missing(view: int) -> Float[np.ndarray, "h w 3"]:
         image = problem.views.images[view]
         again = render_view(mesh, problem.views.cameras, view, scene=problem.scene)
         both = (image[..., 3:] > 0.5) & (again[..., 3:] > 0.5)
-        residual = np.where(both, image[..., :3] - again[..., :3], 0).astype(np.float32)
-        total[one.index] += one.cosine[:, None] * sample_bilinear(residual, one.pixel)
-        weight[one.index] += one.cosine[:, None]
+        return planar(np.where(both, image[..., :3] - again[..., :3], 0).astype(np.float32))
+
+    residuals = in_threads(missing, sights, _threads())
+    for residual, parts in zip(residuals, sights.values(), strict=True):
+        for one in parts:
+            total[one.index] += one.cosine[:, None] * sample_bilinear(residual, one.pixel)
+            weight[one.index] += one.cosine[:, None]
     return total / weight
 
 

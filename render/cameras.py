@@ -119,9 +119,10 @@ class Cameras:
             ys, xs = np.mgrid[: self.height, : self.width]
             xy = np.stack([xs.ravel() + 0.5, ys.ravel() + 0.5], 1)
         x, y = (xy[:, 0] - self.cx[view]) / self.fl_x[view], -(xy[:, 1] - self.cy[view]) / self.fl_y[view]
-        cam = np.stack([x, y, -np.ones(len(xy))], 1)
-        directions = cam @ self.c2w[view, :3, :3].T
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        shrink = 1 / np.sqrt(x * x + y * y + 1)
+        directions = np.empty((len(xy), 3))
+        for axis, (right, up, back) in enumerate(self.c2w[view, :3, :3]):
+            directions[:, axis] = (x * right + y * up - back) * shrink
         return np.broadcast_to(self.centers[view], directions.shape).copy(), directions
 
 

@@ -13,7 +13,13 @@ from mv3d.render.raycast import render_views
 
 
 def turntable(
-    mesh: Mesh, *, frames: int = 30, size: int = 320, elevation_deg: float = 15.0, shaded: float = 0.25
+    mesh: Mesh,
+    *,
+    frames: int = 30,
+    size: int = 320,
+    elevation_deg: float = 15.0,
+    shaded: float = 0.25,
+    threads: int = 1,
 ) -> UInt8[np.ndarray, "n s s 3"]:
     """Frames of one turn on white, the object centred and filling the frame without clipping.
 
@@ -27,7 +33,7 @@ def turntable(
     cameras = orbit_cameras(
         elevation_deg, azimuths, radius=distance, fov_deg=SV3D_FOV_DEG, width=size, height=size
     )
-    pictures = render_views(centered, cameras, supersample=2, headlight=shaded)
+    pictures = render_views(centered, cameras, supersample=2, headlight=shaded, threads=threads)
     alpha = pictures[..., 3:]
     white = pictures[..., :3] * alpha + 1 - alpha
     return (np.clip(white, 0, 1) * 255 + 0.5).astype(np.uint8)

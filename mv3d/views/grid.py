@@ -50,9 +50,21 @@ class Grid:
         self, values: Float[torch.Tensor, "c x y z"], points: Float[torch.Tensor, "*b 3"]
     ) -> Float[torch.Tensor, "*b c"]:
         """Trilinear samples of `values` at world positions; clamped at the border. Differentiable."""
-        where = self.to_unit(points).reshape(1, 1, 1, -1, 3)
-        found = F.grid_sample(values[None], where, align_corners=True, padding_mode="border")
-        return found[0, :, 0, 0].T.reshape(*points.shape[:-1], values.shape[0])
+        found = trilinear(values, self.to_unit(points).reshape(-1, 3))
+        return found.T.reshape(*points.shape[:-1], values.shape[0])
+
+    def sample_along(
+        self,
+        values: Float[torch.Tensor, "x y z"],
+        origin: Float[torch.Tensor, "r 3"],
+        direction: Float[torch.Tensor, "r 3"],
+        t: Float[torch.Tensor, "r s"],
+    ) -> Float[torch.Tensor, "r s"]:
+        """`sample` of one channel at origin + t · direction."""
+        start = self.to_unit(origin)
+        along = self.to_unit(origin + direction) - start
+        where = torch.addcmul(start[:, None], along[:, None], t[..., None])
+        return trilinear(values[None], where.reshape(-1, 3)).reshape(t.shape)
 
     def resample(
         self, values: Float[torch.Tensor, "c x y z"], target: Grid
@@ -61,3 +73,24 @@ class Grid:
         points = target.points(values.device)
         parts = [self.sample(values, chunk) for chunk in points.split(2_000_000)]
         return torch.cat(parts).T.reshape(values.shape[0], *target.shape).contiguous()
+
+
+def trilinear(
+    values: Float[torch.Tensor, "c x y z"], where: Float[torch.Tensor, "p 3"]
+) -> Float[torch.Tensor, "c p"]:
+    """Samples at positions in [-1, 1]³, last axis first; clamped at the border. Differentiable."""
+    # On the CPU torch shares out batches to its threads, not points. A batch of views onto the same values costs nothing,
+    # but its gradient would be one volume for each.
+    differentiable = values.requires_grad or where.requires_grad
+    parts = (
+        1 if differentiable or values.is_cuda else min(torch.get_num_threads(), max(1, len(where) // 4096))
+    )
+    each = -(-len(where) // parts)
+    batch = F.pad(where, (0, 0, 0, parts * each - len(where))) if parts * each > len(where) else where
+    found = F.grid_sample(
+        values.expand(parts, *values.shape),
+        batch.reshape(parts, 1, 1, each, 3),
+        align_corners=True,
+        padding_mode="border",
+    )
+    return found[:, :, 0, 0].transpose(0, 1).reshape(len(values), -1)[:, : len(where)]

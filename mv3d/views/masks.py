@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from mv3d.core.errors import InputError
+from mv3d.core.threads import in_threads
 from mv3d.views.morphology import labelled, nearest_true
 
 
@@ -47,7 +49,11 @@ def foreground_alpha(
     Raises NoForegroundError for a frame where the background is not uniform or nothing stands out from it.
     """
     config = config or MaskConfig()
-    return np.stack([_frame(frame, index, config) for index, frame in enumerate(frames)])
+    return np.stack(
+        in_threads(
+            lambda index: _frame(frames[index], index, config), range(len(frames)), torch.get_num_threads()
+        )
+    )
 
 
 def _frame(frame: Float[np.ndarray, "h w 3"], index: int, config: MaskConfig) -> Float[np.ndarray, "h w 4"]:
@@ -126,8 +132,8 @@ def _matte(
     rows, columns = nearest_true(inner)
     own = frame[rows, columns]
     span = own - background
-    power = (span**2).sum(-1)
-    along = ((frame - background) * span).sum(-1) / np.maximum(power, 1e-6)
+    power = np.einsum("hwk,hwk->hw", span, span)
+    along = np.einsum("hwk,hwk->hw", frame - background, span) / np.maximum(power, 1e-6)
     band = ndimage.binary_dilation(solid, iterations=1) & ~inner
     # Where the inner colour is the background's, the mix cannot be told: keep the hard edge.
     clear = power > 0.02

@@ -16,6 +16,7 @@ from mv3d.views.grid import Grid
 from mv3d.views.morphology import distance_to_false
 
 FAR = 1e3  # pixels: "this view says nothing here"
+_SAMPLES_AT_ONCE = 250_000  # of rays: their positions stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +179,10 @@ def march_lowest(
     far = torch.maximum(far, near + 1e-6)
     step = torch.linspace(0, 1, samples, device=origin.device)
     lows, wheres = [], []
-    for o, d, n, f in zip(*(a.split(60_000) for a in (origin, direction, near, far)), strict=True):
+    rays = max(1, _SAMPLES_AT_ONCE // samples)
+    for o, d, n, f in zip(*(a.split(rays) for a in (origin, direction, near, far)), strict=True):
         t = n[:, None] + (f - n)[:, None] * step
-        values = grid.sample(sdf[None], o[:, None] + d[:, None] * t[..., None])[..., 0]
+        values = grid.sample_along(sdf, o, d, t)
         low, at = values.min(1)
         inside = values < 0
         first = torch.where(inside.any(1), inside.float().argmax(1), at)

@@ -111,14 +111,14 @@ def test_neighbours_are_the_nearest_within_the_angles(pit):
 
 def test_correlation_is_the_textbook_one():
     rng = torch.Generator().manual_seed(0)
-    own, found = torch.rand(3, 9, 9, generator=rng), torch.rand(3, 2, 9, 9, generator=rng)
-    found[:, 1] = 0.7 * own + 0.1  # another exposure
+    own, found = torch.rand(3, 9, 9, generator=rng), torch.rand(2, 3, 9, 9, generator=rng)
+    found[1] = 0.7 * own + 0.1  # another exposure
     weight = torch.ones(1, 9, 9)
     share = _boxed(weight[None], 5)[0]
     mean = _boxed(own[None], 5)[0] / share
     variance = (_boxed((own * own)[None], 5)[0] / share - mean * mean).sum(0)
     score = _correlation(own, found, mean, variance, weight, share, 5)
     assert score[1, 4, 4] > 0.999
-    a, b = own[:, 2:7, 2:7].reshape(3, -1), found[:, 0, 2:7, 2:7].reshape(3, -1)
+    a, b = own[:, 2:7, 2:7].reshape(3, -1), found[0, :, 2:7, 2:7].reshape(3, -1)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     assert abs(score[0, 4, 4] - (a * b).sum() / (a.norm() * b.norm())) < 1e-3

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from helpers.shapes import ball_grid, cube, orbit_of, silhouettes_of, sphere
 
+from mv3d.recon import texture
 from mv3d.recon.pipeline import rerender_report
 from mv3d.recon.surface import extract_mesh
 from mv3d.recon.texture import BakeConfig, bake, texel_map, unwrap
@@ -22,6 +23,17 @@ def test_unwrap_and_texel_map_agree_with_the_slow_twin():
     ys, xs = np.nonzero(mask)
     at = (uv[new_faces[face]] * bary[..., None]).sum(1) * 256
     assert np.abs(at - np.stack([xs + 0.5, ys + 0.5], 1)).max() < 1e-2
+
+
+def test_the_texture_does_not_depend_on_chunks_and_threads(cube_views, monkeypatch):
+    box = cube()
+    options = box.vertices, box.faces, cube_views, silhouettes_of(cube_views).distances
+    whole = bake(*options, BakeConfig(texture_size=128))
+    monkeypatch.setattr(texture, "_CHUNK", 999)
+    monkeypatch.setattr(texture, "_threads", lambda: 3)
+    parts = bake(*options, BakeConfig(texture_size=128))
+    assert np.array_equal(whole.mesh.texture, parts.mesh.texture)
+    assert whole.seen_area == parts.seen_area
 
 
 def test_bake_returns_the_true_colours(cube_views):
