@@ -20,7 +20,7 @@ from mv3d.core.flags import SAID
 class SplitCommand:
     """Cut videos into clips of one shot each; fades and dissolves belong to none."""
 
-    sources: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="VIDEO|FOLDER…")]
+    sources: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="VIDEO|FOLDER…"), SAID]
     """Videos, or folders with videos in them and below."""
     out: Path
     """Folder for the clips. The same command again goes on where the last one ended."""

@@ -11,6 +11,7 @@ import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.generation.config import GenerateConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class GenerateCommand:
     """Turn photos of single objects into posed views."""
 
-    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE...")]
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE..."), SAID]
     """Photos, or folders of photos. Best with transparency; else they are cut out."""
     out: Path = Path("out")
     """Where to write; several photos go to OUT/NAME each."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from mv3d.cli.examples import EXAMPLES
 from mv3d.cli.output import show, stdout_checked
 from mv3d.core.errors import UsageError
 
@@ -31,7 +32,12 @@ def run_group(group: str, title: str, commands: Mapping[str, Command], arguments
 
 
 def parsed(kind: type, arguments: list[str], *, program: str, description: str) -> Any:
-    """The command's dataclass from its arguments. SystemExit ends the program after --help and a usage error."""
+    """The command's dataclass from its arguments. SystemExit ends the program after --help and a usage error.
+
+    description: the head of the help; the verb's example follows it.
+    """
+    if program in EXAMPLES:
+        description = f"{description}\n\n{EXAMPLES[program]}"
     tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # https://no-color.org
     with stdout_checked():
         return tyro.cli(kind, args=arguments, prog=program, description=description)

@@ -13,6 +13,7 @@ from mv3d.cli.lift import LiftCommand, lift
 from mv3d.cli.orbits_flags import Hidden
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.cli.recon import judged, summary
+from mv3d.core.flags import SAID
 from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
 from mv3d.recon.config import ReconConfig
 
@@ -46,7 +47,7 @@ class MakeCommand:
 
     image: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IMAGE")]
     """A photo. Best with transparency; else it is cut out."""
-    out: Path | None = None
+    out: Annotated[Path | None, SAID] = None
     """Where to write views and mesh. Default: out/NAME, NAME of the photo."""
     views: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
     mesh: Annotated[MeshFlags, tyro.conf.arg(name="")] = field(default_factory=MeshFlags)

@@ -107,7 +107,7 @@ class ViewsCommand:
 class JoinCommand:
     """Several finished data sets of one kind and size as one, without another copy of their shards where the disk allows."""
 
-    shards: tyro.conf.Positional[tuple[Path, ...]]
+    shards: Annotated[tyro.conf.Positional[tuple[Path, ...]], SAID]
     """Two folders or more of `mv3d orbits render`, or of `mv3d orbits encode`."""
     out: Path
     """The folder to write, a new or an empty one."""

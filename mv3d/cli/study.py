@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -12,6 +12,7 @@ from mv3d.cli.groups import parsed, unknown_command
 from mv3d.cli.output import note, print_result, show
 from mv3d.cli.train import asked_preset
 from mv3d.core.errors import UsageError
+from mv3d.core.flags import SAID
 from mv3d.evaluation.perceptual import PerceptualConfig
 from mv3d.training.config import TrainConfig, preset
 from mv3d.training.study_config import StudyConfig
@@ -35,7 +36,7 @@ class PriorStudyCommand:
     """Orbit shards of other objects, which views are compared on."""
     base: str
     """The video model: a model folder, a name of `mv3d models list`, or a hub id."""
-    image_base: str = ""
+    image_base: Annotated[str, SAID] = ""
     """The image model, of the same network. Default: the spatial layers of --base."""
     out: Path = Path("study")
     """Runs, rows.jsonl, study.json, study.md and plots."""

@@ -103,7 +103,7 @@ class SelectConfig:
     """Least motion of the camera, shorter sides a second."""
     object: str = "off"
     """Most motion that is not the camera's, shorter sides a second: for orbits of things that stand still."""
-    kinds: tuple[Kind, ...] = ()
+    kinds: Annotated[tuple[Kind, ...], SAID] = ()
     """Only clips of these kinds of motion. Default: all."""
     text: str = "25%"
     """Most written text. A value: share of the picture; the paper that this follows names 0.07."""

@@ -126,7 +126,7 @@ class TrainConfig:
     """Share of samples without the prior's renders."""
     render_epochs: int = 4
     """Epochs after which the same frames come again, whose renders are kept; 0 for never."""
-    renders: str = ""
+    renders: Annotated[str, SAID] = ""
     """Folder of the prior's renders, which runs may share. Default: parts/renders in --out."""
 
     def __post_init__(self) -> None:
@@ -244,7 +244,7 @@ class PriorConfig(TrainConfig):
     """Share of the learning rate that is left at the last step."""
     half: Annotated[int | None, SAID] = None
     """0 or 1: train on this half of the objects, so that the prior can lift the other half for `--prior A,B`. Default: all."""
-    layers: str = ""
+    layers: Annotated[str, SAID] = ""
     """Folder of the layers made of --data, which runs may share. Default: parts/layers in --out."""
 
     def __post_init__(self) -> None:

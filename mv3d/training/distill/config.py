@@ -68,7 +68,7 @@ class DistillConfig(TrainConfig):
     steps: int = 8_000
     warmup: int = 100
     ema: float = 0.999
-    prior: str = ""
+    prior: Annotated[str, SAID] = ""
     """For a teacher that takes a 3D prior's renders: as in mv3d train. Default: the prior in the teacher."""
 
     def __post_init__(self) -> None:
