@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+import tyro
+
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 
@@ -58,11 +60,17 @@ class ScoreConfig:
     """Find written words (rapidocr)."""
     text_side: int = 320
     """Shorter side of the pictures in which text is looked for, pixels; small letters need more."""
+    clip: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A CLIP model with its tokenizer, of transformers: score how well clips fit their captions (NAME.txt beside NAME.mp4)."""
+    aesthetics: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """LAION's aesthetic predictor for that CLIP model, as safetensors: score how clips look."""
 
     def __post_init__(self) -> None:
         for name, value in (("flow-side", self.flow_side), ("text-side", self.text_side)):
             if not 32 <= value <= 2048:
                 raise UsageError(f"--{name}: expected 32 to 2048, got {value}")
+        if self.aesthetics is not None and self.clip is None:
+            raise UsageError("--aesthetics: expected --clip beside it, whose embeddings it reads")
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,10 @@ class SelectConfig:
     """Only clips of these kinds of motion. Default: all."""
     text: str = "25%"
     """Most written text. A value: share of the picture; the paper that this follows names 0.07."""
+    aesthetics: str = "25%"
+    """Least aesthetic score, where clips have one."""
+    clip: str = "50%"
+    """Least cosine between clip and caption, where clips have one."""
     sharpness: str = "off"
     """Least sharpness, 0 to 1."""
     duplicates: float = 0.2
@@ -143,6 +155,8 @@ FILTERS: dict[str, Filter] = {
     "camera": Filter("camera", True, "motion of the camera, shorter sides a second"),
     "object": Filter("object", False, "other motion, shorter sides a second"),
     "text": Filter("text", False, "text, share of the picture"),
+    "aesthetics": Filter("aesthetics", True, "aesthetic score of LAION's predictor, about 1 to 10"),
+    "clip": Filter("caption_fit", True, "cosine of the embeddings of clip and caption"),
     "sharpness": Filter("sharpness", True, "sharpness, 0 to 1"),
 }
 """The filters with a threshold, in their order."""

@@ -102,7 +102,10 @@ def sheets(folder: str | os.PathLike[str], info: ClipsInfo) -> dict[str, Image.I
         for share in SHARES if values else ():
             limit = threshold_at(values, share, least=kind.least)
             now = {c for c, value in values.items() if (value < limit if kind.least else value > limit)}
-            labels = {c: f"{name} {values[c]:.4g}" for c in sorted(now - gone, key=lambda c: values[c])}
+            labels = {
+                c: f"{name} {values[c]:.4g}"
+                for c in sorted(now - gone, key=lambda c: values[c], reverse=not kind.least)
+            }
             gone |= now
             if labels:
                 made[f"{name}-{share:.1%}".replace(".0%", "").replace("%", "")] = _sheet(folder, labels)

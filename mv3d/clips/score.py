@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mv3d.clips.config import ScoreConfig, flat
+from mv3d.clips.embeddings import caption_of, check_weights, clip_scores
 from mv3d.clips.ledger import Ledger
 from mv3d.clips.motion import CAMERA_FPS, motion_of
 from mv3d.clips.parts import opencv, rapidocr
@@ -54,6 +55,8 @@ def score_clips(
     opencv()
     if config.text:
         rapidocr()
+    if config.clip is not None:
+        check_weights(config.clip, config.aesthetics)
     clips = sorted(p for p in folder.iterdir() if is_video(p)) if folder.is_dir() else []
     if not clips:
         raise InputError(f"{folder}: expected a folder of clips, found no video in it; check the path")
@@ -103,6 +106,11 @@ def score_one(item: VideoItem, config: ScoreConfig) -> Sample:
         "sharpness": _rounded(float(np.median([sharpness(p) for p in chosen]))),
         "fingerprint": fingerprint(chosen),
     }
+    if config.clip is not None:
+        predictor = None if config.aesthetics is None else str(config.aesthetics)
+        found = clip_scores(chosen, caption_of(item.path), str(config.clip), predictor)
+        # `clip` is the name of the line's clip.
+        summary["caption_fit"], summary["aesthetics"] = found["clip"], found["aesthetics"]
     return Sample(b"", summary)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from clips import measure
 from labelled_clips import (
     Labelled,
     labelled_clips,
@@ -22,10 +24,12 @@ from labelled_clips import (
     write_text,
     zoom_frames,
 )
+from safetensors.torch import save_file
+from transformers import CLIPConfig, CLIPModel
 
 from mv3d.cli.main import main
 from mv3d.clips import parts
-from mv3d.clips.config import SelectConfig, Threshold
+from mv3d.clips.config import ScoreConfig, SelectConfig, Threshold
 from mv3d.clips.cuts import Boundary, long_runs, merged, shots, voted
 from mv3d.clips.info import inspect_clips, sheets
 from mv3d.clips.motion import motion_of
@@ -34,6 +38,7 @@ from mv3d.clips.select import select, threshold_at
 from mv3d.clips.split import split_videos
 from mv3d.clips.video import pictures_of
 from mv3d.core.errors import OutputError, UsageError
+from mv3d.models.encode import clip_input
 from mv3d.training.clips import ClipSet
 
 GREY = np.array([0.299, 0.587, 0.114])
@@ -287,3 +292,60 @@ def test_a_missing_library_is_named_with_its_installation(videos, tmp_path, monk
     assert main(["clips", "split", str(videos), "--out", str(tmp_path / "out")]) == 3
     assert 'pip install "mv3d[clips]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_every_filter_on_the_labelled_clips(tmp_path):
+    """Seed 3, on which no threshold was chosen."""
+    for result in measure(3, tmp_path / "labelled"):
+        least = 0.98 if result.name == "cuts" else 0.8 if result.name == "fades and dissolves" else 0.95
+        assert result.positives >= 6 and min(result.precision, result.recall) >= least, result
+
+
+def test_captions_and_looks_are_scored_where_weights_are_given(tmp_path, capsys):
+    model = tmp_path / "clip"
+    words = save_clip_model(model)
+    layers = {"layers.0.weight": torch.eye(8), "layers.0.bias": torch.zeros(8)}
+    layers |= {"layers.10.weight": torch.ones(1, 8), "layers.10.bias": torch.tensor([5.0])}
+    save_file(layers, tmp_path / "looks.safetensors")
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name, seed in (("a", 0), ("b", 1)):
+        save(Labelled(name, static_frames(np.random.default_rng(seed), 9), "static"), clips)
+    (clips / "a.txt").write_text(words)
+    weights = ["--clip", str(model), "--aesthetics", str(tmp_path / "looks.safetensors")]
+    assert main(["clips", "score", str(clips), "--no-text", "--workers", "1", *weights, "--json"]) == 0
+    a, b = json.loads(capsys.readouterr().out)["clips"]
+    pictures = [p for n, p in enumerate(pictures_of(clips / "a.mp4")) if n in (0, 4, 8)]
+    assert b["caption_fit"] is None
+    # By hand: the sum of a unit vector's eight numbers, and 5.
+    network = CLIPModel.from_pretrained(model)
+    square = torch.from_numpy(np.stack([p[:, 16:112] for p in pictures])).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        tokens = CLIPTokenizerFast.from_pretrained(model)([words], return_tensors="pt")
+        out = network(pixel_values=clip_input(network.vision_model, square), **tokens)
+    looks = out.image_embeds
+    assert a["caption_fit"] == pytest.approx(float((looks @ out.text_embeds.T).mean()), abs=1e-5)
+    assert a["aesthetics"] == pytest.approx(float(looks.sum(1).mean()) + 5, abs=1e-4)
+    assert main(["clips", "score", str(clips), "--overwrite", "--clip", str(tmp_path)]) == 1
+    assert "--clip" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="expected --clip beside it"):
+        ScoreConfig(aesthetics=tmp_path)
+
+
+def save_clip_model(folder: Path) -> str:
+    """A CLIP model of 8 numbers with random weights and a tokenizer of letters. Returns words that it knows."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**small, "vocab_size": 60, "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1}
+    vision = {**small, "image_size": 28, "patch_size": 14}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"{letter}</w>" for letter in "abcdefghijklmnopqrstuvwxyz")]
+    vocabulary = {
+        token: number for number, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    kind = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 16}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kind))
+    return "a red box"
