@@ -25,7 +25,7 @@ from labelled_clips import (
     zoom_frames,
 )
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
 
 from mv3d.cli.main import main
 from mv3d.clips import parts
