@@ -96,7 +96,7 @@ def stage_of(step: int, steps: int, stages: int) -> int:
 def nearer_level(
     sigma: Float[Tensor, " batch"], end: Float[Tensor, " batch"], stage: int
 ) -> Float[Tensor, " batch"]:
-    """r(t) = t·(1 - n(t)/q^(stage+1)), n(t) = 1 + 8·sigmoid(-t), not below the end of the stretch (ECT, section 3.2, q = 2).
+    """r(t) = t·(1 - n(t)/q^(stage+1)), n(t) = 1 + 8·sigmoid(-t), not below the end of the stretch (the mapping function of ECT, q = 2).
 
     In the first stages r is the end itself for low levels: there the target is that of diffusion.
     """
@@ -117,7 +117,7 @@ def led_to(
 
 
 def pseudo_huber(error: Tensor, c: float) -> Float[Tensor, " batch"]:
-    """√(‖e‖²/d + c²) - c of each sample with d numbers (iCT, arXiv 2310.14189, eq. 8, over √d)."""
+    """√(‖e‖²/d + c²) - c of each sample with d numbers (iCT, arXiv 2310.14189, section 3.3, over √d)."""
     return (error.flatten(1).square().mean(1) + c**2).sqrt() - c
 
 
