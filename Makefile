@@ -1,4 +1,4 @@
-.PHONY: demo test
+.PHONY: demo docs-check test
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,3 +18,7 @@ demo: $(VENV)/done
 # A file's tests stay in one process, since they share what they make; threads of a process would fight for the cores.
 test: $(VENV)/done
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+# Runs what README.md and docs/ say, page by page at small sizes; PAGES="docs/data.md --sizes.views 21" for one of them.
+docs-check: $(VENV)/done
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(VENV)/bin/python -m docs_check $(PAGES)

@@ -8,94 +8,136 @@ import importlib.util
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from docs_check import pages
+from docs_check.compare import missing_lines
+from docs_check.given import KINDS
+from docs_check.pages import Block
+from docs_check.run import Sizes, run_page, turned_down
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-GALLERY = [ROOT / "docs" / "gallery" / "README.md"]
-NOT_RUN = re.compile(r"<!-- not run: needs .+ -->\s*$")
-"""In front of a Python block: it is compiled only."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block. language: as the fence says. run: whether nothing in front says otherwise."""
-
-    where: str
-    language: str
-    text: str
-    run: bool
-
-
-def blocks(text: str, name: str = "text") -> list[Block]:
-    found = []
-    for match in re.finditer(r"^```([a-z]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        line = text.count("\n", 0, match.start()) + 1
-        found.append(
-            Block(f"{name}:{line}", match[1], match[2], NOT_RUN.search(text[: match.start()]) is None)
-        )
-    return found
-
-
-def commands(text: str) -> list[list[str]]:
-    """The arguments of every `mv3d …` in a shell block, what follows three spaces or a # left out."""
-    found = []
-    for line in re.sub(r"\\\n\s*", "", text).splitlines():
-        words = shlex.split(re.split(r"\s{3,}", line.strip())[0], comments=True)
-        if words[:2] == ["accelerate", "launch"] and words[-1] != "...":
-            words = words[words.index("mv3d") :]
-        if words[:1] == ["mv3d"]:
-            found.append(words[1:])
-    return found
+ROOT = pages.ROOT
 
 
 def _all_blocks() -> list[Block]:
-    return [block for path in DOCUMENTS for block in blocks(path.read_text(encoding="utf-8"), path.name)]
+    return [
+        block
+        for path in pages.documents()
+        for block in pages.blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
+    ]
 
 
-SHELL = [
-    (b.where, c)
-    for b in _all_blocks()
-    if b.language in ("", "sh", "bash", "console")
-    for c in commands(b.text)
-]
-PYTHON = [block for block in _all_blocks() if block.language == "python"]
+BLOCKS = _all_blocks()
+COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in pages.commands(block)]
+SHELL = [(command.where, command.mv3d) for command in COMMANDS if command.mv3d is not None]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
 
 
 def test_blocks_and_commands_are_found():
-    text = "a\n```\nmv3d recon x \\\n    --out y   # why\n$ no\nmv3d info A B      what it does\n```\n"
-    text += "<!-- not run: needs a GPU -->\n```python\n1\n```\n```python\n2\n```\n"
-    shell, held, free = blocks(text)
-    assert commands(shell.text) == [["recon", "x", "--out", "y"], ["info", "A", "B"]]
-    assert (held.run, free.run, free.text) == (False, True, "2\n")
-    assert len(SHELL) > 30 and len(PYTHON) >= 2
+    text = "a\n```sh needs=gpu,network\nmv3d recon x \\\n    --out y   # why\n\n# only said\nls | head\n```\n"
+    text += "```python given=a.png:photo,views\n1\n```\n```text output tolerance=0.1\n2\n```\n"
+    held, free, shown = pages.blocks(text, "p.md")
+    recon, listed = pages.commands(held)
+    assert (recon.where, recon.mv3d) == ("p.md:3", ["recon", "x", "--out", "y"])
+    assert (listed.text, listed.mv3d) == ("ls | head", None)
+    assert (held.needs, held.runs, free.runs) == (("gpu", "network"), False, True)
+    assert free.given == (("a.png", "photo"), ("views", "views"))
+    assert (shown.output, shown.tolerance, shown.text) == (True, 0.1, "2\n")
+    assert len(SHELL) > 70 and len(PYTHON) >= 3
+
+
+@pytest.mark.parametrize(
+    "fence", ["", "sh needs=luck", "sh output", "python slow", "text given=views", "text output"]
+)
+def test_a_fence_that_says_something_else_is_refused(fence: str):
+    with pytest.raises(pages.MarkError, match=r"p\.md:1"):
+        pages.blocks(f"```{fence}\n1\n```\n", "p.md")
+
+
+def test_what_is_given_can_be_made():
+    unknown = {kind for block in BLOCKS for _, kind in block.given} - KINDS.keys()
+    assert not unknown
+
+
+def test_shell_parses():
+    for command in COMMANDS:
+        shlex.split(command.text, comments=True)  # no quote is left open
+    script = "\n".join(command.text for command in COMMANDS)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+# -- what is printed
+
+
+def test_lines_are_compared_with_numbers_within_a_tolerance():
+    shown = "IoU 0.958 (least 0.948, view 9), 19890 faces\n\nout/… done\n"
+    printed = "hull 100%\nIoU  0.960 (least 0.940, view 9), 20,000 faces\nout/mesh.glb done\n"
+    assert missing_lines(shown, printed, 0.02) == []
+    assert missing_lines(shown, printed, 0.001) == shown.splitlines()[:1]
+    assert missing_lines(shown, printed.replace("faces", "corners"), 0.02) == shown.splitlines()[:1]
+    assert missing_lines("b 1\na 1", "a 1\nb 1", 0) == ["a 1"]
+    assert missing_lines("loss -1e-3", "loss 1e-3", 0.5) == ["loss -1e-3"]
+
+
+def test_commands_are_turned_down():
+    sizes = Sizes(views=4, size=64, count=3)
+    render = ["orbits", "render", "x", "--views", "84", "--size=576", "--elevation=-5:30"]
+    assert turned_down(render, sizes) == [
+        *["orbits", "render", "x", "--views", "4", "--size", "64", "--elevation=-5:30", "--workers", "1"]
+    ]
+    assert turned_down(render, Sizes(full=True)) == render
+    assert turned_down(["make", "x", "--quality", "high"], sizes)[:4] == ["make", "x", "--quality", "draft"]
+
+
+def test_a_page_is_run_block_by_block(tmp_path: Path):
+    text = "```sh\necho 12 > a; cat a\n```\n```text output\n12.1\n```\n```sh needs=gpu\nfalse\n```\n"
+    text += "```sh\ncat a\n```\n```text output\n14\n```\n```sh\nls\ncat b\nls\n```\n"
+    found = pages.blocks(text, "p.md")
+    first, held, other, broken = run_page(found, tmp_path, tmp_path / "given", Sizes(), 0.05, 20)
+    assert (first.failure, first.ran, held.skipped) == ("", 1, ("gpu",))
+    assert "p.md:13: nothing like this was printed" in other.failure and "14" in other.failure
+    assert (
+        broken.failure.startswith("p.md:18: cat b") and "ended with 1" in broken.failure and broken.ran == 2
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages.documents(), ids=lambda page: page.name)
+def test_every_block_runs(page: Path, tmp_path: Path, given_folder: Path):
+    found = pages.blocks(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))
+    outcomes = run_page(found, tmp_path, given_folder, Sizes(), 0.2, 1800)
+    failures = [outcome.failure for outcome in outcomes if outcome.failure]
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture(scope="session")
+def given_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("given")
 
 
 # -- links
 
 
-def links(text: str) -> list[str]:
-    """Targets of links and pictures that lie in the repository."""
-    found = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
-    return [target for target in found if "://" not in target]
+def test_links_and_anchors_are_found(tmp_path: Path):
+    text = "# A `b`, c_d\n![a](b.png) [c](https://d) [`e`](f.md#g) [h](#a-b-c_d) [i](#a-b-c_d-1)\n"
+    text += '# A b c_d\n```text\n[j](k)\n# L\n```\n`[m](n)`\n<img src="o.png">\n'
+    assert pages.links(text) == ["b.png", "https://d", "f.md#g", "#a-b-c_d", "#a-b-c_d-1", "o.png"]
+    assert pages.anchors(text) == {"a-b-c_d", "a-b-c_d-1"}
+    (tmp_path / "p.md").write_text(text)
+    (tmp_path / "f.md").write_text("## H\n")
+    lost = pages.lost_links(tmp_path / "p.md")
+    assert [sentence.split(":")[0] for sentence in lost] == ["b.png", "f.md#g", "o.png"]
 
 
-def test_links_are_found():
-    text = "![a](b.png) [c](https://d) [e](f.md#g) [h](#i)\n```\n[j](k)\n```\n"
-    assert links(text) == ["b.png", "f.md"]
-
-
-@pytest.mark.parametrize("path", DOCUMENTS + GALLERY, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", pages.linking_pages(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(path: Path):
-    lost = [t for t in links(path.read_text(encoding="utf-8")) if not (path.parent / t).exists()]
-    assert not lost, f"{path.name}: {', '.join(lost)} is not there"
+    assert pages.lost_links(path) == []
 
 
 # -- commands
@@ -154,7 +196,7 @@ def test_python_compiles(block: Block):
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in PYTHON if b.run], ids=[block.where for block in PYTHON if block.run]
+    "block", [b for b in PYTHON if b.runs], ids=[block.where for block in PYTHON if block.runs]
 )
 def test_python_runs(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ball_views: Any, one_thread: None
