@@ -1,7 +1,7 @@
 """`mv3d study prior` from an empty folder: clips of procedural objects in motion make a tiny video model, single frames of
 the same clips a tiny image model, and both and nothing are starts for orbits of other objects.
 
-    python benchmarks/study.py --out study [--clips 160] [--objects 120] [--base-steps 1200] [--steps 300] [--seeds 3]
+    python benchmarks/study.py --out study [--clips 160] [--objects 120] [--base-steps 400] [--steps 160] [--seeds 3]
 
 Everything is made by mv3d's own commands, which are printed. Clips: 12 views of 64² along a dynamic orbit, whose cameras
 no model is told. Networks: channels (32, 64), 8 frames, latents of 4². About 25 minutes of one core at these sizes.
@@ -63,9 +63,9 @@ def main() -> None:
     for name, value in (
         ("clips", 160),
         ("objects", 120),
-        ("base-steps", 1200),
-        ("steps", 300),
-        ("every", 50),
+        ("base-steps", 400),
+        ("steps", 160),
+        ("every", 40),
         ("seeds", 3),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
