@@ -18,7 +18,10 @@ from mv3d.cli.main import main
 
 PAGES = Path(__file__).parent / "cli"
 REGENERATE = "python docs/make_cli_pages.py"
+WITH_OTHER_FLAGS = {"train": [("--preset", "prior")]}
+"""What makes a command take other flags, which then have tables of their own on its page."""
 _WIDTH = "120"  # of the terminal that the help is made for: one column of flags
+_BOX = re.compile(r"^╭─+ *(?=\w)", re.MULTILINE)
 _DEFAULT = re.compile(r"\s*\((default: (?P<value>.*)|required|repeatable)\)$")
 
 
@@ -36,7 +39,10 @@ def pages() -> dict[str, str]:
     overview, verbs = _commands(help_text([]))
     found = {"README.md": _index(overview, verbs)}
     for verb in verbs:
-        found[f"{verb}.md"] = "\n".join([*_head(), *_page([verb], 1)]).rstrip() + "\n"
+        lines = [*_head(), *_page([verb], 1)]
+        for flags in WITH_OTHER_FLAGS.get(verb, ()):
+            lines += [f"## mv3d {verb} {' '.join(flags)}", "", *_tables(help_text([verb, *flags]))]
+        found[f"{verb}.md"] = "\n".join(lines).rstrip() + "\n"
     return found
 
 
@@ -112,13 +118,19 @@ def _commands(text: str) -> tuple[str, dict[str, str]]:
 
 def _body(text: str) -> list[str]:
     """Usage, description, and a table for each box of the help."""
-    before, *boxes = re.split(r"^╭─+ *(?=\w)", text, flags=re.MULTILINE)
+    before = _BOX.split(text)[0]
     usage, _, description = before.partition("\n\n")
     lines = ["```", re.sub(r"\s+", " ", usage).removeprefix("usage: ").replace(" [-h]", ""), "```", ""]
     for paragraph in filter(None, (part.strip() for part in description.split("\n\n"))):
         shell = paragraph.startswith(("mv3d ", "accelerate "))
         lines += ["```", paragraph, "```", ""] if shell else [" ".join(paragraph.split()), ""]
-    for box in boxes:
+    return lines + _tables(text)
+
+
+def _tables(text: str) -> list[str]:
+    """A table for each box of the help."""
+    lines: list[str] = []
+    for box in _BOX.split(text)[1:]:
         title, about, flags = _box(box)
         flags = [flag for flag in flags if not flag.names.startswith("-h,")]
         if not flags:

@@ -187,6 +187,35 @@ def test_wrong_commands_do_not_parse(
     assert parsed == []
 
 
+FLAGS = pages.documented_flags()
+FOREIGN = {
+    "benchmarks.md": {"--small"},
+    "cluster.md": {"--max_restarts"},
+    "training.md": {"--max_restarts"},
+    "formats.md": {
+        *("--scale-factor", "--alpha-color", "--eval-every", "--machine.device-type", "--mixed-precision"),
+        *("--pipeline.model.implementation", "--vis"),
+    },
+}
+"""Flags of other programs that a page names without the program."""
+
+
+@pytest.mark.parametrize("path", pages.documents(), ids=lambda path: path.name)
+def test_commands_and_flags_in_sentences_exist(path: Path):
+    codes = pages.inline_code(path.read_text(encoding="utf-8"))
+    unknown = {word for code in codes for word in pages.unknown_words(code, FLAGS)}
+    assert unknown == FOREIGN.get(path.name, set())
+
+
+def test_words_that_no_command_knows_are_found():
+    assert pages.unknown_words("mv3d recon out/ --quality high --facets 3", FLAGS) == ["--facets"]
+    assert pages.unknown_words("mv3d orbits rendre x", FLAGS) == ["rendre"]
+    assert pages.unknown_words("mv3d recn x", FLAGS) == ["recn"]
+    assert pages.unknown_words("--elevation=-5:30 --half 0", FLAGS) == []
+    assert pages.unknown_words("--no-such", FLAGS) == ["--no-such"]
+    assert pages.unknown_words("ns-train --data x", FLAGS) == []
+
+
 # -- Python
 
 

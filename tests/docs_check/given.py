@@ -73,7 +73,7 @@ def _geometry(path: Path, made: Path) -> None:
 
 def _result(path: Path, made: Path) -> None:
     _views(path, made)
-    _mv3d("recon", str(path), "--quality", "draft", "--faces", "2000", "--texture-size", "256")
+    _mv3d("recon", str(path), "--quality", "draft")
 
 
 def _scan(path: Path, _: Path) -> None:

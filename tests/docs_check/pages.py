@@ -128,7 +128,7 @@ class Command:
         words = shlex.split(self.text, comments=True)
         if words[:2] == ["accelerate", "launch"] and "mv3d" in words:
             words = words[words.index("mv3d") :]
-        plain = not re.search(r"[|<>;&]|\$\(", re.sub(r"(\s|^)#.*|'[^']*'|\"[^\"]*\"", "", self.text))
+        plain = not re.search(r"[|<>;&*~$]", re.sub(r"(\s|^)#.*|'[^']*'|\"[^\"]*\"", "", self.text))
         return words[1:] if words[:1] == ["mv3d"] and plain else None
 
 
@@ -148,14 +148,45 @@ def commands(block: Block) -> list[Command]:
     return found
 
 
-def inline_commands(text: str) -> list[list[str]]:
-    """The arguments of every `mv3d …` in backquotes outside of fenced blocks."""
-    found = []
-    for match in _CODE.finditer(_FENCE.sub("", text)):
-        code = re.sub(r"\s+", " ", match[2]).strip()
-        if code.startswith("mv3d ") and "…" not in code:
-            found.append(shlex.split(code)[1:])
+def inline_code(text: str) -> list[str]:
+    """What stands in backquotes outside of fenced blocks, on one line each."""
+    return [re.sub(r"\s+", " ", match[2]).strip() for match in _CODE.finditer(_FENCE.sub("", text))]
+
+
+def documented_flags() -> dict[str, set[str]]:
+    """The flags of each command that has a page in docs/cli, by its name with mv3d."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "docs" / "cli").glob("*.md")):
+        _, *sections = re.split(r"^#+ (?=mv3d )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for section in sections:
+            name, _, body = section.partition("\n")
+            command = re.split(r" (?=--)", name)[0]
+            found.setdefault(command, set()).update(re.findall(r"--[a-z][\w.-]*", body))
     return found
+
+
+def unknown_words(code: str, flags: dict[str, set[str]]) -> list[str]:
+    """The words of an inline `mv3d …`, or of flags alone, that no command knows; other code has none.
+
+    code: what stands in backquotes. flags: as of documented_flags.
+    """
+    words = code.split()
+    if code.startswith("--"):
+        every = set().union(*flags.values())
+        return [word for word in words if word.startswith("--") and word.split("=")[0] not in every]
+    if words[0] != "mv3d" or len(words) < 2 or not re.match(r"[a-z]", words[1]):
+        return []
+    name = words[0]
+    for word in words[1:]:
+        if f"{name} {word}" not in flags:
+            break
+        name = f"{name} {word}"
+    rest = words[name.count(" ") + 1 :]
+    is_group = any(other.startswith(f"{name} ") for other in flags)
+    if (name == "mv3d" or is_group) and rest and re.match(r"[a-z]", rest[0]):
+        return rest[:1]
+    given = {word.split("=")[0].rstrip(",…") for word in words if word.startswith("--")}
+    return sorted(given - flags[name] - {"--help"})
 
 
 def links(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from docs_check.pages import Block, Command, commands
 
 MOST = {
     "--count": "count", "--limit": "count", "--views": "views", "--size": "size", "--depth-size": "size",
-    "--faces": "faces", "--texture-size": "texture", "--steps": "steps", "--every": "steps",
+    "--steps": "steps", "--every": "steps",
     "--workers": "workers", "--parallel": "workers", "--seeds": "workers", "--paints": "workers",
     "--batch": "workers", "--micro-batch": "workers", "--side": "size", "--warmup": "workers",
 }  # fmt: skip
@@ -31,7 +31,7 @@ class Sizes:
     """The variables by which commands of a page are turned down. full: run as written.
 
     quality: of `recon` and `make`, and the default of `mv3d.reconstruct`. views, size (pixels of a side),
-    count (objects), steps (of training), faces, texture (pixels of a side), workers (processes, and whatever
+    count (objects), steps (of training), workers (processes, and whatever
     else is best taken once): the most that a command may ask for; where it asks for nothing, its flag is added.
     """
 
@@ -41,19 +41,16 @@ class Sizes:
     size: int = 96
     count: int = 3
     steps: int = 2
-    faces: int = 2000
-    texture: int = 256
     workers: int = 1
 
     def added(self) -> dict[tuple[str, ...], dict[str, str]]:
         """Flags that a command gets where it has none of their name."""
-        mesh = {"--quality": self.quality, "--texture-size": str(self.texture), "--faces": str(self.faces)}
+        mesh = {"--quality": self.quality}
         training = {"--steps": str(self.steps), "--batch": "1", "--workers": "0", "--precision": "fp32"}
         return {
             ("recon",): mesh,
             ("make",): mesh | {"--views": str(self.views)},
             ("generate",): {"--views": str(self.views)},
-            ("lift",): {"--texture-size": str(self.texture), "--faces": str(self.faces)},
             ("train",): training,
             ("distill",): training,
             ("orbits", "render"): {"--views": str(self.views), "--size": str(self.size), "--workers": "1"},
@@ -94,7 +91,7 @@ def _dashed_value(words: list[str], i: int) -> bool:
 PRELUDE = """\
 import dataclasses as _d, mv3d.api as _a
 from mv3d.recon.config import ReconConfig as _c
-_a.ReconConfig = lambda: _d.replace(_c(), quality={quality!r}, texture_size={texture}, max_faces={faces})
+_a.ReconConfig = lambda: _d.replace(_c(), quality={quality!r})
 """
 
 
@@ -150,7 +147,7 @@ def _small(command: Command, sizes: Sizes) -> str:
 
 
 def _script(text: str, imports: list[str], sizes: Sizes) -> str:
-    prelude = PRELUDE.format(quality=sizes.quality, texture=sizes.texture, faces=sizes.faces)
+    prelude = PRELUDE.format(quality=sizes.quality)
     return ("" if sizes.full else prelude) + "\n".join(imports) + "\n" + text
 
 
@@ -174,6 +171,7 @@ def _run(command: list[str], folder: Path, timeout_s: float) -> tuple[int, str]:
     """Exit code and what was printed on both streams; a code of 124 after the time is over, as of timeout(1)."""
     places = {"HOME": str(folder / ".home"), "MV3D_CACHE": str(folder / ".cache")}
     quiet = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120", "HF_HUB_OFFLINE": "1"}
+    quiet["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     process = subprocess.Popen(
         command,
