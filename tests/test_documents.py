@@ -92,6 +92,8 @@ def test_commands_are_turned_down():
         *["orbits", "render", "x", "--views", "4", "--size", "64", "--elevation=-5:30", "--workers", "1"]
     ]
     assert turned_down(render, Sizes(full=True)) == render
+    stored = ["orbits", "views", "shards", "--uid", "a", "--out", "b"]  # takes no settings of a rendering
+    assert turned_down(stored, sizes) == stored
     assert turned_down(["make", "x", "--quality", "high"], sizes)[:4] == ["make", "x", "--quality", "draft"]
 
 

@@ -73,11 +73,9 @@ def _run_blocks(options: Options, work: Path) -> int:
         given = work / "given"
         for outcome in run_page(found, folder, given, options.sizes, options.tolerance, options.timeout_s):
             outcomes.append(outcome)
-            print(_line(outcome), flush=True)
-    failed = [outcome for outcome in outcomes if outcome.failure]
-    print(*(f"\n{outcome.failure}" for outcome in failed), sep="\n", end="\n" if failed else "")
+            print(_line(outcome), *filter(None, [outcome.failure]), sep="\n", flush=True)
     print(_summary(outcomes))
-    return len(failed)
+    return sum(bool(outcome.failure) for outcome in outcomes)
 
 
 def _line(outcome: Outcome) -> str:

@@ -46,12 +46,13 @@ class Sizes:
     def added(self) -> dict[tuple[str, ...], dict[str, str]]:
         """Flags that a command gets where it has none of their name."""
         mesh = {"--quality": self.quality}
-        training = {"--steps": str(self.steps), "--batch": "1", "--workers": "0", "--precision": "fp32"}
+        training = {"--steps": str(self.steps), "--batch": "1", "--micro-batch": "1"}
+        training |= {"--workers": "0", "--precision": "fp32"}
         return {
             ("recon",): mesh,
             ("make",): mesh | {"--views": str(self.views)},
             ("generate",): {"--views": str(self.views)},
-            ("train",): training,
+            ("train",): training | {"--encoder-steps": str(self.steps)},
             ("distill",): training,
             ("orbits", "render"): {"--views": str(self.views), "--size": str(self.size), "--workers": "1"},
             ("orbits", "views"): {"--views": str(self.views), "--size": str(self.size)},
@@ -69,7 +70,7 @@ def turned_down(arguments: list[str], sizes: Sizes) -> list[str]:
         elif word in MOST and words[i + 1].isdigit():
             words[i + 1] = str(min(int(words[i + 1]), getattr(sizes, MOST[word])))
     for verb, flags in sizes.added().items():
-        if tuple(words[: len(verb)]) == verb and "--print-config" not in words:
+        if tuple(words[: len(verb)]) == verb and not {"--print-config", "--uid"} & set(words):
             words += [x for flag, value in flags.items() if flag not in words for x in (flag, value)]
     return [
         f"{word}={words[i + 1]}" if _dashed_value(words, i) else word
