@@ -65,8 +65,11 @@ def _run_blocks(options: Options, work: Path) -> int:
         page = str(path.relative_to(ROOT))
         found = blocks(path.read_text(encoding="utf-8"), page)
         if options.line is not None:
-            at = [i for i, b in enumerate(found) if b.line == options.line]
-            found = found[at[0] : at[0] + 2] if at else []
+            found = [
+                block
+                for before, block in zip([None, *found], found, strict=False)
+                if block.line == options.line or (block.output and before and before.line == options.line)
+            ]
         folder = work / "pages" / page.replace("/", "-")
         if options.line is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -63,7 +63,9 @@ def _object(path: Path, made: Path) -> None:
 
 
 def _shards(path: Path, made: Path) -> None:
-    _mv3d("orbits", "render", str(given("objects", made)), "--out", str(path), "--views", "8", "--size", "64")
+    _mv3d(
+        "orbits", "render", str(given("objects", made)), "--out", str(path), "--views", "21", "--size", "64"
+    )
 
 
 def _geometry(path: Path, made: Path) -> None:
@@ -121,7 +123,7 @@ KINDS: dict[str, Callable[[Path, Path], None]] = {
     "result": _result,  # `views` with the mesh that `mv3d recon` makes of them at draft quality
     "scan": _scan,  # an OBJ without a texture
     "videos": _videos,  # a folder of four short ones
-    "shards": _shards,  # their orbits: 8 views of 64²
+    "shards": _shards,  # their orbits: 21 views of 64²
     "geometry": _geometry,  # with depth and solids: 4 random views of 64²
     "prior": _prior,  # the bundled model
     "model": _model,  # a multi-view model folder with random weights, 5 frames of 32²
