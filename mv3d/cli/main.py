@@ -3,6 +3,7 @@ missing, 130 interrupted, 143 terminated."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -55,6 +56,10 @@ _GROUPS: dict[str, tuple[str, str]] = {
 }
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Writing fails so in the midst of a file, and the error names none."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     with flags_spoken():
@@ -77,9 +82,14 @@ def _ended(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         return 141
     except OSError as error:  # of a place that a command does not check itself, a name of 300 letters for one
-        if os.environ.get("MV3D_DEBUG") == "1" or error.filename is None:
+        full = error.errno in _FULL
+        if os.environ.get("MV3D_DEBUG") == "1" or (error.filename is None and not full):
             raise
-        print(f"mv3d: {shown(error.filename)}: {error.strerror}; check the path", file=sys.stderr)
+        place = "the disk" if error.filename is None else shown(error.filename)
+        print(
+            f"mv3d: {place}: {error.strerror}; {'free some space' if full else 'check the path'}",
+            file=sys.stderr,
+        )
         return 1
     except SystemExit as request:  # the parser's way to end: 0 after --help, 2 after a usage error
         return request.code if isinstance(request.code, int) else 2

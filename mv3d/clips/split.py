@@ -118,12 +118,17 @@ def find_videos(sources: Sequence[str | os.PathLike[str]], out: Path) -> list[tu
         for path in paths:
             relative = path.name if path == source else path.relative_to(source).as_posix()
             digest = hashlib.sha256(relative.encode("utf-8", "surrogateescape")).hexdigest()[:6]
-            uid = f"{_UNSAFE.sub('_', path.stem)[:80].lstrip('.') or 'video'}-{digest}"
+            uid = f"{_short(_UNSAFE.sub('_', path.stem)).lstrip('.') or 'video'}-{digest}"
             if found.setdefault(uid, path).resolve() != path.resolve():
                 raise InputError(
                     f"{path}: has the name of {found[uid]}, and would write the same clips; rename it"
                 )
     return list(found.items())
+
+
+def _short(name: str) -> str:
+    """At most 80 letters, and so many bytes that names of clips fit into a file system's 255."""
+    return name[:80].encode("utf-8", "surrogateescape")[:235].decode("utf-8", "ignore")
 
 
 def split_one(item: VideoItem, config: SplitConfig) -> Sample:

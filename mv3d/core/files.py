@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import OutputError
+from mv3d.core.signals import uninterrupted
 
 STAGING = ".mv3d-"
 """How the names of staging folders begin."""
@@ -49,10 +49,17 @@ def replace(source: Path, target: Path) -> None:
     if not target.is_dir() or target.is_symlink():
         os.replace(source, target)
         return
-    old = source.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-    os.replace(target, old)
-    os.replace(source, target)
+    old = source.with_name(_aside(target.name, "old"))
+    with uninterrupted():
+        os.replace(target, old)
+        os.replace(source, target)
     shutil.rmtree(old)
+
+
+def _aside(name: str, ending: str) -> str:
+    """A free name that tells what becomes of it. File systems take names of 255 bytes, so of long ones the start."""
+    kept = os.fsencode(name)[:200].decode("utf-8", "ignore")
+    return f".{kept}.{uuid.uuid4().hex[:8]}.{ending}"
 
 
 @contextmanager
@@ -64,7 +71,7 @@ def atomic_path(
     On an error nothing is left of it. scratch: a folder of the same disk for the unfinished file, by default that of
     `target`; its name ends in .part. Raises OutputError, with `hint` as the way out, for errors of the disk.
     """
-    part = (scratch or target.parent) / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
+    part = (scratch or target.parent) / _aside(target.name, "part")
     try:
         yield part
         replace(part, target)
@@ -95,13 +102,11 @@ def staging(out_dir: Path) -> Iterator[Path]:
 
     Raises OutputError at once where `out_dir` cannot be written, not after a minute of work.
     """
+    folder = out_dir / f"{STAGING}{uuid.uuid4().hex[:8]}"
     try:
-        folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=out_dir))
+        folder.mkdir(mode=0o700)
         (folder / "probe").write_bytes(b"\0" * 65536)
         (folder / "probe").unlink()
-    except OSError as error:
-        raise OutputError(f"{out_dir}: cannot be written ({error.strerror}); choose another --out") from error
-    try:
         yield folder
     except OSError as error:
         if error.errno is None:
@@ -110,7 +115,8 @@ def staging(out_dir: Path) -> Iterator[Path]:
             f"{out_dir}: cannot be written ({error.strerror}); free some space or choose another --out"
         ) from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with uninterrupted():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(folder: Path, out_dir: Path, *, last: str) -> None:

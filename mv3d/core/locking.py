@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mv3d.core.errors import OutputError
 from mv3d.core.files import STAGING, remove
+from mv3d.core.signals import uninterrupted
 
 LOCK_NAME = ".mv3d.lock"
 _FAR = 1 << 30  # Windows locks bytes, and a locked byte cannot be read: the pid must stay readable
@@ -25,23 +26,28 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Warns of a file system without locks, and goes on.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path = folder / LOCK_NAME
+    path, stream = folder / LOCK_NAME, None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = _locked(path)
-        for left in folder.glob(f"{STAGING}*"):
-            remove(left)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-    try:
+        try:
+            with uninterrupted():
+                folder.mkdir(parents=True, exist_ok=True)
+                stream = _locked(path)
+                for left in folder.glob(f"{STAGING}*"):
+                    remove(left)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file; one that stays keeps nobody out
-            path.unlink()  # before it is free: the next process makes a file of its own
-        stream.close()
-        with suppress(OSError):  # what is not empty stays
-            for each in made:
-                each.rmdir()
+        with uninterrupted():
+            if stream is not None:
+                with suppress(OSError):  # Windows removes no open file; one that stays keeps nobody out
+                    path.unlink()  # before it is free: the next process makes a file of its own
+                stream.close()
+            with suppress(OSError):  # what is not empty stays
+                for each in made:
+                    each.rmdir()
 
 
 def _locked(path: Path) -> FileIO:

@@ -12,6 +12,7 @@ from mv3d.core.errors import OutputError
 from mv3d.core.files import publish, remove, sha256, staging
 from mv3d.core.locking import folder_lock
 from mv3d.core.records import RunRecord, read_record, refuse_other_results, write_record
+from mv3d.core.signals import uninterrupted
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Output:
     def publish(self, staged: Path, record: RunRecord, *, last: str = "") -> RunRecord:
         """Move all of `staged` to its place with its record, which lists it. Returns that record.
 
-        Outputs of the earlier record that are not made again go, unless somebody changed them. Until the end the record
+        Outputs of the earlier record that are not made again go, unless somebody changed them. Ctrl-C and SIGTERM wait: the
+        earlier result stays as it is, or the new one is there. For a process that dies in between: until the end the record
         lists both results and no settings: nothing claims to be finished, and all of it can be replaced.
         last: a file to move last of all, by default the record.
         """
@@ -68,11 +70,12 @@ class Output:
             contents[name] = {**files, **contents.get(name, {})}
         outputs = {**earlier.outputs, **record.outputs}
         begun = replace(record, settings=None, outputs=outputs, contents=contents)
-        write_record(self.folder / self.record, begun)
-        for name in (*stale, *([last] if last else [])):
-            remove(self.folder / name)
         write_record(staged / self.record, record)
-        publish(staged, self.folder, last=last or self.record)
+        with uninterrupted():
+            write_record(self.folder / self.record, begun)
+            for name in (*stale, *([last] if last else [])):
+                remove(self.folder / name)
+            publish(staged, self.folder, last=last or self.record)
         return record
 
     def _refuse_foreign(self, names: Iterable[str]) -> list[str]:

@@ -63,6 +63,16 @@ def interrupts_held() -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:
 
 
 @contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Do the block to its end, then raise what came meanwhile: Ctrl-C or SIGTERM. For work of milliseconds whose half is
+    worse than none."""
+    with interrupts_held() as asked:
+        yield
+    if (request := asked()) is not None:
+        raise request
+
+
+@contextmanager
 def _handled(handlers: dict[signal.Signals, Any]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -146,14 +146,14 @@ def train_loop(
                 break
         state.finish(writer)
     metrics.close()
-    elapsed = (time.perf_counter() - begun) / max(len(waits), 1)
+    _heed(interrupt, accelerator, config.steps)  # what came since the last step
     return TrainState(
         weights=(state.averages() if ema else None) or state.weights(),
         steps=config.steps,
         resumed_from=start,
         last_loss=loss_value,
         data_wait_share=wait_share(waits[1:]),  # the first step waits for the readers to start
-        seconds_per_step=elapsed,
+        seconds_per_step=(time.perf_counter() - begun) / max(len(waits), 1),
         checkpoint_stall_seconds=sum(stalls) / max(len(stalls), 1),
     )
 
@@ -222,6 +222,14 @@ def _agreed(
         return asked
     count = accelerator.reduce(torch.tensor(float(asked is not None), device=accelerator.device), "sum")
     return asked or (KeyboardInterrupt if float(count) else None)  # pyright: ignore[reportArgumentType]
+
+
+def _heed(
+    interrupt: Callable[[], type[KeyboardInterrupt] | None], accelerator: Accelerator, step: int
+) -> None:
+    """Raise the interrupt that came, if one did. A checkpoint of this step is there."""
+    if (asked := _agreed(interrupt(), accelerator)) is not None:
+        raise asked(_kept(step))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.errors import MissingPartError
+from mv3d.core.errors import MissingPartError, OutputError
 from mv3d.core.files import write_text
 
 LOG = "log.jsonl"
@@ -28,11 +28,16 @@ class MetricLogger:
             self._events = summary_writer()(str(out / "tensorboard"), purge_step=after + 1)
 
     def write(self, line: dict[str, Any]) -> None:
-        """line: numbers by name, `step` among them."""
+        """line: numbers by name, `step` among them. Raises OutputError where it cannot be written."""
         if not self._main:
             return
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written ({error.strerror}); free some space and give the same command again"
+            ) from error
         if self._events is not None:
             for name, value in line.items():
                 if name != "step":
