@@ -15,6 +15,10 @@ from mv3d.core.records import RunRecord, read_record, refuse_other_results, writ
 from mv3d.core.signals import uninterrupted
 
 
+_BEGUN = "unfinished"
+"""Marks the record of results that are being moved to their places."""
+
+
 @dataclass(frozen=True)
 class Output:
     """The place of one run's results.
@@ -42,7 +46,8 @@ class Output:
         with folder_lock(self.folder):
             changed = self._refuse_foreign(self.names)
             if not self.overwrite:
-                there = changed if self.resumes else (*self.names, self.record)
+                goes_on = self.resumes or _is_begun(read_record(self.folder / self.record))
+                there = changed if goes_on else (*self.names, self.record)
                 refuse_other_results(self.folder / self.record, there)
             yield
 
@@ -69,7 +74,8 @@ class Output:
         for name, files in (earlier.contents or {}).items():
             contents[name] = {**files, **contents.get(name, {})}
         outputs = {**earlier.outputs, **record.outputs}
-        begun = replace(record, settings=None, outputs=outputs, contents=contents)
+        details = {**record.details, _BEGUN: True}
+        begun = replace(record, settings=None, details=details, outputs=outputs, contents=contents)
         write_record(staged / self.record, record)
         with uninterrupted():
             write_record(self.folder / self.record, begun)
@@ -101,6 +107,11 @@ class Output:
         refuse_named(self.folder, foreign)
         # Without settings it is the record of a run that was killed while it moved its results.
         return [] if earlier.settings is None else changed
+
+
+def _is_begun(record: RunRecord | None) -> bool:
+    """Whether its process died while it moved its results: the same command may begin anew."""
+    return record is not None and record.settings is None and record.details.get(_BEGUN) is True
 
 
 def unchanged(folder: Path, record: RunRecord) -> list[str]:

@@ -64,12 +64,12 @@ def interrupts_held() -> Iterator[Callable[[], type[KeyboardInterrupt] | None]]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Do the block to its end, then raise what came meanwhile: Ctrl-C or SIGTERM. For work of milliseconds whose half is
-    worse than none."""
+    """Do the block to its end; Ctrl-C and SIGTERM come after it, within another such block after that one. For work of
+    milliseconds whose half is worse than none."""
     with interrupts_held() as asked:
         yield
     if (request := asked()) is not None:
-        raise request
+        signal.raise_signal(signal.SIGTERM if request is Terminated else signal.SIGINT)
 
 
 @contextmanager

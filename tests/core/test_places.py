@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.small_jobs import INPUTS, prepared, quickened, results, write_inputs
+from helpers.small_jobs import INPUTS, each_job, prepared, quickened, results, write_inputs
 
 from mv3d.cli.main import main
 from mv3d.core.locking import folder_lock
@@ -46,8 +46,8 @@ def renamed(inputs: Path, folder: Path, name: str) -> dict[str, str]:
         source, target = inputs / usual, folder / f"{index}{name}{Path(usual).suffix}"
         if usual in ("objects", "set", "videos"):
             target.mkdir()
-            for file in source.iterdir():
-                (target / f"{file.stem[0]}{name}{file.suffix}").symlink_to(file)
+            for number, file in enumerate(source.iterdir()):
+                (target / f"{number}{name}{file.suffix}").symlink_to(file)
         else:
             target.symlink_to(source)
         found[usual] = str(target)
