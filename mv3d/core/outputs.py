@@ -14,7 +14,6 @@ from mv3d.core.locking import folder_lock
 from mv3d.core.records import RunRecord, read_record, refuse_other_results, write_record
 from mv3d.core.signals import uninterrupted
 
-
 _BEGUN = "unfinished"
 """Marks the record of results that are being moved to their places."""
 
