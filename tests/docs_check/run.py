@@ -52,7 +52,7 @@ class Sizes:
             ("recon",): mesh,
             ("make",): mesh | {"--views": str(self.views)},
             ("generate",): {"--views": str(self.views)},
-            ("train",): training | {"--encoder-steps": str(self.steps)},
+            ("train",): training,
             ("distill",): training,
             ("orbits", "render"): {"--views": str(self.views), "--size": str(self.size), "--workers": "1"},
             ("orbits", "views"): {"--views": str(self.views), "--size": str(self.size)},
