@@ -158,7 +158,7 @@ def test_pictures_that_are_no_photos_are_named(tmp_path, capsys, monkeypatch):
     Image.new("RGB", (8, 8), "white").save(tmp_path / "b.png")
     made = {"views": 1, "seconds": {"total": 0.0}}
     monkeypatch.setattr(
-        "mv3d.generation.batch._one", lambda run, image, folder, progress: GenerateResult(image, folder, made)
+        "mv3d.generation.batch._one", lambda run, image, folder, *_: GenerateResult(image, folder, made)
     )
     assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert "skipped a.gif" in capsys.readouterr().err
