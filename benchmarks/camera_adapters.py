@@ -95,7 +95,8 @@ def through_autoencoder(model: Path, clips: Sequence[Frames]) -> list[Frames]:
     """Encoded and decoded: what a perfect network could make."""
     vae = load_vae(model, torch.float32)
     pixels = [torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1 for frames in clips]
-    return [as_pictures(vae.decode(encode_pixels(vae, frames))[0]) for frames in pixels]
+    decode: Any = vae.decode
+    return [as_pictures(decode(encode_pixels(vae, frames))[0]) for frames in pixels]
 
 
 def as_pictures(frames: torch.Tensor) -> Frames:
@@ -127,7 +128,8 @@ def generate(
         latent = encode_pixels(vae, pixels)
         noise = torch.randn(1, FRAMES, *latent.shape[1:], generator=generator)
         latents = sample(unet, noise, conditioning, steps=steps, sigma_max=80.0, sampler="dpmpp_2m")[0]
-        made.append(as_pictures(vae.decode(latents / scale)[0]))
+        decode: Any = vae.decode
+        made.append(as_pictures(decode(latents / scale)[0]))
     return made
 
 

@@ -73,13 +73,15 @@ def check_weights(model: Path, predictor: Path | None) -> None:
 
 @cache
 def _model(model: str) -> tuple[Any, Any]:
-    from transformers import CLIPModel, CLIPTokenizerFast  # noqa: PLC0415 - slow to import
+    from transformers import CLIPModel  # noqa: PLC0415 - slow to import
+    from transformers import CLIPTokenizerFast as Tokenizer  # noqa: PLC0415 # pyright: ignore[reportAttributeAccessIssue]
 
     try:
-        loaded, report = CLIPModel.from_pretrained(
+        found: Any = CLIPModel.from_pretrained(
             model, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-        tokenizer = CLIPTokenizerFast.from_pretrained(model, local_files_only=True)
+        loaded, report = found
+        tokenizer = Tokenizer.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"--clip {model}: expected a folder with a CLIP model and its tokenizer, of transformers ({shown(error, 200)}); "

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -159,7 +159,7 @@ class Heartbeat:
         if text != before:
             since = now
         self._seen[rank] = (text, since)
-        return Beat(**(asdict(beat) | {"standing_s": beat.standing_s + now - since}))
+        return replace(beat, standing_s=beat.standing_s + now - since)
 
     def _path(self, rank: int) -> Path:
         return self._folder / f"{rank}.json"

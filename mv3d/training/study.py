@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
+from torch import nn
 from torch.utils.data import default_collate
 
 from mv3d.core.devices import pick_device
@@ -177,11 +178,11 @@ def orbit_scores(
     """
     device = pick_device(config.device)
     samples = OrbitSet(evaluation, OrbitSetConfig(frames=config.frames, backgrounds=("white",)))
-    network = Denoise(load_unet(model, dtype=torch.float32).to(device).eval())
-    vae, encoder = (
-        load_vae(model, torch.float32).to(device),
-        load_image_encoder(model, torch.float32).to(device),
-    )
+    unet = load_unet(model, dtype=torch.float32)
+    vae, encoder = load_vae(model, torch.float32), load_image_encoder(model, torch.float32)
+    for part in (unet, vae, encoder):
+        nn.Module.to(part, device)
+    network = Denoise(unet.eval())
     batches = BatchMaker(
         clean(config),
         scaling_factor=float(read_config(model / "vae").get("scaling_factor", 0.18215)),

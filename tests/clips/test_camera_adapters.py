@@ -22,7 +22,7 @@ def test_weight_0_is_the_base_bit_by_bit_and_weights_add_up():
         generator = torch.Generator().manual_seed(seed)
         down, up = {}, {}
         for name in temporal_attention_modules(small_network()):
-            out, wide = small_network().get_submodule(name).weight.shape
+            out, wide = small_network().get_parameter(f"{name}.weight").shape
             down[name] = torch.randn(2, wide, generator=generator)
             up[name] = torch.randn(out, 2, generator=generator)
         return Lora(down, up, alpha=2.0)

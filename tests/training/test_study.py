@@ -58,7 +58,7 @@ def test_what_each_start_keeps(given, tmp_path):
 
 def test_the_share_is_that_of_the_spatial_branch():
     """diffusers' own blender is the twin of the formula."""
-    from diffusers.models.transformers.transformer_temporal import AlphaBlender
+    from diffusers.models.resnet import AlphaBlender
 
     blender = AlphaBlender(alpha=float(np.log(0.9 / 0.1)), merge_strategy="learned_with_images")
     spatial, temporal = torch.ones(2, 3, 4), torch.zeros(2, 3, 4)
