@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -83,8 +84,7 @@ def split(command: SplitCommand) -> int:
     from mv3d.clips.split import SPLIT, split_videos
     from mv3d.orbits.infrastructure.isolate import Limits
 
-    bar = ObjectsBar()
-    try:
+    with closing(ObjectsBar()) as bar:
         result = split_videos(
             command.sources,
             command.out,
@@ -94,8 +94,6 @@ def split(command: SplitCommand) -> int:
             overwrite=command.overwrite,
             progress=bar,
         )
-    finally:
-        bar.close()
     lost = [entry for entry in result.entries if "reject" in entry]
     note(
         f"{len(result.clips)} clips of {len(result.entries)} videos, {result.new} of them new; {len(lost)} rejected"
@@ -112,8 +110,7 @@ def score(command: ScoreCommand) -> int:
     from mv3d.clips.score import score_clips
     from mv3d.orbits.infrastructure.isolate import Limits
 
-    bar = ObjectsBar()
-    try:
+    with closing(ObjectsBar()) as bar:
         result = score_clips(
             command.clips,
             command.config,
@@ -122,8 +119,6 @@ def score(command: ScoreCommand) -> int:
             overwrite=command.overwrite,
             progress=bar,
         )
-    finally:
-        bar.close()
     lost = [entry for entry in result.entries.values() if "reject" in entry]
     note(f"{len(result.entries)} clips, {result.new} of them new; {len(lost)} rejected")
     _note_rejects([(entry["clip"], entry["detail"]) for entry in lost])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -135,8 +136,7 @@ def render(command: RenderCommand) -> int:
     from mv3d.orbits.infrastructure.isolate import Limits
 
     refuse_inputs(command.out, (INDEX, REJECTS, RUN, MARKDOWN, TABLE), (Path(command.source),))
-    bar = ObjectsBar()
-    try:
+    with closing(ObjectsBar()) as bar:
         result = build_shards(
             read_list(command.source),
             command.out,
@@ -147,8 +147,6 @@ def render(command: RenderCommand) -> int:
             overwrite=command.overwrite,
             progress=bar,
         )
-    finally:
-        bar.close()
     index = result.index
     if result.already_done:
         note("done already: the same list and settings; use --overwrite to make it again")
@@ -176,8 +174,7 @@ def encode(command: EncodeCommand) -> int:
     """Run `mv3d orbits encode`; the exit code."""
     from mv3d.training.encode_shards import encode_shards
 
-    bar = ObjectsBar()
-    try:
+    with closing(ObjectsBar()) as bar:
         result = encode_shards(
             command.shards,
             command.vae,
@@ -187,8 +184,6 @@ def encode(command: EncodeCommand) -> int:
             overwrite=command.overwrite,
             progress=bar,
         )
-    finally:
-        bar.close()
     if result.already_done:
         note("done already: the same shards, networks and settings; use --overwrite to make it again")
     paths = [str(result.out_dir / shard["name"]) for shard in result.index["shards"]]

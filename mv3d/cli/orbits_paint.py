@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,8 +36,7 @@ def paint(command: PaintCommand) -> int:
     """Run `mv3d orbits paint`; the exit code: 0 also where files were broken, 1 where all were."""
     from mv3d.orbits.paint import paint_shapes
 
-    bar = ObjectsBar()
-    try:
+    with closing(ObjectsBar()) as bar:
         painted = paint_shapes(
             command.source,
             command.out,
@@ -45,8 +45,6 @@ def paint(command: PaintCommand) -> int:
             stretch=command.stretch,
             progress=bar,
         )
-    finally:
-        bar.close()
     for reject in painted.rejects:
         note(f"{reject.uid}: {reject.detail}")
     note(

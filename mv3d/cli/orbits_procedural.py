@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,13 +34,10 @@ def procedural(command: ProceduralCommand) -> int:
     from mv3d.orbits.procedural.generate import family_counts, write_objects
 
     families = tuple(word.strip() for word in command.families.split(",") if word.strip())
-    bar = ObjectsBar()
-    try:
+    with closing(ObjectsBar()) as bar:
         items = write_objects(
             command.out, number=command.count, seed=command.seed, families=families, progress=bar
         )
-    finally:
-        bar.close()
     counts = family_counts(items)
     note(f"{len(items)} objects: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
     document = {

@@ -38,6 +38,7 @@ from mv3d.models.locate import resolve
 from mv3d.models.network import MultiViewUNet
 from mv3d.orbits.dataset import OrbitSet, OrbitSetConfig
 from mv3d.orbits.index import read_index
+from mv3d.orbits.shards import read_shard_record
 from mv3d.training.batches import BatchMaker
 from mv3d.training.config import TrainConfig
 from mv3d.training.objective import Denoise
@@ -298,13 +299,12 @@ def _check(
         )
     if study.every > config.steps:
         raise UsageError(f"--every: expected at most --steps {config.steps}, got {study.every}")
-    sets = []
     for flag, folder in (("--data", data), ("--evaluation", evaluation)):
         if read_index(folder) is None:
             raise InputError(
                 f"{flag} {folder}: expected orbit shards of mv3d orbits render or encode, found none"
             )
-        sets.append(OrbitSet(folder, OrbitSetConfig(frames=config.frames)).store)
+        OrbitSet(folder, OrbitSetConfig(frames=config.frames))  # raises where frames and samples do not fit
     shared = _uids(data) & _uids(evaluation)
     if shared:
         raise InputError(
@@ -323,8 +323,10 @@ def _shape(model: Path) -> dict[str, Any]:
 
 
 def _uids(folder: Path) -> set[str]:
-    return {
-        str(sample["uid"])
-        for record in sorted(folder.glob("shard-*.json"))
-        for sample in json.loads(record.read_text(encoding="utf-8")).get("samples", [])
-    }
+    found: set[str] = set()
+    for path in sorted(folder.glob("shard-*.json")):
+        record = read_shard_record(path)
+        if record is None:
+            raise InputError(f"{path}: expected the record of a shard, found none that can be read")
+        found |= {str(sample["uid"]) for sample in record["samples"]}
+    return found

@@ -12,19 +12,12 @@ from pathlib import Path
 
 import pytest
 from helpers.moments import Killed, full, killed, signalled, watched
-from helpers.small_jobs import Job, each_job, half_written, prepared, quickened, results, write_inputs
+from helpers.small_jobs import Job, each_job, half_written, prepared, quickened, results
 
 from mv3d.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -9,20 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.small_jobs import INPUTS, each_job, prepared, quickened, results, write_inputs
+from helpers.small_jobs import INPUTS, each_job, prepared, quickened, results
 
 from mv3d.cli.main import main
 from mv3d.core.locking import folder_lock
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = {"odd": 'it\'s "größe" 椅子 % #1', "long": "n" * 180 + "椅" * 20}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -9,22 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from helpers.places import TESTS
-from helpers.small_jobs import JOBS, half_written, prepared, results, write_inputs
+from helpers.small_jobs import JOBS, half_written, prepared, results
 
 pytestmark = pytest.mark.slow
 MOMENTS = int(os.environ.get("MV3D_TEST_MOMENTS", "10"))
 Run = Callable[..., tuple[int, str, float]]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
