@@ -20,6 +20,7 @@ import torch
 from mv3d.core.progress import Clock
 from mv3d.evaluation import Samples, normalized, psnr, sample_surface, surface_distances
 from mv3d.evaluation.surfaces import fibonacci_sphere, fitting_cameras, nearly_closed, occupancy
+from mv3d.recon.arrays import Faces, Vertices
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.hull import HullConfig, visual_hull
 from mv3d.recon.stages import MeshReconstructor
@@ -162,11 +163,22 @@ def our_mesh(views: Views, config: ReconConfig) -> tuple[Mesh, float]:
     return mesh, time.perf_counter() - begun
 
 
-def baseline(views: Views) -> Mesh:
-    """Hard hull and vertex colours: the cos²-weighted mean of the views that see a vertex."""
+def our_shape(views: Views, config: ReconConfig) -> Mesh:
+    """The mesh of `our_mesh` without its colours, which take a third of the time."""
+    shape = MeshReconstructor(config).shape(views, Clock())
+    return Mesh(shape.vertices, shape.faces)
+
+
+def hard_hull(views: Views) -> tuple[Vertices, Faces]:
+    """Laurentini's hull on 128 samples, 20,000 faces."""
     silhouettes = Silhouettes(views.images[..., 3], views.cameras)
     hull = visual_hull(silhouettes, HullConfig(max_outliers=0), device=torch.device("cpu"))
-    vertices, faces = decimate(*extract_mesh(hull.sdf + hull.dilation, hull.grid), 20_000)
+    return decimate(*extract_mesh(hull.sdf + hull.dilation, hull.grid), 20_000)
+
+
+def baseline(views: Views) -> Mesh:
+    """Hard hull and vertex colours: the cos²-weighted mean of the views that see a vertex."""
+    vertices, faces = hard_hull(views)
     normals, scene = vertex_normals(vertices, faces), RayScene(vertices, faces)
     total, weight = np.zeros((len(vertices), 3)), np.full(len(vertices), 1e-6)
     for view, image in enumerate(views.images):

@@ -3,7 +3,9 @@
     python benchmarks/recon.py --orbits ../shared/sv3d_orbits --objects ../shared/assets/eval
     python benchmarks/recon.py --objects FOLDER --looks unlit,lit,drifted --other ../before/.venv/bin/mv3d
 
-Baseline, in the same run: the hard visual hull (128 samples) with vertex colours. --other: the command `mv3d` of another
+Baseline, in the same run: the hard visual hull (128 samples) with vertex colours. --shape-only: neither textures
+nor PSNR, in two thirds of the time. --out keeps every row as it comes; the same command begins after the last one.
+--other: the command `mv3d` of another
 version, a git worktree's for example; it reads the same views from a folder and its mesh is scored in the same way.
 Ground truth: each GLB, scaled to largest side 1, in 21 views of 8 bits, which are unlit, lit (studio light, baked as in
 the training data), or drifted (the lit views, made to disagree as `drift.py` says). Measures: `ground_truth.py`.
@@ -20,13 +22,24 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from drift import drifted
-from ground_truth import Truth, baseline, our_mesh, score, true_depths, truth_of, truth_views
+from ground_truth import (
+    Truth,
+    baseline,
+    hard_hull,
+    our_mesh,
+    our_shape,
+    score,
+    score_shape,
+    true_depths,
+    truth_of,
+    truth_views,
+)
 from part import describe_machine
 
 from mv3d.core.machine import library_versions
@@ -57,6 +70,7 @@ class ObjectJob:
     size: int
     other: str | None
     seed: int = 0
+    shape_only: bool = False
 
 
 def looked_at(truth: Truth, job: ObjectJob) -> Views:
@@ -72,20 +86,24 @@ def object_row(job: ObjectJob) -> dict:
     truth = truth_of(job.path)
     views = looked_at(truth, job)
     lit, config = job.look != "unlit", ReconConfig(quality=job.quality, seed=job.seed)  # type: ignore[arg-type]
+
+    def measured(mesh: Mesh) -> dict[str, float]:
+        if job.shape_only:
+            return {**score_shape(truth, mesh), "psnr_db": float("nan")}
+        return score(truth, mesh, job.size // 2, lit=lit)
+
     begun = time.process_time()
-    mesh, _ = our_mesh(views, config)
+    mesh = our_shape(views, config) if job.shape_only else our_mesh(views, config)[0]
     row = {
         "name": truth.name,
         "orbit": job.kind,
         "look": job.look,
         "seconds": time.process_time() - begun,
-        **score(truth, mesh, job.size // 2, lit=lit),
-        "baseline": score(truth, baseline(views), job.size // 2, lit=lit),
+        **measured(mesh),
+        "baseline": measured(Mesh(*hard_hull(views)) if job.shape_only else baseline(views)),
     }
     if job.other:
-        row["other"] = score(
-            truth, other_mesh(job.other, views, job.quality, job.seed), job.size // 2, lit=lit
-        )
+        row["other"] = measured(other_mesh(job.other, views, job.quality, job.seed))
     return row
 
 
@@ -223,6 +241,7 @@ class Options:
     only: str
     other: str | None
     seed: int
+    shape_only: bool
 
 
 def parse() -> Options:
@@ -241,15 +260,44 @@ def parse() -> Options:
     )
     parser.add_argument("--other", help="the command mv3d of another version")
     parser.add_argument("--seed", type=int, default=0, help="of the fit and of the drift")
-    parser.add_argument("--out", type=Path, help="write all rows as JSON")
+    parser.add_argument("--shape-only", action="store_true", help="of objects: neither textures nor PSNR")
+    parser.add_argument(
+        "--out", type=Path, help="write the rows as they come, JSON; the objects' rows in it are kept"
+    )
     a = parser.parse_args()
     looks = tuple(a.looks.split(","))
     if unknown := set(looks) - set(LOOKS):
         parser.error(f"--looks: expected some of {','.join(LOOKS)}, got {','.join(sorted(unknown))}")
     return Options(
         a.orbits, a.objects, a.quality, a.size, a.workers, tuple(a.kinds.split(",")), looks, a.out, a.only,
-        a.other, a.seed,
+        a.other, a.seed, a.shape_only,
     )  # fmt: skip
+
+
+def settings(options: Options) -> dict[str, str]:
+    """What a row depends on beside its object, look, and orbit."""
+    named = ("quality", "size", "other", "seed", "shape_only")
+    return {name: str(getattr(options, name)) for name in named}
+
+
+def write_rows(options: Options, rows: list[dict]) -> None:
+    if options.out:
+        document = {"settings": settings(options), "rows": rows}
+        beside = options.out.with_suffix(".part")
+        beside.write_text(json.dumps(document, indent=1))
+        beside.replace(options.out)
+
+
+def kept_rows(options: Options) -> dict[tuple[str, str, str], dict]:
+    """The objects' rows of an earlier run with the same settings, by name, look, and orbit."""
+    if not options.out or not options.out.exists():
+        return {}
+    document = json.loads(options.out.read_text())
+    if (before := document["settings"]) != (now := settings(options)):
+        raise SystemExit(
+            f"--out {options.out}: expected rows with {now}, got some with {before}; name another file"
+        )
+    return {(row["name"], row["look"], row["orbit"]): row for row in document["rows"] if "look" in row}
 
 
 def main() -> None:
@@ -279,22 +327,26 @@ def main() -> None:
         only = options.only.split(",")
         paths = [p for p in sorted(options.objects.glob("*.glb")) if any(part in p.stem for part in only)]
         jobs = [
-            ObjectJob(p, kind, look, options.quality, options.size, options.other, options.seed)
+            ObjectJob(
+                p, kind, look, options.quality, options.size, options.other, options.seed, options.shape_only
+            )
             for look in options.looks
             for kind in options.kinds
             for p in paths
         ]
-        found = []
+        known = kept_rows(options)
+        found = [row for job in jobs if (row := known.get((job.path.stem, job.look, job.kind)))]
+        for row in found:
+            print_object(row)
+        left = [job for job in jobs if (job.path.stem, job.look, job.kind) not in known]
         with ProcessPoolExecutor(options.workers, mp_context=spawn) as pool:
-            for row in pool.map(object_row, jobs):
+            for row in pool.map(object_row, left):
                 found.append(row)
                 print_object(row)
+                write_rows(options, rows + found)
         print_means(found, options.looks, options.kinds)
         rows += found
-    if options.out:
-        options.out.write_text(
-            json.dumps({"options": {k: str(v) for k, v in asdict(options).items()}, "rows": rows}, indent=1)
-        )
+    write_rows(options, rows)
 
 
 if __name__ == "__main__":

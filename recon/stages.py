@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mv3d.core.devices import pick_device
 from mv3d.core.progress import Clock
@@ -165,6 +165,19 @@ class FittedField:
         return self.geometry.details()
 
 
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A mesh that has no colours yet. fine: the mesh before its decimation. quads: how many pairs of its first faces
+    are quads. warnings: about what was asked for and could not be made."""
+
+    geometry: Geometry
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    fine: tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]
+    quads: int
+    warnings: list[str]
+
+
 @dataclass(frozen=True)
 class MeshReconstructor:
     """Hull, from standard quality on carved by a field, as a decimated mesh with a baked texture."""
@@ -172,12 +185,13 @@ class MeshReconstructor:
     config: ReconConfig
     makes_mesh = True
 
-    def fit(self, views: Views, clock: Clock) -> TexturedMesh:
+    def shape(self, views: Views, clock: Clock) -> Shape:
+        """All stages but those of the texture."""
         config = self.config.resolved()
         preset = PRESETS[config.quality]
         if config.topology == "quads":
             check_quads()
-        assert config.faces is not None and config.texture_size is not None
+        assert config.faces is not None
         geometry = solve_geometry(config, views, preset.fit, clock)
         silhouettes, hull, field = geometry.silhouettes, geometry.hull, geometry.field
         with clock.stage("mesh"):
@@ -188,20 +202,36 @@ class MeshReconstructor:
             fine, (vertices, faces) = meshes_within(
                 hull.sdf, hull.grid, config.faces, smallest=smallest, faithful=geometry.led
             )
-        quads, figures = 0, {}
+        quads, warnings = 0, []
         if config.topology == "quads":
             with clock.stage("quads"):
                 made = remeshed(*fine, config.faces // 2)
             if made is None:
-                figures["warnings"] = [_NO_QUADS]
+                warnings.append(_NO_QUADS)
             else:
                 vertices, faces, quads = made
         with clock.stage("outline"):
             vertices = fit_outlines(vertices, faces, silhouettes)
+        return Shape(geometry, vertices, faces, fine, quads, warnings)
+
+    def fit(self, views: Views, clock: Clock) -> TexturedMesh:
+        config = self.config.resolved()
+        preset = PRESETS[config.quality]
+        assert config.texture_size is not None
+        shape = self.shape(views, clock)
+        geometry, quads = shape.geometry, shape.quads
+        figures: dict[str, Any] = {"warnings": shape.warnings} if shape.warnings else {}
         with clock.stage("texture"):
             settings = BakeConfig(texture_size=config.texture_size, refine_every=preset.refine_every)
             moved = replace(views, cameras=geometry.cameras)
-            baked = bake(vertices, faces, moved, silhouettes.distances, settings, quads=quads)
+            baked = bake(
+                shape.vertices,
+                shape.faces,
+                moved,
+                geometry.silhouettes.distances,
+                settings,
+                quads=quads,
+            )
         mesh = baked.mesh
         if quads:
             figures["quads"] = mesh.quads
@@ -216,7 +246,7 @@ class MeshReconstructor:
         if config.normal_map:
             with clock.stage("normal map"):
                 relief = bake_normal_map(
-                    mesh, *fine, size=config.texture_size, reach=_REACH * hull.grid.spacing
+                    mesh, *shape.fine, size=config.texture_size, reach=_REACH * geometry.hull.grid.spacing
                 )
             mesh = relief.mesh
             figures["normal_map"] = {"found": round(relief.found, 4), "bend_deg": round(relief.bend_deg, 3)}
