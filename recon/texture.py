@@ -8,10 +8,11 @@ to the silhouette or to a depth edge are not trusted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8, UInt32
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
@@ -25,6 +26,7 @@ from mv3d.views.morphology import distance_to_false, nearest_true
 from mv3d.views.views import Views
 
 PADDING = 8  # texels between charts
+_SMALLER = 11  # tries to pack charts, each at 0.85 times the density of the last
 _CHUNK = 50_000  # texels at a time: bounds the memory
 
 
@@ -130,29 +132,53 @@ def _threads() -> int:
 def unwrap(
     vertices: Vertices, faces: Faces, texture_size: int
 ) -> tuple[Int[np.ndarray, " w"], Faces, Float[np.ndarray, "w 2"]]:
-    """UV charts by xatlas on one square page: (old vertex of each new vertex, faces, uv in [0, 1])."""
+    """UV charts by xatlas on one square page: (old vertex of each new vertex, faces, uv in [0, 1]).
+
+    Raises InputError where the charts do not fit the page, however small they are drawn.
+    """
     import xatlas  # noqa: PLC0415
 
-    # xatlas cuts charts anew on every call, seconds each: start from a density that nearly always fits.
-    area = 0.5 * float(np.linalg.norm(face_normals(vertices, faces), axis=1).sum())
-    density = texture_size * float(np.sqrt(0.4 / max(area, 1e-12)))
-    for _ in range(12):
-        atlas = xatlas.Atlas()
-        atlas.add_mesh(vertices, faces.astype(np.uint32))
+    def packed(atlas: Any, density: float) -> bool:
         pack = xatlas.PackOptions()
         pack.padding, pack.resolution, pack.bilinear = PADDING, texture_size, True
         pack.texels_per_unit = density
         atlas.generate(pack_options=pack)
-        if atlas.atlas_count == 1 and max(atlas.width, atlas.height) <= texture_size:
-            break
-        density *= 0.85
-    else:
-        raise InputError(
-            f"unwrap: {len(faces)} faces do not fit one {texture_size} texture; raise --texture-size or lower --faces"
-        )
-    source, new_faces, uv = atlas[0]
+        return atlas.atlas_count == 1 and max(atlas.width, atlas.height) <= texture_size
+
+    area = 0.5 * float(np.linalg.norm(face_normals(vertices, faces), axis=1).sum())
+    density = texture_size * float(np.sqrt(0.4 / max(area, 1e-12)))  # nearly always fits
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(vertices, faces.astype(np.uint32))
+    fits = packed(atlas, density)
+    source, corners, uv = atlas[0]
+    if not fits:
+        # Cutting charts takes seconds, packing hardly any time: the charts are cut once.
+        flat = _pages_apart(atlas, corners, uv) / np.float32(density)
+        for _ in range(_SMALLER):
+            density *= 0.85
+            atlas = xatlas.Atlas()
+            atlas.add_uv_mesh(flat, corners)
+            fits = packed(atlas, density)
+            if fits:
+                break
+        else:
+            raise InputError(
+                f"unwrap: {len(faces)} faces do not fit one {texture_size} texture; raise --texture-size or lower --faces"
+            )
+        again, corners, uv = atlas[0]
+        source = source[again]
     uv = uv * np.array([atlas.width, atlas.height], np.float32) / texture_size
-    return source.astype(np.int64), new_faces.astype(np.int32), np.clip(uv, 0, 1).astype(np.float32)
+    return source.astype(np.int64), corners.astype(np.int32), np.clip(uv, 0, 1).astype(np.float32)
+
+
+def _pages_apart(
+    atlas: Any, faces: UInt32[np.ndarray, "f 3"], uv: Float[np.ndarray, "v 2"]
+) -> Float[np.ndarray, "v 2"]:
+    """The charts of an atlas in texels, its pages beside each other."""
+    flat = uv * np.array([atlas.width, atlas.height], np.float32)
+    for chart in (atlas.get_mesh_chart(0, k) for k in range(atlas.get_mesh_chart_count(0))):
+        flat[np.unique(faces[np.asarray(chart.faces)]), 0] += np.float32(chart.atlas_index * 2 * atlas.width)
+    return flat
 
 
 def _uncut_first(faces: Faces, quads: int) -> tuple[Faces, int]:

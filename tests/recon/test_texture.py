@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
+import trimesh
 from helpers.shapes import ball_grid, cube, orbit_of, silhouettes_of, sphere
 
+from mv3d.core.errors import InputError
 from mv3d.recon import texture
 from mv3d.recon.pipeline import rerender_report
 from mv3d.recon.surface import extract_mesh
@@ -79,3 +82,30 @@ def test_the_last_pass_brings_the_texture_nearer_to_the_views():
         mesh = bake(solid.vertices, solid.faces, views, silhouettes_of(views).distances, config).mesh
         psnr.append(rerender_report(views, render_views(mesh, views.cameras, supersample=2))["psnr_mean_db"])
     assert psnr[1] > psnr[0] + 0.5
+
+
+def test_charts_that_do_not_fit_at_first_are_packed_smaller(monkeypatch):
+    """Forty boxes need more room for padding than the first density leaves."""
+    import xatlas
+
+    box = trimesh.creation.box((0.3, 0.2, 0.1))
+    vertices = np.concatenate([box.vertices + np.array([k, 0, 0]) for k in range(40)]).astype(np.float32)
+    faces = np.concatenate([box.faces + 8 * k for k in range(40)]).astype(np.int32)
+    cut = []
+
+    class Counted(xatlas.Atlas):
+        def add_mesh(self, *arguments):
+            cut.append(1)
+            return super().add_mesh(*arguments)
+
+    monkeypatch.setattr(xatlas, "Atlas", Counted)
+    old, new_faces, uv = unwrap(vertices, faces, 512)
+    assert len(cut) == 1 and uv.min() >= 0 and uv.max() <= 1 and np.array_equal(old[new_faces], faces)
+    # No two faces share a texel, and a face is drawn in its true proportions.
+    edges = [np.linalg.norm(c[new_faces] - np.roll(c[new_faces], 1, 1), axis=2) for c in (uv, vertices[old])]
+    ratio = edges[0] / edges[1]
+    assert np.ptp(ratio) < 0.02 * ratio.mean()
+    area = 0.5 * np.abs(np.linalg.det(np.diff(uv[new_faces], axis=1))) * 512**2
+    assert texel_map(uv, new_faces, 512)[0].sum() > 0.98 * area.sum()
+    with pytest.raises(InputError, match="do not fit one 64 texture"):
+        unwrap(vertices, faces, 64)
