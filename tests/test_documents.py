@@ -25,15 +25,7 @@ from PIL import Image
 ROOT = pages.ROOT
 
 
-def _all_blocks() -> list[Block]:
-    return [
-        block
-        for path in pages.documents()
-        for block in pages.blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
-    ]
-
-
-BLOCKS = _all_blocks()
+BLOCKS = [block for path in pages.documents() for block in pages.blocks_of(path)]
 COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in pages.commands(block)]
 SHELL = [(command.where, command.mv3d) for command in COMMANDS if command.mv3d is not None]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
@@ -94,7 +86,10 @@ def test_commands_are_turned_down():
     assert turned_down(render, Sizes(full=True)) == render
     stored = ["orbits", "views", "shards", "--uid", "a", "--out", "b"]  # takes no settings of a rendering
     assert turned_down(stored, sizes) == stored
-    assert turned_down(["make", "x", "--quality", "high"], sizes)[:4] == ["make", "x", "--quality", "draft"]
+    made = ["make", "x", "--quality", "draft", "--texture-size", "256", "--views", "4", "--size", "64"]
+    assert turned_down(["make", "x", "--quality", "high"], sizes) == made
+    field = ["recon", "x", "--method", "nerf", "--quality", "draft"]  # has no texture
+    assert turned_down(field, sizes) == field
 
 
 def test_a_page_is_run_block_by_block(tmp_path: Path):
@@ -112,8 +107,7 @@ def test_a_page_is_run_block_by_block(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages.documents(), ids=lambda page: page.name)
 def test_every_block_runs(page: Path, tmp_path: Path, given_folder: Path):
-    found = pages.blocks(page.read_text(encoding="utf-8"), str(page.relative_to(ROOT)))
-    outcomes = run_page(found, tmp_path, given_folder, Sizes(), 0.2, 1800)
+    outcomes = run_page(pages.blocks_of(page), tmp_path, given_folder, Sizes(), 0.2, 1800)
     failures = [outcome.failure for outcome in outcomes if outcome.failure]
     assert not failures, "\n".join(failures)
 
@@ -148,7 +142,7 @@ def test_every_link_leads_somewhere(path: Path):
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Nothing is run: what a command would have been given lands here."""
-    from mv3d.cli import distill, main, study, train
+    from mv3d.cli import distill, main, train
 
     given: list[Any] = []
 
@@ -163,7 +157,6 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             monkeypatch.setitem(table, name, (kind, keep, what))
     monkeypatch.setattr(train, "run", keep)
     monkeypatch.setattr(distill, "run", keep)
-    monkeypatch.setattr(study, "run", keep)
     return given
 
 

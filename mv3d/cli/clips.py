@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -94,15 +95,11 @@ def split(command: SplitCommand) -> int:
             overwrite=command.overwrite,
             progress=bar,
         )
-    lost = [entry for entry in result.entries if "reject" in entry]
-    note(
-        f"{len(result.clips)} clips of {len(result.entries)} videos, {result.new} of them new; {len(lost)} rejected"
-        + (f", see {command.out / SPLIT}" if lost else "")
-    )
-    _note_rejects([(entry["video"], entry["detail"]) for entry in lost])
+    found = f"{len(result.clips)} clips of {len(result.entries)} videos, {result.new} of them new"
     document = {"out": str(command.out), "new": result.new, "videos": list(result.entries)}
+    code = _noted(found, result.entries, "video", command.out / SPLIT)
     print_result([str(path) for path in result.clips], document, as_json=command.json)
-    return 1 if len(lost) == len(result.entries) else 0
+    return code
 
 
 def score(command: ScoreCommand) -> int:
@@ -119,12 +116,11 @@ def score(command: ScoreCommand) -> int:
             overwrite=command.overwrite,
             progress=bar,
         )
-    lost = [entry for entry in result.entries.values() if "reject" in entry]
-    note(f"{len(result.entries)} clips, {result.new} of them new; {len(lost)} rejected")
-    _note_rejects([(entry["clip"], entry["detail"]) for entry in lost])
-    document = {"scores": str(result.path), "new": result.new, "clips": list(result.entries.values())}
+    entries = list(result.entries.values())
+    document = {"scores": str(result.path), "new": result.new, "clips": entries}
+    code = _noted(f"{len(entries)} clips, {result.new} of them new", entries, "clip", result.path)
     print_result([str(result.path)], document, as_json=command.json)
-    return 1 if len(lost) == len(result.entries) else 0
+    return code
 
 
 def select(command: SelectCommand) -> int:
@@ -166,11 +162,18 @@ def info(command: InfoCommand) -> int:
     return 0
 
 
-def _note_rejects(rows: list[tuple[str, str]]) -> None:
-    for name, detail in rows[:FEW]:
-        note(f"rejected: {name}: {detail}")
-    if len(rows) > FEW:
-        note(f"rejected: {len(rows) - FEW} more")
+def _noted(found: str, entries: Sequence[Mapping[str, Any]], named: str, where: Path) -> int:
+    """Say what was found, and the first of what was rejected; the exit code: 1 where all was.
+
+    named: the field of an entry that names it. where: the file that lists them all.
+    """
+    lost = [entry for entry in entries if "reject" in entry]
+    note(f"{found}; {len(lost)} rejected" + (f", see {where}" if lost else ""))
+    for entry in lost[:FEW]:
+        note(f"rejected: {entry[named]}: {entry['detail']}")
+    if len(lost) > FEW:
+        note(f"rejected: {len(lost) - FEW} more")
+    return 1 if len(lost) == len(entries) else 0
 
 
 COMMANDS: dict[str, Command] = {

@@ -21,6 +21,7 @@ EXAMPLES = {
     "mv3d models list": "mv3d models list --json",
     "mv3d models convert": "mv3d models convert sv3d_p.safetensors sv3d_p/",
     "mv3d models info": "mv3d models info default",
+    "mv3d study prior": "mv3d study prior --data orbits/ --evaluation held_out/ --base svd_xt --steps 4000 --every 500 --out study/",
     "mv3d orbits select": "mv3d orbits select objects/ --licences cc0,by --out list.jsonl",
     "mv3d orbits fetch": "mv3d orbits fetch list.jsonl --out objects/",
     "mv3d orbits guard": "mv3d orbits guard evaluation_objects/ --out evaluation.json",

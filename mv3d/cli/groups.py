@@ -13,7 +13,9 @@ from mv3d.cli.examples import EXAMPLES
 from mv3d.cli.output import show, stdout_checked
 from mv3d.core.errors import UsageError
 
-Command = tuple[type, Callable[[Any], int], str]
+Kind = type | Callable[[list[str]], type]
+"""The dataclass of a command, or a function that makes it of the arguments, where one flag decides the others' defaults."""
+Command = tuple[Kind, Callable[[Any], int], str]
 
 
 def run_group(group: str, title: str, commands: Mapping[str, Command], arguments: list[str]) -> int:
@@ -31,16 +33,17 @@ def run_group(group: str, title: str, commands: Mapping[str, Command], arguments
     return run(parsed(kind, rest, program=f"mv3d {group} {name}", description=description))
 
 
-def parsed(kind: type, arguments: list[str], *, program: str, description: str) -> Any:
+def parsed(kind: Kind, arguments: list[str], *, program: str, description: str) -> Any:
     """The command's dataclass from its arguments. SystemExit ends the program after --help and a usage error.
 
     description: the head of the help; the verb's example follows it.
     """
+    made = kind if isinstance(kind, type) else kind(arguments)
     if program in EXAMPLES:
         description = f"{description}\n\n{EXAMPLES[program]}"
     tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # https://no-color.org
     with stdout_checked():
-        return tyro.cli(kind, args=arguments, prog=program, description=description)
+        return tyro.cli(made, args=arguments, prog=program, description=description)
 
 
 def unknown_command(name: str, known: Iterable[str], program: str) -> str:

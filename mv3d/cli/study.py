@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from mv3d.cli.groups import parsed, unknown_command
-from mv3d.cli.output import note, print_result, show
-from mv3d.cli.train import asked_preset
-from mv3d.core.errors import UsageError
+from mv3d.cli.groups import Command, run_group
+from mv3d.cli.output import note, print_result
+from mv3d.cli.train import with_preset
 from mv3d.core.flags import SAID
 from mv3d.evaluation.perceptual import PerceptualConfig
-from mv3d.training.config import TrainConfig, preset
+from mv3d.training.config import TrainConfig
 from mv3d.training.study_config import StudyConfig
 
-_TITLE = "what a start is worth: the same training from several, compared"
-_HELP = """Train the same network on the same orbits from nothing, from an image model and from a video model, and compare the
-views of objects never seen: PSNR, LPIPS and CLIP-S against steps, one table, one plot a metric.
-
-mv3d study prior --data orbits/ --evaluation held_out/ --base svd_xt --steps 4000 --every 500 --out study/
-
-The same command again goes on where it was cut off; more --steps and --seeds go on from what is there."""
+_TITLE = "What a start is worth: the same training from several, compared."
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,8 @@ class PriorStudyCommand:
     image_base: Annotated[str, SAID] = ""
     """The image model, of the same network. Default: the spatial layers of --base."""
     out: Path = Path("study")
-    """Runs, rows.jsonl, study.json, study.md and plots."""
+    """Runs, rows.jsonl, study.json, study.md and plots. The same command again goes on where it was cut off; more --steps and
+    --seeds go on from what is there."""
     study: tyro.conf.OmitArgPrefixes[StudyConfig] = field(default_factory=StudyConfig)
     config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     perceptual: tyro.conf.OmitArgPrefixes[PerceptualConfig] = field(default_factory=PerceptualConfig)
@@ -47,27 +41,15 @@ class PriorStudyCommand:
     """Print one JSON object."""
 
 
-def study(arguments: list[str]) -> int:
-    """Run the command; the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        show(f"usage: mv3d study COMMAND [options]\n\n{_TITLE}\n\n  prior      nothing, an image model, a video model\n\n"
-             "mv3d study COMMAND --help lists the options.")  # fmt: skip
-        return 0 if arguments else 2
-    if arguments[0] != "prior":
-        raise UsageError(unknown_command(arguments[0], ["prior"], "mv3d study"))
-    kind = _with_defaults(preset(asked_preset(arguments)))
-    return run(parsed(kind, arguments[1:], program="mv3d study prior", description=_HELP))
-
-
-def run(command: PriorStudyCommand) -> int:
+def study_prior(command: PriorStudyCommand) -> int:
     """Compare as parsed; the exit code."""
     from mv3d.evaluation.perceptual import perceptual_metrics
-    from mv3d.training.study import study_prior, table
+    from mv3d.training import study as training
 
     found = perceptual_metrics(command.perceptual, device="cpu")
     for name, reason in found.missing.items():
         note(f"{name} is left out: {reason}")
-    result = study_prior(
+    result = training.study_prior(
         command.config,
         command.study,
         command.data,
@@ -79,15 +61,19 @@ def run(command: PriorStudyCommand) -> int:
         progress=note,
     )
     document = {"summary": result.summary, "points": [asdict(point) for point in result.points]}
-    print_result([table(result.summary), str(result.out_dir)], document, as_json=command.json)
+    print_result([training.table(result.summary), str(result.out_dir)], document, as_json=command.json)
     return 0
 
 
-def _with_defaults(chosen: TrainConfig) -> Any:
-    """The command whose training starts from a preset."""
+COMMANDS: dict[str, Command] = {
+    "prior": (
+        with_preset(PriorStudyCommand),
+        study_prior,
+        "one network from nothing, an image model and a video model: PSNR, LPIPS and CLIP-S of unseen objects",
+    ),
+}
 
-    @dataclass(frozen=True)
-    class Preset(PriorStudyCommand):
-        config: tyro.conf.OmitArgPrefixes[TrainConfig] = chosen
 
-    return Preset
+def study(arguments: list[str]) -> int:
+    """Run one of the commands above; the exit code."""
+    return run_group("study", _TITLE, COMMANDS, arguments)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ import tyro
 from mv3d.cli.groups import parsed
 from mv3d.cli.output import note, print_result, show
 from mv3d.core.errors import UsageError
-from mv3d.training.config import PRESETS, PriorConfig, TrainConfig, preset
+from mv3d.training.config import TrainConfig, preset
 
 _USUAL = "svd_mv"
 _HELP = """Train the generator, or adapters of it.
@@ -54,20 +55,12 @@ class TrainCommand:
     """Print one JSON object."""
 
 
-@dataclass(frozen=True)
-class PriorCommand(TrainCommand):
-    """The flags of `mv3d train --preset prior`."""
-
-    config: tyro.conf.OmitArgPrefixes[PriorConfig] = field(default_factory=PriorConfig)
-
-
 def train(arguments: list[str]) -> int:
     """Run the command; the exit code."""
     if "--print-config" in arguments:
         show(str(accelerate_config("".join(arguments[arguments.index("--print-config") + 1 :][:1]))))
         return 0
-    chosen = preset(asked_preset(arguments))
-    return run(parsed(_with_defaults(chosen), arguments, program="mv3d train", description=_HELP))
+    return run(parsed(with_preset(TrainCommand), arguments, program="mv3d train", description=_HELP))
 
 
 def run(command: TrainCommand) -> int:
@@ -134,7 +127,7 @@ def accelerate_config(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def asked_preset(arguments: list[str]) -> str:
+def _asked_preset(arguments: list[str]) -> str:
     """The preset decides the defaults of the other flags, so it is read before them."""
     for place, argument in enumerate(arguments):
         if argument == "--preset" and place + 1 < len(arguments):
@@ -144,19 +137,15 @@ def asked_preset(arguments: list[str]) -> str:
     return _USUAL
 
 
-def _with_defaults(chosen: TrainConfig) -> Any:
-    """`TrainCommand` whose settings start from a preset."""
-    if chosen == PRESETS[_USUAL]:
-        return TrainCommand
+def with_preset(command: type) -> Callable[[list[str]], type]:
+    """The kind of `command`, a dataclass with a field `config`, that starts from the settings of the preset asked for."""
 
-    if isinstance(chosen, PriorConfig):
-        return PriorCommand
+    def kind(arguments: list[str]) -> type:
+        chosen = preset(_asked_preset(arguments))
+        config = ("config", tyro.conf.OmitArgPrefixes[type(chosen)], chosen)
+        return make_dataclass("Preset", [config], bases=(command,), frozen=True)
 
-    @dataclass(frozen=True)
-    class Preset(TrainCommand):
-        config: tyro.conf.OmitArgPrefixes[TrainConfig] = chosen
-
-    return Preset
+    return kind
 
 
 class _Lines:

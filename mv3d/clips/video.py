@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mv3d.core.errors import InputError, OutputError, shown
+from mv3d.render.video import SAME_BYTES
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 _USUAL_FPS = Fraction(24)
@@ -98,7 +99,7 @@ class Writer:
             self._container: Any = av.open(str(path), "w", format="mp4", options=options)
             # Of a bounded denominator: MPEG-4 refuses what some containers say.
             rate = fps.limit_denominator(1001)
-            options = {"crf": str(crf), "threads": "1"}
+            options = {"crf": str(crf), **SAME_BYTES}
             self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
             self._stream.width, self._stream.height = width // 2 * 2, height // 2 * 2
             self._stream.pix_fmt = "yuv420p"

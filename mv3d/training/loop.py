@@ -93,7 +93,7 @@ def train_loop(
     once a checkpoint of that step is written.
     """
     model, optimizer, ema = _prepared(config, objective, accelerator)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = _trained(model)
     state = RunState(model, objective.prefix, optimizer.optimizer, ema, accelerator)
     start = state.resume(out / CHECKPOINTS)
     metrics = MetricLogger(out, after=start, main=accelerator.is_main_process, tensorboard=config.tensorboard)
@@ -166,8 +166,11 @@ def _prepared(
     if config.compile:
         objective.network.compile()
     model, optimizer = accelerator.prepare(module, make_optimizer(config, objective.groups()))
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return model, optimizer, Ema(trained, config.ema) if config.ema else None
+    return model, optimizer, Ema(_trained(model), config.ema) if config.ema else None
+
+
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _take(taken: bool, optimizer: AcceleratedOptimizer, ema: Ema | None, step: int) -> None:

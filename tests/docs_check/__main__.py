@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from docs_check.pages import NEEDS, ROOT, blocks, documents, is_external, linking_pages, links, lost_links
+from docs_check.pages import NEEDS, ROOT, blocks_of, documents, is_external, linking_pages, links, lost_links
 from docs_check.run import Outcome, Sizes, run_page
 
 
@@ -63,7 +63,7 @@ def _run_blocks(options: Options, work: Path) -> int:
     outcomes: list[Outcome] = []
     for path in [ROOT / page for page in options.pages] or documents():
         page = str(path.relative_to(ROOT))
-        found = blocks(path.read_text(encoding="utf-8"), page)
+        found = blocks_of(path)
         if options.line is not None:
             found = [
                 block

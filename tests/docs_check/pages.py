@@ -65,6 +65,11 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def blocks_of(path: Path) -> list[Block]:
+    """The fenced blocks of a page of the repository."""
+    return blocks(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
+
+
 def linking_pages() -> list[Path]:
     """Every page of the repository whose links are followed."""
     folders = ("docs", "examples", "mv3d")

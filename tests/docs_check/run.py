@@ -21,7 +21,7 @@ MOST = {
     "--count": "count", "--limit": "count", "--views": "views", "--size": "size", "--depth-size": "size",
     "--steps": "steps", "--every": "steps",
     "--workers": "workers", "--parallel": "workers", "--seeds": "workers", "--paints": "workers",
-    "--batch": "workers", "--micro-batch": "workers", "--side": "size", "--warmup": "workers",
+    "--texture-size": "texture", "--batch": "workers", "--micro-batch": "workers", "--side": "size", "--warmup": "workers",
 }  # fmt: skip
 """Numbers of a command and the size that limits each."""
 
@@ -30,32 +30,34 @@ MOST = {
 class Sizes:
     """The variables by which commands of a page are turned down. full: run as written.
 
-    quality: of `recon` and `make`, and the default of `mv3d.reconstruct`. views, size (pixels of a side),
-    count (objects), steps (of training), workers (processes, and whatever
-    else is best taken once): the most that a command may ask for; where it asks for nothing, its flag is added.
+    quality: of `recon` and `make`, and the default of `mv3d.reconstruct`. texture: texels of a side of theirs. views, size
+    (pixels of a side), count (objects), steps (of training), workers (processes, and whatever else is best taken once): the
+    most that a command may ask for; where it asks for nothing, its flag is added.
     """
 
     full: bool = False
     quality: str = "draft"
     views: int = 8
-    size: int = 96
+    size: int = 128
+    texture: int = 256
     count: int = 3
     steps: int = 2
     workers: int = 1
 
     def added(self) -> dict[tuple[str, ...], dict[str, str]]:
         """Flags that a command gets where it has none of their name."""
-        mesh = {"--quality": self.quality}
+        mesh = {"--quality": self.quality, "--texture-size": str(self.texture)}
+        orbit = {"--views": str(self.views), "--size": str(self.size)}
         training = {"--steps": str(self.steps), "--batch": "1", "--micro-batch": "1"}
         training |= {"--workers": "0", "--precision": "fp32"}
         return {
             ("recon",): mesh,
-            ("make",): mesh | {"--views": str(self.views)},
-            ("generate",): {"--views": str(self.views)},
+            ("make",): mesh | orbit,
+            ("generate",): orbit,
             ("train",): training,
             ("distill",): training,
-            ("orbits", "render"): {"--views": str(self.views), "--size": str(self.size), "--workers": "1"},
-            ("orbits", "views"): {"--views": str(self.views), "--size": str(self.size)},
+            ("orbits", "render"): orbit | {"--workers": "1"},
+            ("orbits", "views"): orbit,
         }
 
 
@@ -71,7 +73,8 @@ def turned_down(arguments: list[str], sizes: Sizes) -> list[str]:
             words[i + 1] = str(min(int(words[i + 1]), getattr(sizes, MOST[word])))
     for verb, flags in sizes.added().items():
         if tuple(words[: len(verb)]) == verb and not {"--print-config", "--uid"} & set(words):
-            words += [x for flag, value in flags.items() if flag not in words for x in (flag, value)]
+            fitting = [f for f in flags if f not in words and not (f == "--texture-size" and "nerf" in words)]
+            words += [x for flag in fitting for x in (flag, flags[flag])]
     return [
         f"{word}={words[i + 1]}" if _dashed_value(words, i) else word
         for i, word in enumerate(words)
@@ -92,7 +95,7 @@ def _dashed_value(words: list[str], i: int) -> bool:
 PRELUDE = """\
 import dataclasses as _d, mv3d.api as _a
 from mv3d.recon.config import ReconConfig as _c
-_a.ReconConfig = lambda: _d.replace(_c(), quality={quality!r})
+_a.ReconConfig = lambda: _d.replace(_c(), quality={quality!r}, texture_size={texture})
 """
 
 
@@ -148,7 +151,7 @@ def _small(command: Command, sizes: Sizes) -> str:
 
 
 def _script(text: str, imports: list[str], sizes: Sizes) -> str:
-    prelude = PRELUDE.format(quality=sizes.quality)
+    prelude = PRELUDE.format(quality=sizes.quality, texture=sizes.texture)
     return ("" if sizes.full else prelude) + "\n".join(imports) + "\n" + text
 
 
