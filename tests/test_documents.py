@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import math
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from docs_check.given import KINDS
 from docs_check.pages import Block
 from docs_check.run import Sizes, run_page, turned_down
 from PIL import Image
+from safetensors import safe_open
 
 ROOT = pages.ROOT
 
@@ -256,6 +258,48 @@ def _stand_ins(folder: Path, text: str, views: Any, monkeypatch: pytest.MonkeyPa
     for name in re.findall(r'model="(models/\w+)"', text):
         monkeypatch.setattr(tiny_model, "FRAMES", 21)
         tiny_model.write_model(folder / name, SV3D_P)
+
+
+# -- README's figures
+
+
+def test_figures_of_readme_are_those_of_the_code():
+    from mv3d.models.names import DEFAULT_FOLDER
+    from mv3d.orbits.config import OrbitConfig
+    from mv3d.orbits.procedural.families import FAMILIES
+    from mv3d.recon.config import ReconConfig
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    weights = next(DEFAULT_FOLDER.rglob("*.safetensors"))
+    with safe_open(weights, "np") as file:
+        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    assert f"{parameters / 1e6:.1f} million parameters" in text
+    assert f"{OrbitConfig().views} views of {OrbitConfig().size}²" in text
+    assert f"objects of {len(FAMILIES)} families" in text
+    assert f"{ReconConfig(profile='web').resolved().faces:,} faces, JPEG" in text
+
+
+def test_figures_of_the_bundled_model_are_those_of_its_table():
+    """README and the model's card say what `mv3d eval run` found."""
+    table = (ROOT / "docs" / "evaluation" / "default-static.md").read_text(encoding="utf-8")
+    rows = {
+        row.split("|")[1].strip(): row.split("|")[2:]
+        for row in reversed(table.splitlines())
+        if row[:1] == "|"
+    }
+    ours, repeated = (
+        [cell.split("[")[0].strip() for cell in rows[name]]
+        for name in ("default", "input repeated (no model)")
+    )
+    count, psnr, ssim, _, _, lpips, _, iou, _ = ours[:9]
+    said = (
+        f"On {count} objects that it has never seen, at 256², it reaches {float(psnr):.1f} dB, LPIPS {lpips}"
+    )
+    said += f" and a mask IoU of {float(iou):.2f}; repeating the photo gives {float(repeated[1]):.1f} dB, {repeated[5]}"
+    assert f"{said} and {float(repeated[7]):.2f}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    card = (ROOT / "mv3d" / "models" / "default" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"\| ([\d.]+) \|$", card.partition("| metric |")[2], re.MULTILINE)
+    assert listed == [psnr, ssim, lpips, iou, repeated[1], repeated[5], repeated[7]]
 
 
 # -- the pages of the commands
