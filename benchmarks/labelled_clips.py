@@ -185,7 +185,7 @@ def orbit_frames(
     cameras = orbit_cameras(
         rng.uniform(8, 25), azimuths, radius=2.2, fov_deg=42.0, width=width, height=height
     )
-    rendered = render_views(_room(rng), cameras, supersample=2)
+    rendered = render_views(textured_room(rng), cameras, supersample=2)
     return np.clip(rendered[..., :3] * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
@@ -208,8 +208,12 @@ def write_text(
     return (frames * (1 - alpha) + laid[..., :3] * alpha).astype(np.uint8), area / (WIDTH * HEIGHT)
 
 
-def _room(rng: np.random.Generator) -> Mesh:
-    texture = dead_leaves(1024, rng, leaves=2500)
+def textured_room(
+    rng: np.random.Generator, *, side: int = 1024, leaves: int = 2500, enlarged: float = 1.0
+) -> Mesh:
+    """Boxes on a floor, Z up, around the origin, and twelve walls 3 from it. side, leaves: of the texture's picture.
+    enlarged: its scale."""
+    texture = dead_leaves(side, rng, leaves=leaves)
     quads: list[Float[np.ndarray, "4 3"]] = [
         np.array([[-3, -3, -0.4], [3, -3, -0.4], [3, 3, -0.4], [-3, 3, -0.4]])
     ]
@@ -230,7 +234,7 @@ def _room(rng: np.random.Generator) -> Mesh:
     uv = []
     for quad in quads:
         across, up = (np.linalg.norm(quad[i] - quad[0]) for i in (1, 3))
-        size = np.minimum(np.array([across, up]) * 0.14, 0.98)
+        size = np.minimum(np.array([across, up]) * 0.14 / enlarged, 0.98)
         start = rng.uniform(0, 1 - size)
         uv.append(start + size * np.array([[0, 0], [1, 0], [1, 1], [0, 1]]))
     first = 4 * np.arange(len(quads))[:, None, None]

@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from mv3d.clips.video import frames_of, is_video, read_frames
 from mv3d.core.errors import InputError
 from mv3d.orbits.dataset import SampleFormat
+
+KEPT_BYTES = 256 * 2**20
+"""Clips that together need no more stay in memory once they are decoded, of every process that reads them."""
 
 
 def is_clip_folder(folder: Path) -> bool:
@@ -53,6 +57,9 @@ class ClipSet:
                 self._clips.append((path, count))
         if not self._clips:
             raise InputError(f"{folder}: expected a clip of at least {frames} frames, found none")
+        width, height = size
+        self._keeps = sum(count for _, count in self._clips) * height * width * 3 <= KEPT_BYTES
+        self._kept: dict[Path, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -70,7 +77,14 @@ class ClipSet:
         return {
             "uid": path.name,
             "index": index,
-            "images": torch.from_numpy(read_frames(path, wanted, self._size)),
+            "images": torch.from_numpy(self._pictures(path, count, wanted)),
             "elevations_deg": angles,
             "azimuths_deg": angles.clone(),
         }
+
+    def _pictures(self, path: Path, count: int, wanted: np.ndarray) -> UInt8[np.ndarray, "n h w 3"]:
+        if not self._keeps:
+            return read_frames(path, wanted, self._size)
+        if path not in self._kept:
+            self._kept[path] = read_frames(path, np.arange(count), self._size)
+        return self._kept[path][wanted]

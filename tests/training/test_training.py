@@ -347,7 +347,7 @@ def test_a_model_of_pictures_with_alpha(orbits, tmp_path):
         train(quick("lora", steps=2, rank=2), clips, str(pixels.files["model"]), tmp_path / "run")
 
 
-def test_camera_motion_from_clips(base, tmp_path):
+def test_camera_motion_from_clips(base, tmp_path, monkeypatch):
     clips = tmp_path / "clips"
     clips.mkdir()
     save_clip(clips / "a.mp4")
@@ -368,8 +368,17 @@ def test_camera_motion_from_clips(base, tmp_path):
     red = (sample["images"][..., 0].float() - sample["images"][..., 2].float()).clamp(min=60) - 60
     centre = (red * torch.arange(32)).sum(dim=(1, 2)) / red.sum(dim=(1, 2))
     assert (centre.diff() > 0).all()
+    # What stays in memory is what each decoding gives; with less room for it, nothing stays.
+    monkeypatch.setattr("mv3d.training.clips.KEPT_BYTES", (12 + 9) * 32 * 16 * 3 - 1)
+    with pytest.warns(UserWarning, match="left out"):
+        decoding = open_samples(clips, quick(), (32, 16))
+    for number in range(6):
+        assert torch.equal(samples.sample(number)["images"], decoding.sample(number)["images"])
     (clips / "a.mp4").unlink()
     (clips / "b.mp4").unlink()
+    assert len(samples.sample(6)["images"]) == FRAMES  # in memory
+    with pytest.raises(InputError, match=r"[ab]\.mp4"):
+        decoding.sample(6)
     with pytest.warns(UserWarning), pytest.raises(InputError, match="at least 4 frames"):
         open_samples(clips, quick(), (32, 32))
 
