@@ -19,7 +19,7 @@ from mv3d.recon.splats.cuda import rasteriser_on
 from mv3d.recon.splats.files import load_splats, save_splats
 from mv3d.recon.splats.formats import splat_files
 from mv3d.recon.splats.rasterise import rasterise
-from mv3d.recon.splats.refine import RefineConfig, refined
+from mv3d.recon.splats.refine import RefineConfig, refined, room_inside
 from mv3d.recon.splats.surface import splats_of_mesh
 from mv3d.render.cameras import sine_orbit
 from mv3d.render.mesh import Mesh
@@ -63,7 +63,14 @@ def fit_splats(
     targets = views if len(views) >= _FEWEST else _renders(mesh, views)
     draw = rasteriser_on(device)
     return refined(
-        start, targets, config.refine, device=device, draw=draw, seed=seed, on_progress=on_progress
+        start,
+        targets,
+        config.refine,
+        room=room_inside(start, mesh),
+        device=device,
+        draw=draw,
+        seed=seed,
+        on_progress=on_progress,
     )
 
 

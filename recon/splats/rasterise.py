@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import sparse
 from torch import Tensor
 
 from mv3d.recon.splats.cloud import Splats
@@ -100,10 +101,28 @@ def rasterise(
         raise ValueError(f"window: expected at most 65536 pixels, got {(right - left) * (bottom - top)}")
     seen = project(gaussians, cameras, view, blur=blur)
     pairs = _pairs(seen, gaussians.opacities, window)
-    a, b, c = seen.covariance.unbind(1)
-    inverse = torch.stack([c, -b, a], 1) / (a * c - b * b)[:, None]
-    flat = _Composite.apply(seen.xy, inverse, gaussians.opacities, gaussians.colors, pairs, window)
+    flat = _Composite.apply(seen.xy, _inverse(seen), gaussians.opacities, gaussians.colors, pairs, window)
     return flat.reshape(bottom - top, right - left, 4)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@torch.no_grad()
+def shares(
+    gaussians: Gaussians, cameras: Cameras, view: int, window: Window
+) -> tuple[sparse.csr_matrix, Float[np.ndarray, " p"]]:
+    """(pixels of the window, Gaussians): how much of each pixel, row by row, is of each Gaussian's colour, and the
+    pixels' alpha. `rasterise` gives this matrix times the colours."""
+    left, top, right, bottom = window
+    seen = project(gaussians, cameras, view)
+    pairs = _pairs(seen, gaussians.opacities, window)
+    gaussian, pixel, _, _, _, alpha, through = _blended(
+        seen.xy, _inverse(seen), gaussians.opacities, pairs, window
+    )
+    weight = (alpha * through).float().cpu().numpy()
+    count = (right - left) * (bottom - top)
+    start = np.concatenate([[0], np.bincount(pixel.cpu().numpy(), minlength=count).cumsum()])
+    columns = gaussian.cpu().numpy().astype(np.int32)
+    matrix = sparse.csr_matrix((weight, columns, start.astype(np.int32)), shape=(count, len(gaussians.means)))
+    return matrix, matrix @ np.ones(matrix.shape[1], np.float32)
 
 
 @torch.no_grad()
@@ -125,6 +144,12 @@ def windows(width: int, height: int, side: int = _SIDE) -> Iterator[Window]:
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield left, top, min(left + side, width), min(top + side, height)
+
+
+def _inverse(seen: Projected) -> Float[Tensor, "n 3"]:
+    """Of the covariances: xx, xy, yy."""
+    a, b, c = seen.covariance.unbind(1)
+    return torch.stack([c, -b, a], 1) / (a * c - b * b)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +198,30 @@ def _stable_order(pixel: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
     return torch.from_numpy(np.argsort(pixel.numpy().astype(np.uint16), kind="stable"))
 
 
+def _blended(
+    xy: Tensor, inverse: Tensor, opacities: Tensor, pairs: _Pairs, window: Window
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The pairs that are drawn: Gaussian, pixel, place of the pixel from the mean (x and y), exp(−½ dᵀ Σ'⁻¹ d), α, and
+    the product of 1 − α of those in front."""
+    left, top, right, _ = window
+    gaussian, pixel = pairs.gaussian, pairs.pixel
+    place = xy[gaussian]
+    dx = (pixel % (right - left)).to(xy.dtype) + (left + 0.5) - place[:, 0]
+    dy = (pixel // (right - left)).to(xy.dtype) + (top + 0.5) - place[:, 1]
+    q = inverse[gaussian]
+    fall = torch.exp(-0.5 * (q[:, 0] * dx * dx + q[:, 2] * dy * dy) - q[:, 1] * dx * dy)
+    alpha = (opacities[gaussian] * fall).clamp(max=MOST_ALPHA)
+    alpha = torch.where(alpha >= LEAST_ALPHA, alpha, 0)
+    log_through = torch.log1p(-alpha).double().cumsum(0)  # double: a long sum, of which differences are taken
+    before = torch.cat([log_through.new_zeros(1), log_through])
+    through = torch.exp(before[:-1] - before[pairs.start[:-1]][pixel])
+    # What would leave less than LEAST_THROUGH behind it is not drawn, nor is anything behind it.
+    drawn = (alpha > 0) & (through * (1 - alpha.double()) >= LEAST_THROUGH)
+    keep = drawn.nonzero()[:, 0]
+    through = through[keep].to(xy.dtype)
+    return gaussian[keep], pixel[keep], dx[keep], dy[keep], fall[keep], alpha[keep], through
+
+
 class _Composite(torch.autograd.Function):
     """C = Σᵢ cᵢ αᵢ Πⱼ₍ⱼ<ᵢ₎ (1 − αⱼ), α = o · exp(−½ dᵀ Σ'⁻¹ d) (Kerbl et al. 2023, equations 2 to 4), and its gradient."""
 
@@ -186,31 +235,13 @@ class _Composite(torch.autograd.Function):
         pairs: _Pairs,
         window: Window,
     ) -> Tensor:
-        left, top, right, _ = window
-        gaussian, pixel = pairs.gaussian, pairs.pixel
-        place = xy[gaussian]
-        dx = (pixel % (right - left)).to(xy.dtype) + (left + 0.5) - place[:, 0]
-        dy = (pixel // (right - left)).to(xy.dtype) + (top + 0.5) - place[:, 1]
-        q = inverse[gaussian]
-        fall = torch.exp(-0.5 * (q[:, 0] * dx * dx + q[:, 2] * dy * dy) - q[:, 1] * dx * dy)
-        alpha = (opacities[gaussian] * fall).clamp(max=MOST_ALPHA)
-        alpha = torch.where(alpha >= LEAST_ALPHA, alpha, 0)
-        log_through = (
-            torch.log1p(-alpha).double().cumsum(0)
-        )  # double: a long sum, of which differences are taken
-        before = torch.cat([log_through.new_zeros(1), log_through])
-        through = torch.exp(before[:-1] - before[pairs.start[:-1]][pixel])
-        # What would leave less than LEAST_THROUGH behind it is not drawn, nor is anything behind it.
-        drawn = (alpha > 0) & (through * (1 - alpha.double()) >= LEAST_THROUGH)
-        keep = drawn.nonzero()[:, 0]
-        gaussian, pixel, alpha, fall = gaussian[keep], pixel[keep], alpha[keep], fall[keep]
-        through = through[keep].to(xy.dtype)
+        gaussian, pixel, dx, dy, fall, alpha, through = _blended(xy, inverse, opacities, pairs, window)
         weight = alpha * through
         pixels = len(pairs.start) - 1
         color = colors[gaussian]
         sums = [_sums(pixel, weight * color[:, k], pixels) for k in range(3)]
         image = torch.stack([*sums, _sums(pixel, weight, pixels)], 1).to(xy.dtype)
-        kept = (gaussian, pixel, dx[keep], dy[keep], fall, alpha, through)
+        kept = (gaussian, pixel, dx, dy, fall, alpha, through)
         ctx.save_for_backward(inverse, opacities, colors, *kept)
         ctx.pixels = pixels
         return image

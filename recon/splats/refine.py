@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mv3d.recon.splats.cloud import Splats, matrix_from_quaternion
+from mv3d.recon.splats.colors import fitted_colors
 from mv3d.recon.splats.rasterise import Gaussians, Window, project, rasterise, windows
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh import Mesh
@@ -30,12 +31,12 @@ class RefineConfig:
 
     passes: over all views. reach: of a mean along the surface, in its first standard deviations there; outward in that
     along the normal, which is a tenth to four tenths of them. sink: of a mean into the solid, in the former. Standard deviations change by
-    a factor of 1.5 at most. settle: passes at the end that fit the colours alone. color, opacity, place, scale: step sizes of Adam
+    a factor of 1.5 at most. color_rounds: of conjugate gradients at the end, which fit the colours alone. color, opacity, place, scale: step sizes of Adam
     (Kingma and Ba 2015), in sRGB, logits, shares of the reach, and shares of the logarithm of that factor.
     """
 
     passes: int = 2
-    settle: int = 1
+    color_rounds: int = 6
     reach: float = 0.7
     sink: float = 1.5
     color: float = 0.03
@@ -77,7 +78,6 @@ def refined(
     ]
     touched = [(view, box) for view, box in boxes if _crop(targets[view], box)[..., 3].any()]
     rng, done = np.random.default_rng(seed), 0
-    most = (config.passes + config.settle) * len(touched)
 
     def target(number: int) -> tuple[int, Window, Tensor]:
         view, box = touched[number]
@@ -88,14 +88,16 @@ def refined(
             # Full steps first, small ones at the end: what windows do not agree upon is averaged.
             fit.step(views.cameras, *target(number), draw, 1 - 0.9 * done / (config.passes * len(touched)))
             done += 1
-            on_progress(done / most)
-    for _ in range(config.settle):
-        sums = fit.no_sums()
-        for number in range(len(touched)):
-            fit.add_residual(views.cameras, *target(number), draw, sums)
-            done += 1
-            on_progress(done / most)
-        fit.settle(sums)
+            on_progress(done / (config.passes + 1) / len(touched))
+    if config.color_rounds:
+        fit.settle(
+            views.cameras,
+            (target(number) for number in range(len(touched))),
+            pixels=int((targets[..., 3] > 0).sum()),
+            rounds=config.color_rounds,
+            seed=seed,
+        )
+    on_progress(1.0)
     return fit.result(splats)
 
 
@@ -163,30 +165,19 @@ class _Fit:
             value[at] -= size * rate * mean / (square.sqrt() + 1e-8)
         self._values[0].clamp_(0, 1)
 
-    def no_sums(self) -> Tensor:
-        """(n, 4) zeros for `add_residual`."""
-        return torch.zeros(len(self._count), 4, device=self._device)
-
-    def add_residual(
-        self, cameras: Cameras, view: int, box: Window, target: Tensor, draw: Rasteriser, sums: Tensor
+    def settle(
+        self,
+        cameras: Cameras,
+        targets: Iterable[tuple[int, Window, Tensor]],
+        *,
+        pixels: int,
+        rounds: int,
+        seed: int,
     ) -> None:
-        """Add to `sums` what each Gaussian's pixels miss, weighted by its share of them, and these weights."""
-        index = self._touching(cameras, view, box)
-        values = [v[index] for v in self._values]
-        values[0].requires_grad_()
-        image = draw(self.gaussians(index, values), cameras, view, box)
-        # A picture is linear in the colours: its gradient with any other picture is that picture's weighted sums.
-        missed = torch.zeros_like(target)
-        missed[..., :3] = (target - image.detach())[..., :3]
-        (found,) = torch.autograd.grad(image, values[0], missed, retain_graph=True)
-        (weight,) = torch.autograd.grad(image[..., 0].sum(), values[0])
-        sums[index] += torch.cat([found, weight[:, :1]], 1)
-
-    def settle(self, sums: Tensor) -> None:
-        """Give each colour the mean of what its pixels miss (a step of SIRT, Gilbert 1972)."""
-        weight = sums[:, 3:]
-        change = sums[:, :3] / weight.clamp(min=1e-6)
-        self._values[0] = torch.where(weight > 0.05, self._values[0] + change, self._values[0]).clamp(0, 1)
+        """Give the colours their best values, the rest being as it is: `fitted_colors`."""
+        with torch.no_grad():
+            found = self.gaussians(torch.arange(len(self._count), device=self._device), self._values)
+        self._values[0] = fitted_colors(found, cameras, targets, pixels=pixels, rounds=rounds, seed=seed)
 
     @torch.no_grad()
     def _touching(self, cameras: Cameras, view: int, box: Window) -> Tensor:

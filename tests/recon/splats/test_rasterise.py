@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mv3d.recon.splats.cloud import Splats, matrix_from_quaternion
-from mv3d.recon.splats.rasterise import Gaussians, project, rasterise, render_splats, windows
+from mv3d.recon.splats.rasterise import Gaussians, project, rasterise, render_splats, shares, windows
 from mv3d.render.cameras import Cameras, Orbit
 
 CPU = torch.device("cpu")
@@ -78,6 +78,15 @@ def test_windows_join_without_a_seam():
     part = rasterise(Gaussians.of(splats, CPU), wide, 1, (100, 60, 250, 250)).numpy()
     assert len(list(windows(250, 250))) == 4
     assert np.abs(whole[1, 60:, 100:] - part).max() < 1e-5
+
+
+def test_shares_times_colours_are_the_picture():
+    gaussians = Gaussians.of(some_splats(40, size=0.25), CPU)
+    box = (3, 5, 17, 12)
+    matrix, alpha = shares(gaussians, cameras(), 0, box)
+    picture = rasterise(gaussians, cameras(), 0, box).reshape(-1, 4).numpy()
+    assert np.abs(matrix @ gaussians.colors.numpy() - picture[:, :3]).max() < 1e-5
+    assert np.abs(alpha - picture[:, 3]).max() < 1e-5 and alpha.max() > 0.99
 
 
 @pytest.mark.parametrize("name", ["means", "scales", "rotations", "opacities", "colors"])

@@ -13,7 +13,9 @@ import trimesh
 from helpers.shapes import as_mesh, orbit_of, sphere
 from scipy.spatial import KDTree
 
+from mv3d.recon.splats import colors
 from mv3d.recon.splats.cloud import Splats, matrix_from_quaternion
+from mv3d.recon.splats.colors import fitted_colors
 from mv3d.recon.splats.cuda import rasterise_gsplat, rasteriser_on
 from mv3d.recon.splats.making import SplatConfig, fit_splats
 from mv3d.recon.splats.rasterise import Gaussians, rasterise, render_splats
@@ -68,6 +70,22 @@ def test_the_fit_comes_nearer_to_the_views():
     assert after > before + 8 and after > 21 and iou > 0.93
     again = refined(start, views, RefineConfig(passes=3), device=CPU)
     assert np.array_equal(found.means, again.means) and np.array_equal(found.colors, again.colors)
+
+
+def test_colours_are_found_again(monkeypatch):
+    """Splats drawn in other colours: those that the views show come back, of a part of the pixels too."""
+    ball = sphere(0.4)
+    splats, around = splats_of_mesh(ball, 300), orbit_of(ball, count=5, size=64).cameras
+    true, grey = Gaussians.of(splats, CPU), replace(splats, colors=np.full_like(splats.colors, 0.5))
+    box = (0, 0, 64, 64)
+    targets = [(view, box, rasterise(true, around, view, box)) for view in range(5)]
+    for most in (colors.MOST_PIXELS, 8000):
+        monkeypatch.setattr(colors, "MOST_PIXELS", most)
+        found = fitted_colors(Gaussians.of(grey, CPU), around, targets, pixels=12_000, rounds=60)
+        error = (found - true.colors).abs().amax(1)
+        assert error.median() < 0.01 and error.quantile(0.9) < 0.05
+    once = fitted_colors(Gaussians.of(grey, CPU), around, targets, pixels=12_000, rounds=2)
+    assert (once - true.colors).abs().mean() > 2 * (found - true.colors).abs().mean()
 
 
 def test_no_splat_leaves_the_surface_whatever_the_views_show():
