@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,11 +14,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.errors import OutputError
+from mv3d.core.errors import Mv3dError, OutputError
 from mv3d.core.signals import uninterrupted
 
 STAGING = ".mv3d-"
 """How the names of staging folders begin."""
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def sha256(path: Path) -> str:
@@ -62,6 +65,21 @@ def _aside(name: str, ending: str) -> str:
     return f".{kept}.{uuid.uuid4().hex[:8]}.{ending}"
 
 
+def _disk_error(error: Exception) -> str | None:
+    """What the system said of a write that failed; None for other errors.
+
+    Libraries have words of their own for it: safetensors ends with (os error 28), shutil.Error lists [Errno 28] for each
+    file, and torch raises a RuntimeError while the file's own OSError is handled.
+    """
+    if isinstance(error, Mv3dError):
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.strerror
+    found = re.search(r"(?:os error |\[Errno )(\d+)", f"{error} {error.__context__}")
+    number = int(found[1]) if found else 0
+    return os.strerror(number) if number in _OF_DISKS else None
+
+
 @contextmanager
 def atomic_path(
     target: Path, *, scratch: Path | None = None, hint: str = "choose another --out"
@@ -75,10 +93,10 @@ def atomic_path(
     try:
         yield part
         replace(part, target)
-    except OSError as error:
-        if error.errno is None:  # of a library, not of the disk
+    except Exception as error:
+        if (reason := _disk_error(error)) is None:
             raise
-        raise OutputError(f"{target}: cannot be written ({error.strerror}); {hint}") from error
+        raise OutputError(f"{target}: cannot be written ({reason}); {hint}") from error
     finally:
         if os.path.lexists(part):
             remove(part)
@@ -108,11 +126,11 @@ def staging(out_dir: Path) -> Iterator[Path]:
         (folder / "probe").write_bytes(b"\0" * 65536)
         (folder / "probe").unlink()
         yield folder
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        if (reason := _disk_error(error)) is None:
             raise
         raise OutputError(
-            f"{out_dir}: cannot be written ({error.strerror}); free some space or choose another --out"
+            f"{out_dir}: cannot be written ({reason}); free some space or choose another --out"
         ) from error
     finally:
         with uninterrupted():

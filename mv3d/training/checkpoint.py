@@ -56,7 +56,10 @@ def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         save_file(_plain(checkpoint.weights), part / "weights.safetensors")
         if checkpoint.ema is not None:
             save_file(_plain(checkpoint.ema), part / "ema.safetensors")
-        torch.save(checkpoint.optimizer, part / "optimizer.pt")
+        with (part / "optimizer.pt").open(
+            "wb"
+        ) as file:  # of a path torch does not tell why it cannot write it
+            torch.save(checkpoint.optimizer, file)
         files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(part.iterdir())}
         record = {"schema": SCHEMA, "step": checkpoint.step, "files": files}
         (part / _RECORD).write_text(to_json(record), encoding="utf-8")

@@ -1,7 +1,9 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from mv3d.core.errors import OutputError
 from mv3d.core.files import atomic_path, publish, remove, replace, sha256, staging, write_files, write_text
@@ -42,6 +44,40 @@ def test_what_fails_leaves_nothing(tmp_path, error):
 def test_an_error_of_a_library_is_not_one_of_the_disk(tmp_path):
     with pytest.raises(OSError, match="no picture"), atomic_path(tmp_path / "a"):
         raise OSError("no picture")
+
+
+def copied(part: Path, big: Path) -> None:
+    shutil.copytree(big, part)
+
+
+def saved_tensors(part: Path, big: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(5000)}, part)
+
+
+def saved_objects(part: Path, big: Path) -> None:
+    with part.open("wb") as file:
+        torch.save({"a": torch.zeros(5000)}, file)
+
+
+@pytest.mark.parametrize("write", [copied, saved_tensors, saved_objects])
+def test_a_library_that_meets_a_full_disk_is_believed(tmp_path, write):
+    """Files of at most 10,000 bytes: an error of the system as a full disk gives it, in each library's own words."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "file").write_bytes(bytes(20_000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    refused = pytest.raises(
+        OutputError, match=r"a: cannot be written \(File too large\); choose another --out"
+    )
+    try:
+        with refused, atomic_path(tmp_path / "a") as part:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+            write(part, tmp_path / "big")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["big"]
 
 
 def test_a_failed_rename_keeps_the_old_file(tmp_path, monkeypatch):
