@@ -5,6 +5,7 @@ command again gives what it would have given. Moments are counted here; tests/co
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import signal
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from helpers.small_jobs import Job, each_job, half_written, prepared, quickened,
 from mv3d.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+MOMENTS = int(os.environ.get("MV3D_TEST_MOMENTS", "10"))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -42,7 +44,7 @@ def finished() -> dict[str, Whole]:
     return {}
 
 
-@pytest.fixture(params=[2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.fixture(params=[2, pytest.param(MOMENTS, marks=pytest.mark.slow)])
 def count(request) -> int:
     return request.param
 

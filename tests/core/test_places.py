@@ -119,7 +119,7 @@ def test_a_folder_that_is_read_only(job, tmp_path, capsys):
 def test_a_disk_that_is_full(job, kilobytes, inputs, tmp_path, capsys):
     """Of this size, beside what is there already. Done, or one line; and on a larger disk the same command goes on."""
     place = tmp_path / "disk"
-    with mounted(place, "size=20m"):
+    with mounted(place, "size=400m"):
         prepared(job, place / "out")
         used = sum(-(-p.stat().st_size // 4096) * 4 for p in place.rglob("*") if p.is_file())
         subprocess.run(["mount", "-o", f"remount,size={used + kilobytes}k", place], check=True)
@@ -129,5 +129,5 @@ def test_a_disk_that_is_full(job, kilobytes, inputs, tmp_path, capsys):
             last = said.splitlines()[-1]
             assert code == 1 and "Traceback" not in said and last.startswith("mv3d: "), said
             assert "No space left" in last and str(place) in last, said
-        subprocess.run(["mount", "-o", "remount,size=20m", place], check=True)
+        subprocess.run(["mount", "-o", "remount,size=400m", place], check=True)
         assert main(job.command(place / "out")) == 0
