@@ -216,3 +216,21 @@ def scale_of(options: argparse.Namespace) -> Scale:
 def rounded(value: float, digits: int = 3) -> float:
     """To so many significant digits, as the page shows them."""
     return float(f"{value:.{digits}g}")
+
+
+def write_rows(path: Path, settings: dict[str, str], rows: list[dict]) -> None:
+    """Write the rows of a benchmark so far; a run that is stopped meanwhile leaves those before. settings: what every row
+    depends on."""
+    write_text(path, json.dumps({"settings": settings, "rows": rows}, indent=1))
+
+
+def kept_rows(path: Path, settings: dict[str, str]) -> list[dict]:
+    """The rows of an earlier run, none where there is no such file. Exits where they have other settings."""
+    if not path.exists():
+        return []
+    document = json.loads(path.read_text())
+    if (before := document["settings"]) != settings:
+        raise SystemExit(
+            f"--out {path}: expected rows with {settings}, got some with {before}; name another file"
+        )
+    return document["rows"]

@@ -36,11 +36,12 @@ from ground_truth import (
     our_shape,
     score,
     score_shape,
+    seen_iou,
     true_depths,
     truth_of,
     truth_views,
 )
-from part import describe_machine
+from part import describe_machine, kept_rows, write_rows
 
 from mv3d.core.machine import library_versions
 from mv3d.recon.config import ReconConfig
@@ -99,6 +100,7 @@ def object_row(job: ObjectJob) -> dict:
         "orbit": job.kind,
         "look": job.look,
         "seconds": time.process_time() - begun,
+        "seen_iou": seen_iou(truth, views.cameras),
         **measured(mesh),
         "baseline": measured(Mesh(*hard_hull(views)) if job.shape_only else baseline(views)),
     }
@@ -220,6 +222,9 @@ def print_means(rows: list[dict], looks: tuple[str, ...], kinds: tuple[str, ...]
             }
             whole = {"name": f"**mean of {len(chosen)}**", "look": look, "orbit": kind, "seconds": seconds}
             print_object({**whole, **means(chosen), **peers})
+            bounds = np.array([row["seen_iou"] for row in chosen])
+            if not np.isnan(bounds).all():
+                print(f"IoU at best, with all opened that some camera sees: {np.nanmean(bounds):.3f}")
             for name, peer in peers.items():
                 better = sum(row["chamfer"] < row[name]["chamfer"] for row in chosen)
                 ratio = means(chosen)["chamfer"] / peer["chamfer"]
@@ -280,26 +285,6 @@ def settings(options: Options) -> dict[str, str]:
     return {name: str(getattr(options, name)) for name in named}
 
 
-def write_rows(options: Options, rows: list[dict]) -> None:
-    if options.out:
-        document = {"settings": settings(options), "rows": rows}
-        beside = options.out.with_suffix(".part")
-        beside.write_text(json.dumps(document, indent=1))
-        beside.replace(options.out)
-
-
-def kept_rows(options: Options) -> dict[tuple[str, str, str], dict]:
-    """The objects' rows of an earlier run with the same settings, by name, look, and orbit."""
-    if not options.out or not options.out.exists():
-        return {}
-    document = json.loads(options.out.read_text())
-    if (before := document["settings"]) != (now := settings(options)):
-        raise SystemExit(
-            f"--out {options.out}: expected rows with {now}, got some with {before}; name another file"
-        )
-    return {(row["name"], row["look"], row["orbit"]): row for row in document["rows"] if "look" in row}
-
-
 def main() -> None:
     options = parse()
     print(f"{describe_machine()}; {library_versions()}")
@@ -334,7 +319,8 @@ def main() -> None:
             for kind in options.kinds
             for p in paths
         ]
-        known = kept_rows(options)
+        kept = kept_rows(options.out, settings(options)) if options.out else []
+        known = {(row["name"], row["look"], row["orbit"]): row for row in kept if "look" in row}
         found = [row for job in jobs if (row := known.get((job.path.stem, job.look, job.kind)))]
         for row in found:
             print_object(row)
@@ -343,10 +329,12 @@ def main() -> None:
             for row in pool.map(object_row, left):
                 found.append(row)
                 print_object(row)
-                write_rows(options, rows + found)
+                if options.out:
+                    write_rows(options.out, settings(options), rows + found)
         print_means(found, options.looks, options.kinds)
         rows += found
-    write_rows(options, rows)
+    if options.out:
+        write_rows(options.out, settings(options), rows)
 
 
 if __name__ == "__main__":

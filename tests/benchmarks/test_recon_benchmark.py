@@ -9,7 +9,9 @@ import ground_truth
 import numpy as np
 import pytest
 from drift import Drift, drifted
+from part import kept_rows, write_rows
 
+from mv3d.render.cameras import Orbit
 from mv3d.render.mesh import Mesh
 
 STILL = Drift(shift_px=0, scale=0, gain=0, wobble=0)
@@ -84,6 +86,28 @@ def test_filling_the_mug_opens_nothing(truth):
     center, radius = used.mean(0), 0.7
     sphere = ground_truth.extract_mesh(*_ball(center, radius))
     assert ground_truth.score_shape(truth, Mesh(*sphere), 5000)["opened"] < 0.01
+
+
+def test_what_cameras_see_bounds_the_iou(truth):
+    """From above the room of the mug is open; from its side and from below it stays filled."""
+    occupied = truth.occupied[::2, ::2, ::2].sum()
+    filled = occupied / (occupied + truth.hollow.sum())
+    above, below = (
+        ground_truth.seen_iou(
+            truth, Orbit((*[first] * 4, *[-40.0] * 4), tuple(range(0, 720, 90)), 3.0).cameras(9, 9)
+        )
+        for first in (70.0, 0.0)
+    )
+    assert above > 0.95 and filled - 0.05 < below < filled + 0.05 and below < above - 0.2
+
+
+def test_rows_are_kept_and_those_of_other_settings_refused(tmp_path):
+    path, rows = tmp_path / "a.json", [{"name": "mug", "iou": 0.5}]
+    assert kept_rows(path, {"seed": "0"}) == []
+    write_rows(path, {"seed": "0"}, rows)
+    assert kept_rows(path, {"seed": "0"}) == rows and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    with pytest.raises(SystemExit, match=r"a\.json: expected rows with"):
+        kept_rows(path, {"seed": "1"})
 
 
 def _ball(center, radius):
