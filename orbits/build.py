@@ -68,7 +68,9 @@ def build_shards(
     with folder_lock(out_dir):
         build = _Build(out_dir, list(items), config)
         build.prepare(overwrite=overwrite)
-        if build.finished:
+        if (
+            build.finished and (out_dir / RUN).is_file()
+        ):  # its last file: without it, a run was cut off just before
             return build.result(already_done=True)
         start = time.perf_counter()
         with _pool(work, config, workers, limits, ray_address) as pool:

@@ -99,6 +99,7 @@ def test_a_page_is_run_block_by_block(tmp_path: Path):
     text += "```sh\ncat a\n```\n```text output\n14\n```\n```sh\nls\ncat b\nls\n```\n"
     found = pages.blocks(text, "p.md")
     first, held, other, broken = run_page(found, tmp_path, tmp_path / "given", Sizes(), 0.05, 20)
+    assert not list(run_page([], tmp_path, tmp_path / "given", Sizes(), 0.05, 20))
     assert (first.failure, first.ran, held.skipped) == ("", 1, ("gpu",))
     assert "p.md:13: nothing like this was printed" in other.failure and "14" in other.failure
     assert (

@@ -86,8 +86,9 @@ def _scan(path: Path, _: Path) -> None:
 
 def _videos(path: Path, _: Path) -> None:
     """Four of three seconds, 128 × 96 at 8 frames a second: a picture that moves by 2 pixels a frame, one that stands."""
-    import imageio.v3 as iio
     import numpy as np
+
+    from mv3d.render.video import encode_mp4
 
     path.mkdir()
     wide = Image.fromarray(np.random.default_rng(3).integers(0, 255, (16, 40, 3), np.uint8)).resize(
@@ -96,7 +97,7 @@ def _videos(path: Path, _: Path) -> None:
     for name, step in {"left": 2, "right": -2, "faster": 4, "still": 0}.items():
         start = 190 if step < 0 else 0
         frames = [wide.crop((start + step * i, 8, start + step * i + 128, 104)) for i in range(24)]
-        iio.imwrite(path / f"{name}.mp4", np.stack([np.asarray(frame) for frame in frames]), fps=8)
+        encode_mp4(np.stack([np.asarray(frame) for frame in frames]), path / f"{name}.mp4", fps=8)
 
 
 def _prior(path: Path, _: Path) -> None:

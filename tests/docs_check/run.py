@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import shlex
 import signal
@@ -116,7 +117,7 @@ def run_page(
     """An outcome for each sh or python block. After a failure the page's later blocks run all the same."""
     folder.mkdir(parents=True, exist_ok=True)
     imports: list[str] = []
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, after in itertools.zip_longest(blocks, blocks[1:]):
         if block.language not in ("sh", "python"):
             continue
         if block.needs:

@@ -134,6 +134,9 @@ def test_the_same_command_again_says_that_it_is_done(reference, tmp_path, monkey
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
     again = build_shards(ITEMS, tmp_path, CONFIG, work=slow)
     assert again.already_done and again.index["samples"] == json.loads(reference["index.json"])["samples"]
+    (tmp_path / "run.json").unlink()  # a run that was cut off just before its last file
+    assert not build_shards(ITEMS, tmp_path, CONFIG, work=slow).already_done
+    assert (tmp_path / "run.json").is_file()
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("shard-*")}
     monkeypatch.setitem(ALGORITHMS, "orbits render", 3)
     with pytest.raises(OutputError, match="algorithm version 2 of orbits render, now 3"):
