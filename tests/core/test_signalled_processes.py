@@ -51,10 +51,12 @@ def test_at_any_time(job, run, inputs, tmp_path, monkeypatch):
     rng, cut = random.Random(job.name), 0
     for moment in range(MOMENTS):
         out = tmp_path / str(moment)
-        prepared(job, out)
+        before = prepared(job, out)
         number = rng.choice((signal.SIGINT, signal.SIGTERM))
         code, said, _ = run(job.command(out), number, rng.uniform(0.02, seconds))
-        assert code in (0, 128 + number) and "Traceback" not in said, (moment, said)
+        # On a busy machine a signal may come before the program listens.
+        unheard = code in (-number, 1) and not said and results(out) == before
+        assert unheard or (code in (0, 128 + number) and "Traceback" not in said), (moment, code, said)
         cut += code != 0
         assert not half_written(job, results(out), whole), moment
         assert not [p for p in out.rglob(".mv3d-*")] and not [p for p in out.rglob("*.part")], moment
