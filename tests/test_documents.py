@@ -92,6 +92,8 @@ def test_commands_are_turned_down():
     assert turned_down(["make", "x", "--quality", "high"], sizes) == made
     field = ["recon", "x", "--method", "nerf", "--quality", "draft"]  # has no texture
     assert turned_down(field, sizes) == field
+    trained = [turned_down(["train", "--preset", preset], sizes) for preset in ("tiny", "svd_mv")]
+    assert ["--encoder-steps" in words for words in trained] == [True, False]
 
 
 def test_a_page_is_run_block_by_block(tmp_path: Path):

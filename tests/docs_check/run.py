@@ -55,7 +55,7 @@ class Sizes:
             ("recon",): mesh,
             ("make",): mesh | orbit,
             ("generate",): orbit,
-            ("train",): training,
+            ("train",): training | {"--encoder-steps": str(self.steps)},
             ("distill",): training,
             ("orbits", "render"): orbit | {"--workers": "1"},
             ("orbits", "views"): orbit,
@@ -74,13 +74,20 @@ def turned_down(arguments: list[str], sizes: Sizes) -> list[str]:
             words[i + 1] = str(min(int(words[i + 1]), getattr(sizes, MOST[word])))
     for verb, flags in sizes.added().items():
         if tuple(words[: len(verb)]) == verb and not {"--print-config", "--uid"} & set(words):
-            fitting = [f for f in flags if f not in words and not (f == "--texture-size" and "nerf" in words)]
+            fitting = [flag for flag in flags if flag not in words and _fits(flag, words)]
             words += [x for flag in fitting for x in (flag, flags[flag])]
     return [
         f"{word}={words[i + 1]}" if _dashed_value(words, i) else word
         for i, word in enumerate(words)
         if not _dashed_value(words, i - 1)
     ]
+
+
+def _fits(flag: str, words: list[str]) -> bool:
+    """Whether a command takes a flag: a field of density has no texture, and few presets train an encoder."""
+    if flag == "--encoder-steps":
+        return not {"tiny", "autoencoder"}.isdisjoint(words)
+    return flag != "--texture-size" or "nerf" not in words
 
 
 def _dashed_value(words: list[str], i: int) -> bool:
