@@ -75,7 +75,7 @@ def _geometry(path: Path, made: Path) -> None:
 
 def _result(path: Path, made: Path) -> None:
     _views(path, made)
-    _mv3d("recon", str(path), "--quality", "draft")
+    _mv3d("recon", str(path), "--quality", "draft", "--texture-size", "256")
 
 
 def _scan(path: Path, _: Path) -> None:
