@@ -122,7 +122,7 @@ def shares(
     start = np.concatenate([[0], np.bincount(pixel.cpu().numpy(), minlength=count).cumsum()])
     columns = gaussian.cpu().numpy().astype(np.int32)
     matrix = sparse.csr_matrix((weight, columns, start.astype(np.int32)), shape=(count, len(gaussians.means)))
-    return matrix, matrix @ np.ones(matrix.shape[1], np.float32)
+    return matrix, matrix @ np.ones(len(gaussians.means), np.float32)
 
 
 @torch.no_grad()
