@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from mv3d.core.errors import Mv3dWarning, UsageError
+from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import with_settings, with_shared_settings
 from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
+from mv3d.generation.places import make_folder, require_photo
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.doubts import fitted, judged
-from mv3d.recon.pipeline import ReconResult, run
-from mv3d.recon.products import default_out_dir, input_sha256
+from mv3d.recon.pipeline import ReconResult, planned_outputs, run
+from mv3d.recon.places import RECORD, default_out_dir
+from mv3d.recon.products import input_sha256
 from mv3d.recon.representation import METHODS, Reconstructor
 from mv3d.render.mesh import Mesh
 from mv3d.views.readers import load_views, read_views
@@ -157,9 +160,11 @@ def make_to(
     from mv3d.generation.batch import generate_to  # noqa: PLC0415 - loads diffusers and transformers
 
     image = Path(image)
-    if image.is_dir():
-        raise UsageError(f"{image}: expected one photo, got a folder; mv3d generate takes folders of photos")
-    out = Path("out", image.stem) if out_dir is None else Path(out_dir)
+    require_photo(image)
+    out = make_folder(image, None if out_dir is None else Path(out_dir))
+    mesh_config = (for_mesh or ReconConfig()).resolved()
+    names = planned_outputs(mesh_config, METHODS[mesh_config.method](mesh_config).makes_mesh)
+    Output(out, RECORD, names, (image,)).refuse_foreign()  # before the views are made, not after it
     (views,) = generate_to(
         [image],
         out,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -147,3 +147,15 @@ class ReconConfig:
             faces=self.faces or faces,
             texture_size=self.texture_size or texture,
         )
+
+
+_LATER = ("prior", "topology", "albedo", "normal_map", "points")  # settings that came after the first records
+
+
+def recorded(config: ReconConfig) -> dict[str, Any]:
+    """The settings of a record. Those that earlier records do not know stand in it where they are not the default."""
+    return {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in _LATER or value != getattr(ReconConfig, name)
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
-from mv3d.recon.config import ReconConfig
+from mv3d.recon.config import ReconConfig, recorded
 from mv3d.recon.doubts import doubts, fits, fitted
 from mv3d.recon.novel import novel_orbit, novel_views
+from mv3d.recon.places import RECORD
 from mv3d.recon.representation import METHODS, Representation
 from mv3d.recon.splats.formats import mesh_formats, splat_files
 from mv3d.recon.splats.making import write_splats
@@ -49,10 +50,8 @@ from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
 
-RECORD = "recon.json"
 NOVEL = "novel"
 _WEB_BYTES = 3_000_000
-_LATER = ("prior", "topology", "albedo", "normal_map", "points")  # settings that came after the first records
 _ZERO = np.zeros(3)
 
 
@@ -113,7 +112,15 @@ def run(
             return earlier
     check_writers(config.formats)
     names = planned_outputs(config, reconstructor.makes_mesh)
-    output = Output(out_dir, RECORD, names, (Path(source),) if source else (), overwrite)
+    output = Output(
+        out_dir,
+        RECORD,
+        names,
+        (Path(source),) if source else (),
+        overwrite,
+        settings=recorded(config),
+        input_sha256=input_sha256,
+    )
     with output.opened() as staged:
         views = _loaded(views, clock)
         origin = origin_of(views.cameras)
@@ -171,15 +178,6 @@ def planned_outputs(config: ReconConfig, makes_mesh: bool) -> tuple[str, ...]:
         side_files.append(f"mesh{NORMAL_MAP}")
     meshes = (file_of(name) for name in mesh_formats(config.formats))
     return (*meshes, *side_files, *splat_files(config.formats), "turntable.mp4")
-
-
-def recorded(config: ReconConfig) -> dict[str, Any]:
-    """The settings of a record. Those that earlier records do not know stand in it where they are not the default."""
-    return {
-        name: value
-        for name, value in asdict(config).items()
-        if name not in _LATER or value != getattr(ReconConfig, name)
-    }
 
 
 def finished(config: ReconConfig, out_dir: Path, input_sha256: str) -> ReconResult | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mv3d.core.files import sha256
 from mv3d.core.outputs import unchanged
 from mv3d.core.records import read_record
-from mv3d.recon.pipeline import RECORD
+from mv3d.recon.places import RECORD
 
 _OURS = (
     "mesh.",
@@ -20,15 +20,6 @@ _OURS = (
     "turntable.mp4",
     "novel",
 )
-
-
-def default_out_dir(source: Path) -> Path:
-    """A folder keeps its results; those of a file go to `<name>_recon` in the present folder."""
-    if source.is_dir():
-        return source
-    if source.suffix.lower() == ".json":
-        return source.parent
-    return Path(f"{source.stem}_recon")
 
 
 def input_sha256(source: Path) -> str:

@@ -11,8 +11,11 @@ import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.errors import UsageError
+from mv3d.core.files import sha256
 from mv3d.core.flags import SAID
+from mv3d.core.records import refuse_other_request
 from mv3d.generation.config import GenerateConfig
+from mv3d.generation.places import RECORD, require_photo
 
 if TYPE_CHECKING:
     from mv3d.generation.batch import GenerateResult
@@ -37,6 +40,12 @@ def generate(command: GenerateCommand) -> int:
     """Run the command; the exit code."""
     if not command.images:
         raise UsageError("expected at least one IMAGE or folder of images; see mv3d generate --help")
+    if len(command.images) == 1 and not command.images[0].is_dir():
+        (image,) = command.images
+        require_photo(image)
+        if not command.overwrite:
+            before = command.config.recorded_before_the_model()
+            refuse_other_request(command.out / RECORD, before, sha256(image))
     from mv3d.generation.plan import plan_generation
 
     plan = plan_generation(command.config)  # a wrong name fails before torch loads

@@ -10,8 +10,11 @@ import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.cli.recon import summary
+from mv3d.core.files import sha256
 from mv3d.core.flags import SAID
+from mv3d.core.records import refuse_other_request
 from mv3d.generation.config import LiftConfig
+from mv3d.generation.places import RECORD, lift_folder, require_photo
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class LiftCommand:
 
 def lift(command: LiftCommand) -> int:
     """Run the command; the exit code."""
+    require_photo(command.image)
+    if not command.overwrite:
+        place = lift_folder(command.image, command.out) / RECORD
+        refuse_other_request(place, command.config.recorded(), sha256(command.image))
     from mv3d.generation.plan import plan_generation
 
     plan = plan_generation(command.config.for_photo())  # a wrong name fails before torch loads

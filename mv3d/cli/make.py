@@ -13,9 +13,14 @@ from mv3d.cli.lift import LiftCommand, lift
 from mv3d.cli.orbits_flags import Hidden
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.cli.recon import judged, summary
+from mv3d.core.files import sha256
 from mv3d.core.flags import SAID
+from mv3d.core.records import refuse_other_request
+from mv3d.generation import places
 from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
-from mv3d.recon.config import ReconConfig
+from mv3d.generation.places import make_folder, require_photo
+from mv3d.recon import places as recon_places
+from mv3d.recon.config import ReconConfig, recorded
 
 if TYPE_CHECKING:
     from mv3d.generation.batch import GenerateResult
@@ -63,6 +68,13 @@ def make(command: MakeCommand) -> int:
     """Run the command; the exit code."""
     if command.mesh.quality == "instant":
         return lift(_as_lift(command))
+    require_photo(command.image)
+    common = {"device": command.views.device, "seed": command.views.seed}
+    mesh_config = ReconConfig(**vars(command.mesh) | common)
+    if not command.overwrite:
+        out, before = make_folder(command.image, command.out), command.views.recorded_before_the_model()
+        refuse_other_request(out / places.RECORD, before, sha256(command.image))
+        refuse_other_request(out / recon_places.RECORD, recorded(mesh_config.resolved()))
     from mv3d.api import make_to  # torch loads here, not for --help
 
     bars = StageBars()
@@ -71,13 +83,12 @@ def make(command: MakeCommand) -> int:
         bars.close()
         note_views(views, set())
 
-    common = {"device": command.views.device, "seed": command.views.seed}
     try:
         views, mesh = make_to(
             command.image,
             command.out,
             command.views,
-            ReconConfig(**vars(command.mesh) | common),
+            mesh_config,
             overwrite=command.overwrite,
             progress=bars,
             on_views=report,

@@ -10,7 +10,10 @@ import tyro
 
 from mv3d.cli.output import StageBars, note, print_result
 from mv3d.core.flags import SAID
-from mv3d.recon.config import ReconConfig
+from mv3d.core.records import refuse_other_request
+from mv3d.recon.config import ReconConfig, recorded
+from mv3d.recon.places import RECORD, default_out_dir
+from mv3d.views.images import require_views
 from mv3d.views.reading import OrbitReading
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ class ReconCommand:
 
 def recon(command: ReconCommand) -> int:
     """Run the command; the exit code."""
+    require_views(command.input)
+    if not command.overwrite:
+        out = default_out_dir(command.input) if command.out is None else command.out
+        refuse_other_request(out / RECORD, recorded(command.config.resolved()))
     from mv3d.api import reconstruct_to  # torch loads here, not for --help
 
     bars = StageBars()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mv3d.core.errors import OutputError
 from mv3d.core.files import publish, remove, sha256, staging
@@ -25,6 +26,7 @@ class Output:
     record: name of the record's file. names: files and folders that the run may write. inputs: of the run.
     resumes: earlier results that nobody changed may be replaced without `overwrite`, as by a run that goes on.
     command: whose earlier results are ours under any names; by default those that have one of `names`.
+    settings, input_sha256: of the run, for the message where another one's results are in the way.
     """
 
     folder: Path
@@ -34,6 +36,8 @@ class Output:
     overwrite: bool = False
     resumes: bool = False
     command: str = ""
+    settings: Mapping[str, Any] | None = None
+    input_sha256: str | None = None
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -47,7 +51,12 @@ class Output:
             if not self.overwrite:
                 goes_on = self.resumes or _is_begun(read_record(self.folder / self.record))
                 there = changed if goes_on else (*self.names, self.record)
-                refuse_other_results(self.folder / self.record, there)
+                refuse_other_results(
+                    self.folder / self.record,
+                    there,
+                    settings=self.settings,
+                    input_sha256=self.input_sha256,
+                )
             yield
 
     @contextmanager
@@ -55,6 +64,10 @@ class Output:
         """`claimed`, with a staging folder for `publish`."""
         with self.claimed(), staging(self.folder) as staged:
             yield staged
+
+    def refuse_foreign(self) -> None:
+        """Raise OutputError as `claimed` does for an input and a file that the record does not list."""
+        self._refuse_foreign(self.names)
 
     def publish(self, staged: Path, record: RunRecord, *, last: str = "") -> RunRecord:
         """Move all of `staged` to its place with its record, which lists it. Returns that record.

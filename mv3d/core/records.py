@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from mv3d.core.errors import OutputError
+from mv3d.core.errors import OutputError, shown
 from mv3d.core.files import sha256, to_json, write_text
 from mv3d.core.machine import library_versions
 
@@ -141,12 +141,59 @@ def refuse_other_algorithm(path: Path) -> None:
         )
 
 
-def refuse_other_results(record: Path, names: Iterable[str]) -> None:
-    """Raise OutputError where files of these names stand beside the place of a record."""
-    there = [name for name in names if (record.parent / name).exists()]
+def refuse_other_results(
+    path: Path,
+    names: Iterable[str],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    input_sha256: str | None = None,
+) -> None:
+    """Raise OutputError where files of these names stand beside the place of a record, with what tells the two runs apart.
+
+    settings, input_sha256: of the request.
+    """
+    there = [name for name in names if (path.parent / name).exists()]
     if there:
-        refuse_other_algorithm(record)
+        refuse_other_algorithm(path)
+        record = read_record(path)
+        apart = () if record is None else differences(record, settings or {}, input_sha256)
+        more = [f"and {len(apart) - _TOLD} more"] if len(apart) > _TOLD else []
+        why = "; ".join([*apart[:_TOLD], *more]) or RunStatus.OTHER_REQUEST.value
         raise OutputError(
-            f"{record.parent}: holds {', '.join(there)} of another run ({RunStatus.OTHER_REQUEST.value}); "
+            f"{path.parent}: holds {', '.join(there)} of another run ({why}); "
             "use --overwrite to replace, or choose another --out"
         )
+
+
+def refuse_other_request(path: Path, settings: Mapping[str, Any], input_sha256: str | None = None) -> None:
+    """Raise OutputError where the record at `path` is of a finished run with other settings or another input.
+
+    For a check before anything is loaded: settings may be some of the request's.
+    """
+    record = read_record(path)
+    if record is None or record.settings is None or not differences(record, settings, input_sha256):
+        return
+    refuse_other_results(path, (*record.outputs, path.name), settings=settings, input_sha256=input_sha256)
+
+
+_TOLD = 4  # differences in one message
+
+
+def differences(
+    record: RunRecord, settings: Mapping[str, Any], input_sha256: str | None = None
+) -> tuple[str, ...]:
+    """How a request differs from a recorded run, in words: `quality: draft there, standard now`. Settings that the record
+    does not have are left out."""
+    earlier, found = record.settings or {}, []
+    if None not in (record.input_sha256, input_sha256) and record.input_sha256 != input_sha256:
+        found.append("another input")
+    for name, value in json.loads(json.dumps(dict(settings))).items():
+        if name in earlier and earlier[name] != value:
+            plain = not any(isinstance(each, dict | list) for each in (value, earlier[name]))
+            told = f"{_told(earlier[name])} there, {_told(value)} now" if plain else "another"
+            found.append(f"{name}: {told}")
+    return tuple(found)
+
+
+def _told(value: Any) -> str:
+    return "default" if value is None else shown(value, 40)

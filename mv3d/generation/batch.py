@@ -22,14 +22,13 @@ from mv3d.core.signals import uninterrupted
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.elevation import ElevationEstimate, ElevationTrial
 from mv3d.generation.generator import OnFrame
+from mv3d.generation.places import RECORD
 from mv3d.generation.plan import GenerationPlan, plan_generation, recorded_settings
 from mv3d.generation.views import Generated, LoadedModel, load_planned, make_views, prepare
 from mv3d.models.folder import has_prior
 from mv3d.recon.products import recon_products
 from mv3d.views.folder import SOLID_FILE, VIEW_FILES, write_views
-from mv3d.views.images import image_files, image_suffixes, skipped_sentence
-
-RECORD = "run.json"
+from mv3d.views.images import image_files, image_suffixes, require_image, skipped_sentence
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,19 @@ def _one(
     """One photo. An error of the photo is in the result, an error of the model is raised."""
     clock = Clock(progress)
     try:
-        if not image.is_file():
-            raise InputError(f"{image}: expected an image, found no such file")
+        require_image(image)
         digest = sha256(image)
         if result := run.finished(image, digest, folder):
             return result
-        output = Output(folder, RECORD, run.names, (image, *run.inputs), run.overwrite)
+        output = Output(
+            folder,
+            RECORD,
+            run.names,
+            (image, *run.inputs),
+            run.overwrite,
+            settings=run.settings,
+            input_sha256=digest,
+        )
         with output.opened() as staged:
             refuse_inputs(folder, recon_products(folder), output.inputs)
             with clock.stage("prepare"):

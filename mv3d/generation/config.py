@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
@@ -120,6 +120,17 @@ class GenerateConfig:
         if not 0.2 <= self.foreground_ratio <= 1:
             raise UsageError(f"--foreground-ratio: expected 0.2 to 1, got {self.foreground_ratio}")
 
+    def recorded(self) -> dict[str, Any]:
+        """The settings that a record has as they were given; the model's defaults are not filled in."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("model", "revision", "size")
+        }
+
+    def recorded_before_the_model(self) -> dict[str, Any]:
+        """Those of `recorded` that no model changes."""
+        by_model = ("lora", "elevation", "steps", "sampler", "guidance")
+        return {name: value for name, value in self.recorded().items() if name not in by_model}
+
 
 @dataclass(frozen=True)
 class LiftConfig:
@@ -158,6 +169,11 @@ class LiftConfig:
         """The settings of the photo and the model."""
         names = ("model", "revision", "elevation", "foreground_ratio", "matting", "device")
         return GenerateConfig(**{name: getattr(self, name) for name in names})
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings that a record has, every default filled in, without the model's."""
+        filled = replace(self, formats=self.for_mesh().formats, faces=self.for_mesh().faces)
+        return {name: value for name, value in asdict(filled).items() if name not in ("model", "revision")}
 
     def for_mesh(self) -> ReconConfig:
         """The settings of the files, with every default filled in."""

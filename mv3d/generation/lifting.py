@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from mv3d.core.devices import device_name
-from mv3d.core.errors import InputError, UsageError
 from mv3d.core.files import sha256
 from mv3d.core.machine import peak_memory_bytes
 from mv3d.core.outputs import Output
@@ -19,6 +18,7 @@ from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.generation.config import LiftConfig
 from mv3d.generation.elevation import ElevationEstimate
 from mv3d.generation.photo import PreparedPhoto, prepare_image
+from mv3d.generation.places import RECORD, lift_folder, require_photo
 from mv3d.generation.plan import GenerationPlan, plan_generation
 from mv3d.generation.prior import load_lifter
 from mv3d.models.folder import model_sha256
@@ -29,7 +29,6 @@ from mv3d.render.mesh import Mesh
 from mv3d.render.writers import check_writers
 from mv3d.views.views import Views
 
-RECORD = "run.json"
 _LEAST_IOU = 0.9
 
 
@@ -94,18 +93,24 @@ def lift_to(
     OutputError.
     """
     image, config = Path(image), config or LiftConfig()
-    if image.is_dir():
-        raise UsageError(f"{image}: expected one photo, got a folder")
-    if not image.is_file():
-        raise InputError(f"{image}: expected an image, found no such file")
-    out = Path("out", f"{image.stem}-lift") if out_dir is None else Path(out_dir)
+    require_photo(image)
+    out = lift_folder(image, None if out_dir is None else Path(out_dir))
     clock, plan, for_mesh = Clock(progress), plan or plan_lift(config), config.for_mesh()
     digest, settings = sha256(image), recorded(config, plan)
     if (keep_finished or not overwrite) and (done := _finished(out, settings, digest)):
         return done
     check_writers(for_mesh.formats)
     names = planned_outputs(for_mesh, makes_mesh=True)
-    output = Output(out, RECORD, names, (image, plan.model.folder), overwrite, command="lift")
+    output = Output(
+        out,
+        RECORD,
+        names,
+        (image, plan.model.folder),
+        overwrite,
+        command="lift",
+        settings=settings,
+        input_sha256=digest,
+    )
     with output.opened() as staged:
         made = lift_photo_to_mesh(image, config, plan, clock)
         measured = write_mesh(for_mesh, made.photo, made.mesh, staged, clock, turning=config.turntable)
@@ -141,8 +146,7 @@ def recorded(config: LiftConfig, plan: GenerationPlan) -> dict[str, Any]:
         "revision": plan.model.revision or plan.info.revision,
         "sha256": model_sha256(plan.model.folder),
     }
-    filled = replace(config, formats=config.for_mesh().formats, faces=config.for_mesh().faces)
-    return {name: value for name, value in asdict(filled).items() if name != "revision"} | {"model": model}
+    return config.recorded() | {"model": model}
 
 
 def _finished(out: Path, settings: dict[str, Any], digest: str) -> ReconResult | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,8 +234,7 @@ def recorded_settings(plan: GenerationPlan) -> dict[str, Any]:
         filled["trajectory_sha256"] = sha256(Path(config.trajectory))
     if rendered:
         filled["size"] = view_size(config, plan.info)[0]
-    named = ("model", "revision", "size")
-    return {key: value for key, value in asdict(config).items() if key not in named} | filled
+    return config.recorded() | filled
 
 
 def _with_elevation(config: GenerateConfig, model: ResolvedModel, info: ModelInfo) -> GenerateConfig:

@@ -167,7 +167,16 @@ def _train_stage(
     accelerator = make_accelerator(config)
     config.accumulation(accelerator.num_processes)
     require_parts(config, accelerator.device)
-    output = Output(out, RECORD, (MODEL, LORA), (data, *models), overwrite, resumes=True)
+    output = Output(
+        out,
+        RECORD,
+        (MODEL, LORA),
+        (data, *models),
+        overwrite,
+        resumes=True,
+        settings=settings,
+        input_sha256=digest,
+    )
     fresh = False
     if accelerator.is_main_process:
         held.enter_context(output.claimed())

@@ -93,6 +93,32 @@ def read_rgba(
     return pixels
 
 
+def require_image(path: Path) -> None:
+    """Refuse, by its head alone, what is no image. Raises InputError, and MissingPartError for HEIC without its extra."""
+    if not path.is_file():
+        raise InputError(f"{path}: expected an image, found no such file")
+    width, height, _ = stored_size(path)
+    check_size(path, width, height)
+
+
+def require_views(path: Path) -> None:
+    """Refuse, by its name alone, what is no source of views. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix != ".json" and suffix not in ANIMATION_SUFFIXES:
+        raise InputError(
+            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got "
+            f"{path.suffix or 'no suffix'}{photo_hint(path)}"
+        )
+
+
+def photo_hint(path: Path) -> str:
+    """The way out for a photo among sources of views."""
+    photo = path.suffix.lower() in IMAGE_SUFFIXES
+    return f"; one photo becomes a mesh with: mv3d make {path}" if photo else ""
+
+
 def stored_size(path: Path) -> tuple[int, int, bool]:
     """Width and height of the stored pixels, and whether the EXIF tag turns them by a quarter. Raises InputError."""
     try:

@@ -18,12 +18,12 @@ from mv3d.views.colmap import find_model, posed_frames, read_model
 from mv3d.views.cutouts import with_alpha
 from mv3d.views.elevation import estimate_elevation
 from mv3d.views.images import (
-    ANIMATION_SUFFIXES,
-    IMAGE_SUFFIXES,
     MAX_FRAMES,
     numbered_images,
+    photo_hint,
     read_animation,
     read_rgba,
+    require_views,
     skipped_sentence,
     stack_frames,
     turn_places,
@@ -59,8 +59,7 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
 def read_views(path: str | os.PathLike[str], reading: OrbitReading | None = None) -> Views:
     """`load_views`, but what is doubtful is only in the views' `warnings`."""
     path, reading = Path(path), reading or OrbitReading()
-    if not path.exists():
-        raise InputError(f"{path}: expected a folder of views or an orbit video, found nothing there")
+    require_views(path)
     if path.is_dir():
         for name in TRANSFORMS:
             if (path / name).is_file():
@@ -68,15 +67,9 @@ def read_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
         return _posed(path, reading) if find_model(path) else _from_frames(path, reading)
     if path.suffix.lower() == ".json":
         return _posed(path, reading)
-    photo = path.suffix.lower() in IMAGE_SUFFIXES
-    hint = f"; one photo becomes a mesh with: mv3d make {path}" if photo else ""
-    if path.suffix.lower() not in ANIMATION_SUFFIXES:
-        raise InputError(
-            f"{path}: expected a folder, a transforms.json, or one of {', '.join(ANIMATION_SUFFIXES)}, got {path.suffix or 'no suffix'}{hint}"
-        )
     frames, told = read_animation(path), []
     if len(frames) < MIN_VIEWS:
-        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}{hint}")
+        raise InputError(f"{path}: expected at least {MIN_VIEWS} views, got {len(frames)}{photo_hint(path)}")
     images = with_alpha(frames, told)
     return _from_orbit(images, path, reading, range(len(images)), len(images), told)
 

@@ -12,6 +12,7 @@ from mv3d.core.records import (
     read_document,
     read_record,
     refuse_other_algorithm,
+    refuse_other_request,
     refuse_other_results,
     run_status,
     write_record,
@@ -130,3 +131,18 @@ def test_other_results_are_refused_by_name(tmp_path):
     written(tmp_path)
     with pytest.raises(OutputError, match=r"holds mesh\.glb, recon\.json of another run"):
         refuse_other_results(tmp_path / "recon.json", ["mesh.glb", "recon.json", "mesh.obj"])
+
+
+def test_what_tells_two_runs_apart_is_said(tmp_path):
+    written(tmp_path)
+    asked = {"quality": "standard", "formats": ["glb", "ply"], "later": True}
+    said = r"another run \(another input; quality: draft there, standard now; formats: another\); use --overwrite"
+    with pytest.raises(OutputError, match=said):
+        refuse_other_results(tmp_path / "recon.json", ["mesh.glb"], settings=asked, input_sha256="abd")
+    with pytest.raises(
+        OutputError, match=r"holds mesh\.glb, recon\.json .*quality: draft there, default now"
+    ):
+        refuse_other_request(tmp_path / "recon.json", {"quality": None})
+    # Nothing to tell: the same settings, one that the record does not have, no record.
+    refuse_other_request(tmp_path / "recon.json", {"quality": "draft", "later": True}, "abc")
+    refuse_other_request(tmp_path / "run.json", asked)
