@@ -60,9 +60,9 @@ class ReconConfig:
     """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the fitted field, a signed
     distance rendered as in NeuS. splats: flat Gaussians on the mesh instead of it, fitted to the views."""
     profile: Profile = "default"
-    """web: JPEG texture, at most 3 MB, 30,000 faces whatever the quality. print: one closed shell, millimetres in STL."""
+    """web: JPEG texture, at most 3 MB, 30000 faces whatever the quality. print: one closed shell, millimetres in STL."""
     faces: Annotated[int | None, SAID] = None
-    """Most faces of the mesh. Default: 10,000 for draft, 20,000 for standard, 60,000 for high; 30,000 for web."""
+    """Most faces of the mesh. Default: 10000 for draft, 20000 for standard, 60000 for high; 30000 for web."""
     texture_size: Annotated[int | None, SAID] = None
     """Side of the square texture in texels, a power of two. Default: 1024, for high 2048."""
     topology: Topology = "triangles"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, TextIO
 
 import tyro
 
 from mv3d.cli.examples import EXAMPLES
-from mv3d.cli.output import show, stdout_checked
+from mv3d.cli.output import show
+from mv3d.cli.usage import sentence, tidied
 from mv3d.core.errors import UsageError
 
 Kind = type | Callable[[list[str]], type]
@@ -42,13 +46,40 @@ def parsed(kind: Kind, arguments: list[str], *, program: str, description: str) 
     if program in EXAMPLES:
         description = f"{description}\n\n{EXAMPLES[program]}"
     tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # https://no-color.org
-    with stdout_checked():
-        return tyro.cli(made, args=arguments, prog=program, description=description)
+    printed, wrong = _Caught(sys.stdout), _Caught(sys.stderr)
+    try:
+        with redirect_stdout(printed), redirect_stderr(wrong):
+            return tyro.cli(made, args=arguments, prog=program, description=description)
+    except SystemExit as request:
+        if not request.code:
+            show(tidied(printed.getvalue()).rstrip("\n"))
+            raise
+        if said := sentence(wrong.getvalue(), program):
+            wrong.truncate(0)
+            raise UsageError(said) from None
+        raise
+    finally:
+        sys.stderr.write(wrong.getvalue())
+
+
+class _Caught(io.StringIO):
+    """What is meant for a stream, in its colours and with its signs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._coloured, self._signs = stream.isatty(), stream.encoding
+
+    def isatty(self) -> bool:
+        return self._coloured
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._signs
 
 
 def unknown_command(name: str, known: Iterable[str], program: str) -> str:
-    """The message for a command that does not exist, with the nearest names."""
+    """The message for a command that does not exist, with the nearest name."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
     return f"expected one of {', '.join(known)}, got {name}{hint or ';'} see {program} --help"

@@ -147,7 +147,7 @@ class LiftConfig:
     profile: Profile = ReconConfig.profile
     """web: JPEG texture, at most 3 MB. print: closed, millimetres in STL."""
     faces: Annotated[int | None, SAID] = None
-    """Triangles at most, about. Default: 40,000; 30,000 for web."""
+    """Triangles at most, about. Default: 40000; 30000 for web."""
     texture_size: int = 1024
     """Side of the square texture in texels, a power of two. The photo has a quarter of it."""
     print_size_mm: float = ReconConfig.print_size_mm
