@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mv3d.core.errors import MissingPartError
+from mv3d.core.installing import install_command
 from mv3d.recon.arrays import Faces, Vertices
 from mv3d.render.mesh import face_normals, weld
 from mv3d.render.topology import is_closed, vertex_components
@@ -31,7 +32,8 @@ def check_quads() -> None:
         import pyinstantmeshes  # noqa: F401, PLC0415 - an extra  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPartError(
-            "--topology quads: expected the package pyinstantmeshes, got none; pip install 'mv3d[quads]'"
+            "--topology quads: expected the package pyinstantmeshes, got none; run: "
+            + install_command("pyinstantmeshes")
         ) from error
 
 

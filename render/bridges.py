@@ -14,6 +14,7 @@ from PIL import Image
 
 from mv3d.core.colors import linear_from_srgb, srgb_from_linear
 from mv3d.core.errors import InputError, MissingPartError
+from mv3d.core.installing import install_command
 from mv3d.render.mesh import Mesh
 from mv3d.render.tangents import with_tangents
 
@@ -119,7 +120,7 @@ def to_open3d(mesh: Mesh) -> Any:
         import open3d  # pyright: ignore[reportMissingImports]  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingPartError(
-            "to_open3d: expected the package open3d, got none; pip install 'mv3d[open3d]'"
+            f"to_open3d: expected the package open3d, got none; run: {install_command('open3d')}"
         ) from error
     geometry, utility = open3d.geometry, open3d.utility
     made = geometry.TriangleMesh(

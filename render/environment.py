@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, MissingPartError
+from mv3d.core.installing import install_command
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def _read_exr(path: Path) -> Float[np.ndarray, "h w 3"]:
         import OpenEXR  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingPartError(
-            f'{path.name}: .exr files need OpenEXR: pip install "mv3d[data]" (or OpenEXR)'
+            f"{path.name}: .exr files need OpenEXR; run: {install_command('OpenEXR')}"
         ) from error
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, MissingPartError
+from mv3d.core.installing import install_command
 from mv3d.render.assembly import Assembly, Part
 from mv3d.render.cameras import world_from_gltf
 from mv3d.render.gltf_extensions import EXTENSIONS
@@ -25,7 +26,7 @@ from mv3d.render.limits import LoadLimits
 from mv3d.render.model import Model
 from mv3d.render.resources import Resources
 
-_DRACO_HINT = 'pip install "mv3d[data]" (or pip install DracoPy)'
+_DRACO_HINT = install_command("DracoPy")
 # What a wrong kind, key or length in the JSON raises when it is used.
 _WRONG = (LookupError, TypeError, ValueError, AttributeError, OverflowError, struct.error, RecursionError)
 

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mv3d.core.errors import MissingPartError
+from mv3d.core.installing import install_command
 
 MAGIC = b"\xabKTX 20\xbb\r\n\x1a\n"
 _HINT = (
-    'install the decoder: pip install "mv3d[ktx2]" (or pip install "opengl-basisu>=0.1.0a2"), or convert the file: '
+    f"install the decoder: {install_command('opengl-basisu>=0.1.0a2')}, or convert the file: "
     "gltf-transform ktxdecompress in.glb out.glb"
 )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from mv3d.core.errors import MissingPartError, UsageError
+from mv3d.core.installing import install_command
 
 if TYPE_CHECKING:
     from mv3d.render.mesh import Mesh
@@ -93,7 +94,7 @@ NORMAL_MAP = "_normals.png"
 """What an obj with a normal map writes besides."""
 POINT_FILES: dict[str, str] = {"ply-points": "points.ply"}
 """File by format of `--format`, of clouds of points."""
-USD_HINT = "a usdz needs the package usd-core, which is not installed; pip install 'mv3d[usd]'"
+USD_HINT = f"a usdz needs the package usd-core, which is not installed; run: {install_command('usd-core')}"
 
 
 def file_of(name: str) -> str:

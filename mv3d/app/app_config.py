@@ -11,9 +11,10 @@ from typing import Annotated
 import tyro
 
 from mv3d.core.errors import MissingPartError, UsageError
+from mv3d.core.installing import install_command
 
 _PARTS = ("starlette", "uvicorn", "python_multipart")
-APP_INSTALL = 'pip install "mv3d[app]"'
+APP_INSTALL = install_command("starlette", "uvicorn", "python-multipart")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mv3d.app.exhibits import Collection, Exhibit, difference
 from mv3d.app.looks import MODES, in_mode
 from mv3d.app.splats import read_splats
 from mv3d.core.errors import MissingPartError
+from mv3d.core.installing import install_command
 from mv3d.render.cameras import SV3D_FOV_DEG, Cameras, opencv_from_opengl, orbit_cameras
 from mv3d.render.mesh_io import glb_bytes, without_degenerate
 from mv3d.views.folder import to_uint8
@@ -36,7 +37,9 @@ def import_viser() -> Any:
     try:
         import viser  # noqa: PLC0415 - an optional part  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MissingPartError('mv3d view: needs viser; install it with: pip install "mv3d[view]"') from error
+        raise MissingPartError(
+            f"mv3d view: needs viser; install it with: {install_command('viser')}"
+        ) from error
     return viser
 
 

@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any
 
 from mv3d.core.errors import MissingPartError
+from mv3d.core.installing import install_command
 
-INSTALL = 'pip install "mv3d[clips]"'
+INSTALL = install_command("scenedetect-headless", "opencv-python-headless", "rapidocr", "onnxruntime")
 
 
 @cache

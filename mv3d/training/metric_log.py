@@ -8,6 +8,7 @@ from typing import Any
 
 from mv3d.core.errors import MissingPartError, OutputError
 from mv3d.core.files import write_text
+from mv3d.core.installing import install_command
 
 LOG = "log.jsonl"
 
@@ -54,7 +55,7 @@ def summary_writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
     except ImportError as error:
         raise MissingPartError(
-            '--tensorboard: tensorboard is not installed; run: pip install "mv3d[train]" (or tensorboard)'
+            f"--tensorboard: tensorboard is not installed; run: {install_command('tensorboard')}"
         ) from error
     return SummaryWriter
 

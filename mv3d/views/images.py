@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mv3d.core.errors import InputError, MissingPartError, Mv3dWarning, shown
 from mv3d.core.icc import in_srgb
+from mv3d.core.installing import install_command
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -43,7 +44,7 @@ OTHER_IMAGE_SUFFIXES = (
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
 )
 """Pictures that are not read as photos."""
-HEIC_INSTALL = 'pip install "mv3d[heic]"'
+HEIC_INSTALL = install_command("pi-heif")
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4", ".webm", ".mov", ".mkv", ".avi", ".apng", ".png")
 MAX_PIXELS = 64_000_000
 """Largest image: 8000 x 8000. A decompression bomb stops here, before it is decoded."""
@@ -144,7 +145,7 @@ def _opened(path: Path) -> Image.Image:
             if brand in (b"avif", b"avis"):
                 raise InputError(
                     f"{path}: expected an image that Pillow can read, got AVIF, which Pillow reads from 11.3 on; "
-                    "update it with pip install -U pillow, or convert the file to JPEG or PNG"
+                    f"update it with {install_command('-U', 'pillow')}, or convert the file to JPEG or PNG"
                 ) from error
             raise
     library = _heic_library()

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from mv3d.core.errors import MissingPartError, Mv3dError
+from mv3d.core.installing import install_command
 from mv3d.orbits.infrastructure.isolate import IsolatedWorker, Item, Limits, Pool, Work
 from mv3d.orbits.sample import Outcome
 
@@ -29,7 +30,7 @@ class RayPool(Pool):
             import ray  # noqa: PLC0415 - an optional part
             from ray import exceptions  # noqa: PLC0415
         except ImportError as error:
-            raise MissingPartError('Ray is not installed; run: pip install "mv3d[data]"') from error
+            raise MissingPartError(f"Ray is not installed; run: {install_command('ray')}") from error
         self._ray, self._exceptions = ray, exceptions
         self._mine = not ray.is_initialized()
         if self._mine:

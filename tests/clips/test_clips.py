@@ -290,7 +290,7 @@ def test_a_missing_library_is_named_with_its_installation(videos, tmp_path, monk
     parts.opencv.cache_clear()
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert main(["clips", "split", str(videos), "--out", str(tmp_path / "out")]) == 3
-    assert 'pip install "mv3d[clips]"' in capsys.readouterr().err
+    assert "pip install scenedetect-headless" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -74,7 +74,7 @@ def test_usdz_without_its_package_fails_before_the_work(folder, tmp_path, capsys
     monkeypatch.setattr("mv3d.recon.pipeline.fitted", never)
     monkeypatch.setattr("mv3d.render.writers.importlib.util.find_spec", lambda name: None)
     assert main(arguments(folder, tmp_path / "o", "glb,usdz")) == 3
-    assert "pip install 'mv3d[usd]'" in capsys.readouterr().err and not (tmp_path / "o").exists()
+    assert "pip install usd-core" in capsys.readouterr().err and not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_draco_without_its_decoder_says_so(tmp_path, monkeypatch):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingPartError, match=r'pip install "mv3d\[data\]"'):
+    with pytest.raises(MissingPartError, match="pip install DracoPy"):
         load_model(path)
 
 

@@ -107,7 +107,7 @@ def test_no_faces_no_file(usd, tmp_path):
 
 def test_without_usd_core_the_way_out_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pxr", None)
-    with pytest.raises(MissingPartError, match=r"a\.usdz: .*pip install 'mv3d\[usd\]'"):
+    with pytest.raises(MissingPartError, match=r"a\.usdz: .*pip install usd-core"):
         cube().export(tmp_path / "a.usdz")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     check_writers(("glb", "3mf"))
