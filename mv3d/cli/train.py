@@ -96,6 +96,8 @@ def carry_out(
         print_result([json.dumps(document, indent=2)], document, as_json=as_json)
         return 0
     lines = _Lines()
+    if lines.main:
+        note(f"reading {data}" + ("" if base else "; without --base the encoders are trained first"))
     result = train(config, data, base, out, static_data=static_data, overwrite=overwrite, progress=lines)
     _leave_group()
     if result.already_done:
@@ -127,21 +129,24 @@ def accelerate_config(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _asked_preset(arguments: list[str]) -> str:
-    """The preset decides the defaults of the other flags, so it is read before them."""
+def _asked(arguments: list[str], name: str) -> str | None:
+    """The value of a flag that decides the defaults of others, so that it is read before them."""
     for place, argument in enumerate(arguments):
-        if argument == "--preset" and place + 1 < len(arguments):
+        if argument == name and place + 1 < len(arguments):
             return arguments[place + 1]
-        if argument.startswith("--preset="):
+        if argument.startswith(f"{name}="):
             return argument.partition("=")[2]
-    return _USUAL
+    return None
 
 
 def with_preset(command: type) -> Callable[[list[str]], type]:
     """The kind of `command`, a dataclass with a field `config`, that starts from the settings of the preset asked for."""
 
     def kind(arguments: list[str]) -> type:
-        chosen = preset(_asked_preset(arguments))
+        batch = _asked(arguments, "--batch") or ""
+        alone = _asked(arguments, "--micro-batch") is _asked(arguments, "--micro_batch") is None
+        changes = {"batch": int(batch)} if alone and batch.isdecimal() and int(batch) else {}
+        chosen = preset(_asked(arguments, "--preset") or _USUAL, **changes)
         config = ("config", tyro.conf.OmitArgPrefixes[type(chosen)], chosen)
         return make_dataclass("Preset", [config], bases=(command,), frozen=True)
 

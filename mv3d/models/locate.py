@@ -61,7 +61,16 @@ def resolve(
         return _from_hub(text, alias.repo, alias.file, revision, cache_dir)
     if not isinstance(name, str) or text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise InputError(f"model {text}: {_nothing_there(text)}")
-    return _from_hub(text, text, None, revision, cache_dir)
+    try:
+        return _from_hub(text, text, None, revision, cache_dir)
+    except InputError as error:
+        folder = Path(text).parent
+        if not folder.is_dir():
+            raise
+        raise InputError(
+            f"model {text}: the folder {folder} is here, but holds no finished model {Path(text).name}; where a run of "
+            "mv3d train writes it, the same command goes on to its end"
+        ) from error
 
 
 def parse_lora_argument(text: str) -> tuple[Path, float]:

@@ -316,12 +316,16 @@ PRESETS: dict[str, TrainConfig] = {
 
 
 def preset(name: str, **changes: Any) -> TrainConfig:
-    """A preset with some of its fields changed. Raises UsageError with the nearest names for an unknown one."""
+    """A preset with some of its fields changed. A batch without a micro-batch gets the largest that divides both it and the
+    preset's. Raises UsageError with the nearest names for an unknown one."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=2, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(f"--preset: expected one of {', '.join(PRESETS)}, got {name}{hint}")
-    return with_settings(PRESETS[name], changes, "training")
+    chosen = PRESETS[name]
+    if isinstance(changes.get("batch"), int) and changes["batch"] > 0 and "micro_batch" not in changes:
+        changes["micro_batch"] = math.gcd(changes["batch"], chosen.micro_batch)
+    return with_settings(chosen, changes, "training")
 
 
 def flag(name: str) -> str:

@@ -105,6 +105,8 @@ def encode_shards(
             networks = load_networks(Path(vae), Path(image_encoder), config)
             encode = lambda members: encode_sample(members, networks, config)  # noqa: E731
             _work_through(folder, source, index["shards"], encode, progress)
+        else:
+            folder.close()
         return BuildResult(out, folder.index(), already_done=finished)
 
 

@@ -480,6 +480,16 @@ def test_nearest_name_is_offered():
         resolve("sv3dp")
 
 
+def test_a_run_without_its_model_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.setattr("mv3d.models.locate.cut_off", lambda endpoint: True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="run/model: no such folder here"):
+        resolve("run/model")
+    Path("run").mkdir()
+    with pytest.raises(InputError, match="the folder run is here, but holds no finished model model"):
+        resolve("run/model")
+
+
 def test_folders_that_are_no_models(tmp_path, model, checkpoint):
     assert resolve(model).folder == model and resolve(str(model)).revision == ""
     with pytest.raises(InputError, match=r"with mv3d\.json"):

@@ -470,7 +470,7 @@ def test_8_bit_adam_says_what_to_install(monkeypatch):
 
 def test_what_is_not_here_is_told_before_anything_is_written(latents, base, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingPartError, match=r"pip install \"mv3d\[train\]\""):
+    with pytest.raises(MissingPartError, match="pip install tensorboard"):
         train(quick(tensorboard=True), latents, str(base), tmp_path / "run")
     with pytest.raises(UsageError, match="adamw8bit: expected a CUDA device, got cpu"):
         train(quick(optimizer="adamw8bit"), latents, str(base), tmp_path / "run")

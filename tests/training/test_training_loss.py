@@ -8,6 +8,8 @@ import pytest
 import torch
 from helpers.training_data import FRAMES, quick, small_network
 
+from mv3d.cli.groups import parsed
+from mv3d.cli.train import TrainCommand, with_preset
 from mv3d.core.errors import UsageError
 from mv3d.models import SV3D_P, SV3D_U, SVD, SVD_MV, OrbitConditioning, denoise, loss_weight, scalings
 from mv3d.models.adapt import with_micro_conditioning
@@ -164,6 +166,19 @@ def test_presets_have_the_papers_numbers():
     assert (mv.p_mean, mv.p_std, mv.cond_mean, mv.cond_std) == (1.0, 1.6, -3.0, 0.5)
     lora = PRESETS["lora"]
     assert (lora.rank, lora.steps, lora.trained) == (16, 5000, "lora")
+
+
+def test_a_smaller_batch_has_a_smaller_micro_batch():
+    assert preset("tiny", batch=2).micro_batch == 2 and preset("tiny", batch=12).micro_batch == 4
+    assert (
+        preset("tiny", batch=16).micro_batch == 8 and preset("tiny", batch=6, micro_batch=3).micro_batch == 3
+    )
+    for arguments, micro_batch in (
+        (["--batch", "2"], 2), (["--batch=2"], 2), (["--batch", "2", "--micro-batch", "1"], 1), ([], 8),
+    ):  # fmt: skip
+        words = ["--data", "x", "--preset", "tiny", *arguments]
+        command = parsed(with_preset(TrainCommand), words, program="mv3d train", description="")
+        assert command.config.micro_batch == micro_batch
 
 
 @pytest.mark.parametrize(
