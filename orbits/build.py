@@ -71,6 +71,7 @@ def build_shards(
         if (
             build.finished and (out_dir / RUN).is_file()
         ):  # its last file: without it, a run was cut off just before
+            build.folder.close()
             return build.result(already_done=True)
         start = time.perf_counter()
         with _pool(work, config, workers, limits, ray_address) as pool:

@@ -52,6 +52,23 @@ UNFIT: dict[LoadWarningName, Reason] = {
 }
 """Warnings of the reader with which an object is not the one that its maker meant."""
 
+LET_IN: dict[Reason, str] = {
+    "too_many_faces": "--gate.max-faces N",
+    "no_texture": "--gate.textures any",
+    "missing_texture": "--gate.allow-incomplete",
+    "unusable_texture": "--gate.allow-incomplete",
+    "unsupported": "--gate.allow-incomplete",
+    "too_thin": "--gate.min-second-side 0 --gate.min-third-side 0",
+    "scene": "--gate.allow-scenes",
+    "blank": "--gate.max-blank-views 0.5",
+    "too_small": "--gate.min-coverage 0",
+    "cropped": "--gate.border-alpha 1",
+    "flat": "--gate.min-contrast 0",
+    "over_exposed": "--gate.max-clipped 1",
+    "too_dark": "--gate.min-brightness 0",
+}
+"""Flags of `mv3d orbits render` with which objects of a reason pass; none for what cannot be rendered."""
+
 
 class Rejected(Mv3dError):
     """An object that the gate turns away: `reason` is one of REASONS, `detail` says what was measured."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,8 +52,12 @@ def generate(command: GenerateCommand) -> int:
 
     bars, told = StageBars(), set[str]()
 
+    many = len(command.images) > 1 or any(path.is_dir() for path in command.images)
+
     def report(result: GenerateResult) -> None:
         bars.close()
+        if result.error is not None and (many or command.json):
+            note(f"mv3d: {result.error}")
         if result.already_done:
             note(
                 f"{result.out_dir}: done already: the same input and settings; use --overwrite to make it again"
@@ -78,10 +81,8 @@ def generate(command: GenerateCommand) -> int:
     finally:
         bars.close()
     failed = [result for result in results if result.error is not None]
-    if len(results) == 1 and failed and failed[0].error is not None and not command.json:
+    if failed and failed[0].error is not None and not (many or command.json):
         raise failed[0].error
-    for result in failed:
-        print(f"mv3d: {result.error}", file=sys.stderr)
     if len(results) > 1 and failed:
         note(f"{len(failed)} of {len(results)} failed")
     document = {

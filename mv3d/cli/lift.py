@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ class LiftCommand:
 
 def lift(command: LiftCommand) -> int:
     """Run the command; the exit code."""
+    begun = time.monotonic()
     require_photo(command.image)
     if not command.overwrite:
         place = lift_folder(command.image, command.out) / RECORD
@@ -62,7 +64,7 @@ def lift(command: LiftCommand) -> int:
         if command.config.elevation == "auto":
             found = report["elevation_estimate"]
             note(str(ElevationEstimate(found["chosen_deg"], found["std_deg"])))
-        note(summary(report))
+        note(summary(report, time.monotonic() - begun))
     for warning in report["warnings"]:
         note(f"warning: {warning}")
     document = {

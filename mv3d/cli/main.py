@@ -77,7 +77,7 @@ def _ended(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt as request:
         ended = isinstance(request, Terminated)
-        print(f"mv3d: {str(request) or 'interrupted; nothing was left half-written'}", file=sys.stderr)
+        print(f"mv3d: {str(request) or _interrupted(arguments)}", file=sys.stderr)
         return 143 if ended else 130
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         return 141
@@ -93,6 +93,19 @@ def _ended(arguments: list[str]) -> int:
         return 1
     except SystemExit as request:  # the parser's way to end: 0 after --help, 2 after a usage error
         return request.code if isinstance(request.code, int) else 2
+
+
+_GOES_ON = {
+    ("clips", "score"), ("clips", "split"), ("distill",), ("eval", "run"), ("generate",), ("make",), ("orbits", "encode"),
+    ("orbits", "fetch"), ("orbits", "paint"), ("orbits", "render"), ("study",), ("train",),
+}  # fmt: skip
+"""Commands that keep what is finished of their work: shards, objects, clips, checkpoints, the views of a photo."""
+
+
+def _interrupted(arguments: list[str]) -> str:
+    if (*arguments[:1],) in _GOES_ON or (*arguments[:2],) in _GOES_ON:
+        return "interrupted; what is finished stays, and the same command goes on from there"
+    return "interrupted; nothing was left half-written, and the same command starts again"
 
 
 @contextmanager

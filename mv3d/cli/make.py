@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -68,6 +69,7 @@ def make(command: MakeCommand) -> int:
     """Run the command; the exit code."""
     if command.mesh.quality == "instant":
         return lift(_as_lift(command))
+    begun = time.monotonic()
     require_photo(command.image)
     common = {"device": command.views.device, "seed": command.views.seed}
     mesh_config = ReconConfig(**vars(command.mesh) | common)
@@ -77,11 +79,13 @@ def make(command: MakeCommand) -> int:
         refuse_other_request(out / recon_places.RECORD, recorded(mesh_config.resolved()))
     from mv3d.api import make_to  # torch loads here, not for --help
 
-    bars = StageBars()
+    bars, doubts = StageBars(), list[str]()
 
     def report(views: GenerateResult) -> None:
         bars.close()
-        note_views(views, set())
+        if views.error is None:
+            doubts.extend(views.record.get("warnings", ()))
+        note_views(views, {doubt.removeprefix(f"{views.image}: ") for doubt in doubts})
 
     try:
         views, mesh = make_to(
@@ -95,7 +99,10 @@ def make(command: MakeCommand) -> int:
         )
     finally:
         bars.close()
-    note("done already: the same photo and settings" if mesh.already_done else summary(mesh.report))
+        for warning in doubts:  # at the end, where they are seen, and also where there is no mesh
+            note(f"warning: {warning}")
+    told = summary(mesh.report, time.monotonic() - begun)
+    note("done already: the same photo and settings" if mesh.already_done else told)
     document = {
         "out": str(views.out_dir),
         "already_done": mesh.already_done,

@@ -132,6 +132,7 @@ def render(command: RenderCommand) -> int:
     from mv3d.orbits.build import REJECTS, RUN, build_shards
     from mv3d.orbits.catalogue import read_list
     from mv3d.orbits.config import OrbitConfig
+    from mv3d.orbits.gate import LET_IN
     from mv3d.orbits.index import INDEX
     from mv3d.orbits.infrastructure.isolate import Limits
 
@@ -156,7 +157,8 @@ def render(command: RenderCommand) -> int:
         + (f", see {command.out / REJECTS}" if index["rejected"] else "")
     )
     for reason, count in index["rejected"].items():
-        note(f"{count:>8} {reason}")
+        way = LET_IN.get(reason)
+        note(f"{count:>8} {reason}" + (f" (let in by {way})" if way else ""))
     if len(result.rejects) <= FEW:
         for line in result.rejects:
             note(f"rejected: {line}")

@@ -102,14 +102,18 @@ class StageBars:
 
 
 class ObjectsBar:
-    """A bar of the objects done, with the number of rejects, on a terminal; nothing on anything else."""
+    """A bar of the objects done, with the number of rejects, on a terminal; elsewhere a line when ten seconds have passed
+    without one."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._shown, self._last = sys.stderr.isatty(), time.monotonic()
         self._bar: Any = None
 
     def __call__(self, done: int, total: int, rejected: int) -> None:
         if not self._shown:
+            if time.monotonic() - self._last >= _QUIET_S:
+                self._last = time.monotonic()
+                note(f"object {done} of {total}, {rejected} rejected")
             return
         if self._bar is None:
             from tqdm import tqdm

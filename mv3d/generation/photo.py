@@ -14,17 +14,18 @@ from PIL import Image, ImageOps
 from scipy import sparse
 
 from mv3d.core.errors import InputError, MissingPartError, UsageError
+from mv3d.core.installing import install_command, running_python
 from mv3d.generation.config import FOREGROUND_RATIO, Matting
 from mv3d.views.cutouts import LARGEST_SPECK, is_cut_out, opaque, without_shadow, without_specks
 from mv3d.views.images import read_rgba, rgba_from_pil
 from mv3d.views.masks import NoForegroundError, foreground_alpha
 from mv3d.views.views import composite
 
-REMBG_INSTALL = 'pip install "mv3d[bg]" (or "rembg[cpu]")'
-REMBG_FETCH = """python -c "import rembg; rembg.new_session('u2net')\""""
+REMBG_INSTALL = install_command("rembg[cpu]")
+REMBG_FETCH = f"""{running_python()} -c "import rembg; rembg.new_session('u2net')\""""
 _REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net")
 _VISIBLE = 1 / 16  # alpha: fainter halos of a matte do not move the frame
-_LEAST_SIDE = 8  # pixels: below it nothing can be seen
+_LEAST_SIDE = 16  # pixels: below it any shape would be a guess
 _MATTING_SIDE = 2048  # the colour-based matte works on at most this; frames are smaller
 _LANCZOS = 3
 _RINGING = 0.02  # alpha that Lanczos leaves around a hard edge
@@ -80,7 +81,8 @@ def prepare_image(
     magnified = foreground_ratio * width / max(right - left, bottom - top)
     if magnified > 4:
         warnings.append(
-            f"{name}: the object is small and was magnified {magnified:.0f} times; give a larger image"
+            f"{name}: the object is small ({max(right - left, bottom - top)} pixels) and was magnified {magnified:.0f} times: "
+            "what is made of it is blurred, or a lump; give a larger image"
         )
     return PreparedPhoto(frame, used, tuple(warnings))
 
@@ -135,7 +137,7 @@ def _cleaned(rgba: Float[np.ndarray, "h w 4"], name: str) -> tuple[Float[np.ndar
 def foreground_box(alpha: Float[np.ndarray, "h w"], name: str = "image") -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the visible pixels; right and bottom are exclusive.
 
-    Raises InputError for an image without visible pixels and for an object below 8 pixels.
+    Raises InputError for an image without visible pixels and for an object below 16 pixels.
     """
     visible = alpha > _VISIBLE
     columns, rows = np.nonzero(visible.any(0))[0], np.nonzero(visible.any(1))[0]

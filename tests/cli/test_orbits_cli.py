@@ -12,7 +12,7 @@ import trimesh
 from helpers.objects import colourful
 
 from mv3d.cli.main import main
-from mv3d.orbits.gate import REASONS
+from mv3d.orbits.gate import LET_IN, REASONS
 from mv3d.orbits.sample import FaultReason
 
 SMALL = ["--views", "4", "--size", "32", "--workers", "1", "--environments", "uniform", "--shard-size", "2"]
@@ -45,6 +45,7 @@ def test_render_writes_shards_and_says_so(folder, tmp_path, capsys):
     assert main([*command, "--json"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert document["already_done"] and document["config"]["elevation_deg"] == [-5.0, 30.0]
     assert "done already" in captured.err
 
@@ -100,6 +101,14 @@ def test_bad_catalogues(tmp_path, capsys):
         assert main(["orbits", "render", str(tmp_path / source), "--out", str(tmp_path / "out")]) == 1
         assert source in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_flag_that_lets_an_object_in_is_there(capsys):
+    assert main(["orbits", "render", "--help"]) == 0
+    text = capsys.readouterr().out
+    for words in LET_IN.values():
+        flags = [word for word in words.split() if word.startswith("--")]
+        assert flags and all(f"{flag} " in text or f"{flag}," in text for flag in flags), flags
 
 
 def test_all_rejected_is_a_failure(tmp_path):

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from mv3d.cli.main import main
-from mv3d.cli.output import StageBars
-from mv3d.core.errors import Mv3dWarning
+from mv3d.cli.output import ObjectsBar, StageBars
+from mv3d.core.errors import InputError, Mv3dWarning
 from mv3d.generation.batch import GenerateResult
 
 SCRIPT = [
@@ -82,7 +82,7 @@ def test_help_has_colours_on_a_terminal_unless_they_are_unwanted():
 
 @pytest.mark.parametrize("columns", [40, 120])
 def test_the_bar_keeps_its_time(columns: int):
-    script = "from mv3d.cli.output import StageBars; bars = StageBars(); bars('geometry', 0.5); bars.close()"
+    script = "from mv3d.cli.output import ObjectsBar, StageBars; bars = StageBars(); bars('geometry', 0.5); bars.close()"
     lines = re.split(r"[\r\n]+", on_terminal([sys.executable, "-P", "-c", script], columns=columns))
     shown = [line for line in lines if "geometry" in line]
     assert all(re.search(r"\d\d:\d\d, (\d\d:\d\d|\?) left$", line) for line in shown)
@@ -148,9 +148,40 @@ def test_warnings_of_ours_are_lines_and_sigterm_ends_with_143(capsys, monkeypatc
         return 0
 
     monkeypatch.setattr("mv3d.cli.main._dispatch", stop)
-    assert main([]) == 143
+    for arguments, then in (
+        (["recon", "x"], "nothing was left half-written, and the same command starts again"),
+        (["orbits", "render", "x"], "what is finished stays, and the same command goes on from there"),
+        (["train"], "what is finished stays, and the same command goes on from there"),
+    ):
+        assert main(arguments) == 143
+        assert capsys.readouterr().err.splitlines() == [
+            "warning: look twice", f"mv3d: interrupted; {then}",
+        ]  # fmt: skip
+
+
+def test_objects_are_lines_where_no_terminal_is(capsys, monkeypatch):
+    seconds = iter([0.0, 5.0, 11.0, 11.0, 12.0, 30.0, 30.0])
+    monkeypatch.setattr("mv3d.cli.output.time.monotonic", lambda: next(seconds))
+    bar = ObjectsBar()
+    for done in range(1, 5):
+        bar(done, 10, 1)
+    assert capsys.readouterr().err == "object 2 of 10, 1 rejected\nobject 4 of 10, 1 rejected\n"
+
+
+def test_a_photo_that_fails_is_told_when_it_does(tmp_path, capsys, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+
+    def one(run, image, folder, *_):
+        if image.name == "c.png":
+            raise KeyboardInterrupt
+        return GenerateResult(image, folder, error=InputError(f"{image.name}: no object"))
+
+    monkeypatch.setattr("mv3d.generation.batch._one", one)
+    assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) == 130
     told = capsys.readouterr().err.splitlines()
-    assert told[0] == "warning: look twice" and told[1].startswith("mv3d: interrupted")
+    assert told[:2] == ["mv3d: a.png: no object", "mv3d: b.png: no object"]
+    assert told[2].startswith("mv3d: interrupted; what is finished stays") and len(told) == 3
 
 
 def test_pictures_that_are_no_photos_are_named(tmp_path, capsys, monkeypatch):

@@ -29,7 +29,7 @@ def test_another_generator_through_the_command_line(command, capsys):
     views = mv3d.load_views("out")
     assert len(views) == 4 and views.orbit.elevations_deg == (-3,) * 4
     assert np.abs(views.images[..., 3] - views.images[-1, ..., 3]).max() < 0.05
-    assert main([*command, "--views", "7"]) == 2  # the limits of its description hold
+    assert main([*command, "--views", "7", "--out", "other"]) == 2  # the limits of its description hold
     Path("model/weights.safetensors").write_bytes(b"other")
     assert main([*command, "--views", "4", "--elevation", "-3"]) == 1
     assert "of another run" in capsys.readouterr().err

@@ -131,7 +131,7 @@ def test_colour_fallback_says_what_to_install(monkeypatch):
     monkeypatch.setattr(framing, "find_spec", lambda name: None)
     image = picture((64, 64), (16, 16, 48, 48), background=(240, 240, 240, 255))
     prepared = prepare_image(image, width=32)
-    assert prepared.matting == "colour" and 'pip install "mv3d[bg]"' in prepared.warnings[0]
+    assert prepared.matting == "colour" and 'pip install "rembg[cpu]"' in prepared.warnings[0]
     assert not prepare_image(image, width=32, matting="colour").warnings
     with pytest.raises(MissingPartError, match="pip install"):
         prepare_image(image, width=32, matting="rembg")
@@ -178,7 +178,7 @@ def test_rembg_without_its_runtime_is_not_imported(monkeypatch):
     [
         (Image.new("RGBA", (40, 40)), "without any foreground"),
         (Image.new("RGB", (40, 40), "white"), "stands out"),
-        (picture((40, 40), (3, 3, 6, 5)), "at least 8 pixels, got 3x2"),
+        (picture((40, 40), (3, 3, 6, 5)), "at least 16 pixels, got 3x2"),
         (Image.effect_noise((40, 40), 90).convert("RGB"), "not uniform"),
     ],
     ids=["transparent", "blank", "speck", "noise"],
@@ -199,7 +199,7 @@ def test_files_that_are_no_images(content, tmp_path):
 
 def test_warnings_of_what_is_cut_off_and_small():
     assert "touches the border" in prepare_image(picture((40, 40), (0, 8, 30, 30)), width=32).warnings[0]
-    assert "magnified" in prepare_image(picture((40, 40), (8, 8, 18, 18)), width=96).warnings[0]
+    assert "magnified" in prepare_image(picture((40, 40), (8, 8, 26, 26)), width=96).warnings[0]
 
 
 @pytest.mark.parametrize("ratio", [0.1, 1.01, math.nan])
