@@ -28,7 +28,7 @@ from mv3d.training.prior.layer_store import (
     geometry_shards,
     quantized,
 )
-from mv3d.training.prior.losses import PriorBatch, prior_loss, rendered_alpha, scores, slope_loss
+from mv3d.training.prior.losses import PriorBatch, TermWeights, prior_loss, rendered_alpha, scores, slope_loss
 from mv3d.training.prior.samples import (
     PriorSamples,
     framed,
@@ -334,7 +334,8 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(store):
     samples = [samples_of(store).sample(number) for number in range(4)]
     with torch.no_grad():
         whole = batch_of(*samples)
-        total, terms = prior_loss(network(whole.photo), whole, silhouette_weight=1.0)
+        prediction = network(whole.photo)
+        total, terms = prior_loss(prediction, whole, silhouette_weight=1.0)
         parts = [batch_of(sample) for sample in samples]
         each = [prior_loss(network(part.photo), part, silhouette_weight=1.0) for part in parts]
     assert float(total) == pytest.approx(float(torch.stack([loss for loss, _ in each]).mean()), rel=1e-5)
@@ -342,6 +343,11 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(store):
         assert float(value) == pytest.approx(
             float(torch.stack([found[name] for _, found in each]).mean()), rel=1e-4
         )
+    # What weighs nothing is left out, and nothing else.
+    without = TermWeights(slope=0.0, back_slope=0.0)
+    lighter, _ = prior_loss(prediction, whole, silhouette_weight=1.0, term_weights=without)
+    slopes = 6.0 * float(terms["slope"]) + 3.0 * float(terms["back_slope"])
+    assert slopes > 0.01 and float(total - lighter) == pytest.approx(slopes, rel=1e-3)
 
 
 def test_photos_are_drawn_with_other_framing_and_tone():

@@ -6,7 +6,7 @@ however it is dealt out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,13 +18,26 @@ from mv3d.models.prior.layers import occupancy, stacked
 from mv3d.models.prior.network import Prediction
 from mv3d.training.prior.samples import COLOR_STEP
 
-# Weights of the terms.
-_DEPTH, _THICKNESS, _SLOPE, _BACK_SLOPE = 5.0, 2.5, 6.0, 3.0
-_TWO, _GAP, _COLOR, _ELEVATION = 0.5, 5.0, 3.0, 0.1
 # Shares of pixels that a term usually counts, of the output's, and of the sampled pixels of the three hidden surfaces.
 _SOLID_SHARE, _SEEN_SHARE = 0.3, 0.1
 _SMOOTH = 0.08  # largest step between neighbours of one surface
 _ABSORBED = 0.85  # by a sample that is wholly inside
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of the loss's terms, not counting the silhouette's. enter, leave, thickness, gap: of depths. slope,
+    back_slope: of the differences between neighbours. two: that there is a second layer. color: of hidden surfaces."""
+
+    enter: float = 5.0
+    leave: float = 5.0
+    thickness: float = 2.5
+    slope: float = 6.0
+    back_slope: float = 3.0
+    two: float = 0.5
+    gap: float = 5.0
+    color: float = 3.0
+    elevation: float = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +65,11 @@ class PriorBatch:
 
 
 def prior_loss(
-    prediction: Prediction, batch: PriorBatch, *, silhouette_weight: float
+    prediction: Prediction,
+    batch: PriorBatch,
+    *,
+    silhouette_weight: float,
+    term_weights: TermWeights = TermWeights(),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """(mean loss, parts of it by name). silhouette_weight: 0 computes none.
 
@@ -79,13 +96,10 @@ def prior_loss(
         "gap": mean_depth(
             ((layers.first_leave - depths[:, 1]).abs() + (layers.second_enter - depths[:, 2]).abs()) * two
         ),
-        "color": _color_loss(prediction, batch),
+        "color": color_loss(prediction, batch),
         "elevation": _elevation_loss(prediction, batch),
     }
-    weights = {
-        "enter": _DEPTH, "leave": _DEPTH, "thickness": _THICKNESS, "slope": _SLOPE, "back_slope": _BACK_SLOPE,
-        "two": _TWO, "gap": _GAP, "color": _COLOR, "elevation": _ELEVATION,
-    }  # fmt: skip
+    weights = asdict(term_weights)
     if silhouette_weight:
         seen = rendered_alpha(stacked(layers), batch)
         terms["silhouette"] = F.binary_cross_entropy(seen, batch.opaque)
@@ -119,7 +133,8 @@ def rendered_alpha(channels: Float[Tensor, "b 5 s s"], batch: PriorBatch) -> Flo
     return (1 - passing.exp()).clamp(1e-4, 1 - 1e-4)
 
 
-def _color_loss(prediction: Prediction, batch: PriorBatch) -> Tensor:
+def color_loss(prediction: Prediction, batch: PriorBatch) -> Tensor:
+    """Mean error of the hidden surfaces' colours in [0, 1], a usual share of seen pixels supposed."""
     every = slice(COLOR_STEP // 2, None, COLOR_STEP)
     own = F.avg_pool2d(batch.photo[:, :3], 2)[:, None, :, every, every]
     gate = prediction.gates[:, :, None, every, every]
