@@ -53,11 +53,11 @@ VARIANTS = (
     Variant("everything"),
     Variant("without the silhouette of another view", silhouette=0.0),
     Variant("without slopes", TermWeights(slope=0.0, back_slope=0.0)),
-    Variant("without the thickness", TermWeights(thickness=0.0)),
     Variant("without the gate", gate=False),
     Variant("random encoder", encoder="none"),
     Variant("without painted shapes", keeps=lambda uid: kind_of(uid) != "painted"),
     Variant("without procedural objects", keeps=lambda uid: kind_of(uid) != "procedural"),
+    Variant("without the thickness", TermWeights(thickness=0.0)),
 )
 
 

@@ -21,7 +21,8 @@ def test_rows_are_kept_and_the_same_command_goes_on(tmp_path, monkeypatch, capsy
     torch.save(published(), encoder)
     count = next(index for index in range(500) if is_held_out(f"e{index}")) + 1
     shards = save_ellipsoids(tmp_path / "d", objects=count)
-    whole, gateless = prior_ablations.VARIANTS[0], prior_ablations.VARIANTS[4]
+    whole, gateless = prior_ablations.VARIANTS[0], prior_ablations.VARIANTS[3]
+    assert not gateless.gate
     monkeypatch.setattr(prior_ablations, "VARIANTS", (whole, gateless))
     monkeypatch.setattr(prior_ablations, "KINDS", ("other",))
     arguments = f"x --data {shards} --encoder {encoder} --out {tmp_path / 'out'} --steps 2 --batch 2".split()
