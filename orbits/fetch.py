@@ -33,7 +33,6 @@ import numpy as np
 from mv3d.core.errors import InputError, OutputError, UsageError
 from mv3d.core.files import atomic_path, sha256, staging, write_text
 from mv3d.core.flags import SAID
-from mv3d.core.installing import install_command
 from mv3d.core.locking import folder_lock
 from mv3d.core.outputs import refuse_named
 from mv3d.core.progress import Progress
@@ -233,7 +232,7 @@ def _taken(brought: Brought, uid: str, target: Path, expected: str | None) -> st
     """Move what the objaverse package brought to its place; its sha256. Raises DownloadError."""
     if not has_package():
         raise DownloadError(
-            "needs_objaverse", f"it is brought by the objaverse package: {install_command('objaverse')}"
+            "needs_objaverse", "it is brought by the objaverse package: python -m pip install objaverse"
         )
     file = brought.files.get(uid)
     if file is None:
