@@ -37,7 +37,11 @@ def stand_ins(tmp_path, monkeypatch):
 
 def test_what_is_finished_stays(capsys):
     assert main([*COMMAND, "--seed", "2", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    answer, told = json.loads(captured.out), captured.err.splitlines()
+    # What is doubtful about the photo is said at the end, once.
+    (doubt,) = [place for place, line in enumerate(told) if "nothing new was seen" in line]
+    assert doubt > next(place for place, line in enumerate(told) if "views in" in line)
     assert (answer["out"], answer["already_done"]) == ("out/x", False) and Path("out/x/mesh.glb").is_file()
     assert answer["views"] == json.loads(Path("out/x/run.json").read_text())
     assert answer["mesh"] == json.loads(Path("out/x/recon.json").read_text())
