@@ -18,7 +18,7 @@ from mv3d.core.installing import install_command, running_python
 from mv3d.generation.config import FOREGROUND_RATIO, Matting
 from mv3d.views.cutouts import LARGEST_SPECK, is_cut_out, opaque, without_shadow, without_specks
 from mv3d.views.images import read_rgba, rgba_from_pil
-from mv3d.views.masks import NoForegroundError, foreground_alpha
+from mv3d.views.masks import Enclosed, NoForegroundError, cut_by_color
 from mv3d.views.views import composite
 
 REMBG_INSTALL = install_command("rembg[cpu]")
@@ -28,6 +28,7 @@ _VISIBLE = 1 / 16  # alpha: fainter halos of a matte do not move the frame
 _LEAST_SIDE = 16  # pixels: below it any shape would be a guess
 _MATTING_SIDE = 2048  # the colour-based matte works on at most this; frames are smaller
 _LANCZOS = 3
+_TOLD_SHARE = 1e-3  # of the object, in enclosed regions of the background's colour
 _RINGING = 0.02  # alpha that Lanczos leaves around a hard edge
 
 
@@ -112,10 +113,24 @@ def cut_out(
         reason = _why_no_rembg()
         if matting == "rembg":
             raise MissingPartError(f"--matting rembg: {reason}")
-    cut = _by_colour(rgba, name, reason)
+    cut, enclosed = _by_colour(rgba, name, reason)
     if reason:
         warnings.append(f"{name}: cut out by the colour of its background; for better edges {reason}")
+    warnings += _regions_told(enclosed, name)
     return cut, "colour", warnings
+
+
+def _regions_told(enclosed: Enclosed, name: str) -> list[str]:
+    """A sentence where the object encloses regions that are exactly of the background's colour."""
+    told = []
+    for sizes, done in ((enclosed.cut, "cut out as gaps"), (enclosed.kept, "kept as parts of the object")):
+        share = sum(sizes) / max(1, enclosed.object)
+        if share >= _TOLD_SHARE:
+            what = "1 enclosed region" if len(sizes) == 1 else f"{len(sizes)} enclosed regions"
+            told.append(f"{what} of the background's colour, {share:.1%} of the object, {done}")
+    if not told:
+        return []
+    return [f"{name}: {'; '.join(told)}; if that is wrong, give a photo with alpha, or on another background"]
 
 
 def _cleaned(rgba: Float[np.ndarray, "h w 4"], name: str) -> tuple[Float[np.ndarray, "h w 4"], list[str]]:
@@ -233,7 +248,9 @@ def _with_rembg(rgba: Float[np.ndarray, "h w 4"], model: str, name: str) -> Floa
     return np.concatenate([rgba[..., :3], alpha[..., None]], -1)
 
 
-def _by_colour(rgba: Float[np.ndarray, "h w 4"], name: str, reason: str) -> Float[np.ndarray, "h w 4"]:
+def _by_colour(
+    rgba: Float[np.ndarray, "h w 4"], name: str, reason: str
+) -> tuple[Float[np.ndarray, "h w 4"], Enclosed]:
     rgb = rgba[..., :3]
     side = max(rgb.shape[:2])
     if side > _MATTING_SIDE:
@@ -242,7 +259,7 @@ def _by_colour(rgba: Float[np.ndarray, "h w 4"], name: str, reason: str) -> Floa
         small = Image.fromarray((rgb * 255 + 0.5).astype(np.uint8)).resize(size, Image.Resampling.BOX)
         rgb = np.asarray(small, np.float32) / 255
     try:
-        return foreground_alpha(rgb[None])[0]
+        return cut_by_color(rgb)
     except NoForegroundError as error:
         way = f", or {reason}" if reason else ""
         raise InputError(

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from mv3d.core.errors import InputError
 from mv3d.core.threads import in_threads
-from mv3d.views.morphology import labelled, nearest_true
+from mv3d.views.morphology import distance_to_false, labelled, nearest_true
+
+_RIM = 12  # pixels around an enclosed region that tell what surrounds it
+_LEAST_PIXELS = 6
 
 
 class NoForegroundError(InputError):
@@ -34,11 +37,29 @@ class MaskConfig:
     least_uniform_share: float = 0.6
     """Share of the border; below it the background is not uniform."""
     hole_exactness: float = 0.02
-    """An enclosed region whose median is this near to the background is a hole; a pale part is less exact."""
+    """An enclosed region whose median is this near to the background is exactly of its colour; a pale part is not."""
+    hole_contrast: float = 0.1
+    """What surrounds an enclosed region must be at least this far from the background for the region to be a gap: in a
+    pale object it may be a light."""
     least_hole: float = 6e-4
-    """Share of the frame; smaller enclosed regions are highlights, not holes."""
+    """Share of the frame; smaller exact regions are lights, not gaps, on a white, grey or black background."""
+    least_colored_hole: float = 4e-5
+    """The same on a coloured background, which no light looks like."""
+    colored: float = 0.3
+    """Difference of the background's channels above which it is coloured: few objects have its colour, and blocks of
+    JPEG smear it, so that tolerance and exactness count twice."""
     least_object: float = 2e-3
     """Share of the frame; below it nothing is there."""
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """Regions of the background's colour that the object encloses, in pixels. cut: taken as gaps. kept: exactly of that
+    colour, too, but taken as parts of the object, since that is what they may be. object: of the object without `cut`."""
+
+    cut: tuple[int, ...]
+    kept: tuple[int, ...]
+    object: int
 
 
 def foreground_alpha(
@@ -51,25 +72,37 @@ def foreground_alpha(
     config = config or MaskConfig()
     return np.stack(
         in_threads(
-            lambda index: _frame(frames[index], index, config), range(len(frames)), torch.get_num_threads()
+            lambda index: _frame(frames[index], index, config)[0], range(len(frames)), torch.get_num_threads()
         )
     )
 
 
-def _frame(frame: Float[np.ndarray, "h w 3"], index: int, config: MaskConfig) -> Float[np.ndarray, "h w 4"]:
+def cut_by_color(
+    frame: Float[np.ndarray, "h w 3"], config: MaskConfig | None = None
+) -> tuple[Float[np.ndarray, "h w 4"], Enclosed]:
+    """`foreground_alpha` of one frame, and what the object encloses of the background's colour."""
+    return _frame(frame, 0, config or MaskConfig())
+
+
+def _frame(
+    frame: Float[np.ndarray, "h w 3"], index: int, config: MaskConfig
+) -> tuple[Float[np.ndarray, "h w 4"], Enclosed]:
     background, noise = _background(frame, index, config)
     away = np.abs(frame - background)
     # `max(-1)` would be ten times as slow.
     distance = np.maximum(np.maximum(away[..., 0], away[..., 1]), away[..., 2])
     threshold = max(config.tolerance, 4 * noise)
-    solid = _solid(distance, threshold, max(config.hole_exactness, 3 * noise), config)
+    exactness, least = max(config.hole_exactness, 3 * noise), config.least_hole
+    if np.ptp(background) > config.colored:
+        threshold, exactness, least = 2 * threshold, 2 * exactness, config.least_colored_hole
+    solid, enclosed = _solid(distance, threshold, exactness, least * distance.size, config)
     share = float(solid.mean())
     if share < config.least_object:
         reason = f"nothing stands out from the background (foreground {share:.2%} of the frame)"
         raise NoForegroundError(index, reason)
     if share > 0.95:
         raise NoForegroundError(index, f"no background left (foreground {share:.0%})")
-    return _matte(frame, distance, solid, background)
+    return _matte(frame, distance, solid, background), enclosed
 
 
 def _background(
@@ -92,30 +125,67 @@ def _background(
 
 
 def _solid(
-    distance: Float[np.ndarray, "h w"], threshold: float, exactness: float, config: MaskConfig
-) -> Bool[np.ndarray, "h w"]:
+    distance: Float[np.ndarray, "h w"],
+    threshold: float,
+    exactness: float,
+    least: float,
+    config: MaskConfig,
+) -> tuple[Bool[np.ndarray, "h w"], Enclosed]:
     smooth = ndimage.median_filter(distance, 3)
-    pale = smooth < threshold
+    pale = (smooth < threshold) | (distance < exactness)  # the median closes slits of two pixels
     labels, count = labelled(pale)
     if count == 0:
-        return np.ones(distance.shape, bool)
+        return np.ones(distance.shape, bool), Enclosed((), (), distance.size)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    around = np.arange(count + 1) > 0
+    around[border] = False
+    exact, gap = _enclosed(distance, labels, around, exactness, least, config)
     open_air = np.isin(labels, border[border > 0])
-    index = np.arange(1, count + 1)
-    sizes = ndimage.sum_labels(pale, labels, index)
-    # A hole shows the background itself; a white shirt on white has shading.
-    inner = ndimage.binary_erosion(pale, iterations=2)
-    exact = ndimage.sum_labels(inner & (smooth < exactness), labels, index)
-    core = ndimage.sum_labels(inner, labels, index)
-    hole = (sizes > config.least_hole * distance.size) & (core > 0) & (exact > 0.5 * core)
-    solid = ~(open_air | np.concatenate([[False], hole])[labels])
+    solid = ~(open_air | gap[labels])
     solid = ndimage.binary_opening(solid, iterations=1) | (solid & (smooth > 3 * threshold))
     parts, found = labelled(solid, np.ones((3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    cut, kept = (tuple(int(size) for size in sizes[chosen]) for chosen in (gap, exact & ~gap))
     if found == 0:
-        return solid
+        return solid, Enclosed(cut, kept, 0)
     areas = np.bincount(parts.ravel())
     areas[0] = 0
-    return areas[parts] > max(0.003 * areas.max(), 12)
+    solid = areas[parts] > max(0.003 * areas.max(), 12)
+    return solid, Enclosed(cut, kept, int(solid.sum()))
+
+
+def _enclosed(
+    distance: Float[np.ndarray, "h w"],
+    labels: Int[np.ndarray, "h w"],
+    around: Bool[np.ndarray, " regions"],
+    exactness: float,
+    least: float,
+    config: MaskConfig,
+) -> tuple[Bool[np.ndarray, " regions"], Bool[np.ndarray, " regions"]]:
+    """Which regions are exactly of the background's colour, and which of these are gaps.
+
+    A gap shows the background itself, while a white shirt on white has shading: half of its innermost pixels are exact. It
+    ends abruptly at something that stands out, while a light fades into the object, and a pale object does not stand out.
+    """
+    exact, gap = np.zeros_like(around), np.zeros_like(around)
+    sizes = np.bincount(labels.ravel(), minlength=len(around))
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        if not around[number] or sizes[number] < _LEAST_PIXELS:
+            continue
+        rows, columns = (slice(max(0, s.start - _RIM), s.stop + _RIM) for s in place)
+        region, near = labels[rows, columns] == number, distance[rows, columns]
+        deep = distance_to_false(region)
+        core = near[deep >= min(3.0, float(deep.max()))]
+        if float((core < exactness).mean()) <= 0.5:
+            continue
+        exact[number] = True
+        outside = distance_to_false(~region)
+        other = labels[rows, columns] == 0
+        rim, beyond = near[other & (outside > 1) & (outside <= _RIM / 2)], near[other & (outside > _RIM / 2)]
+        edge = float(np.percentile(rim, 75)) if len(rim) else 0.0
+        abrupt = len(beyond) == 0 or edge > 0.35 * float(np.median(beyond))
+        gap[number] = sizes[number] >= least and edge >= config.hole_contrast and abrupt
+    return exact, gap
 
 
 def _matte(
@@ -126,9 +196,9 @@ def _matte(
 ) -> Float[np.ndarray, "h w 4"]:
     """Alpha in the border band from how far a pixel lies between the background and the nearest inner colour."""
     inner = np.asarray(ndimage.binary_erosion(solid, iterations=2, border_value=1))
-    # Parts too thin to have an inside count as a whole.
+    # Of parts too thin to have an inside, the pixels that stand out most show their own colour.
     thin = np.logical_and(solid, np.logical_not(ndimage.binary_dilation(inner, iterations=4)))
-    inner = np.logical_or(inner, thin)
+    inner = np.logical_or(inner, thin & (distance >= 0.9 * ndimage.maximum_filter(distance, 5)))
     rows, columns = nearest_true(inner)
     own = frame[rows, columns]
     span = own - background

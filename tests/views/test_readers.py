@@ -17,7 +17,7 @@ from mv3d.render.video import encode_mp4
 from mv3d.views.elevation import ElevationEstimate, estimate_elevation
 from mv3d.views.folder import to_uint8
 from mv3d.views.images import read_animation, read_rgba, turn_places
-from mv3d.views.masks import foreground_alpha
+from mv3d.views.masks import cut_by_color, foreground_alpha
 from mv3d.views.readers import load_views
 from mv3d.views.views import Views, composite
 
@@ -417,3 +417,51 @@ def test_flags_of_reading_are_refused_where_cameras_are_there(cube_views, tmp_pa
     cube_views.save(tmp_path / "v")
     with pytest.raises(UsageError, match=r"--elevation, --azimuth-sign: .* has its own"):
         load_views(tmp_path / "v", elevation_deg=5.0, azimuth_sign=-1)
+
+
+def mixed(cover, color, background):
+    """A picture of (cover, color) on a background, in steps of 1/255."""
+    alpha = np.clip(cover, 0, 1)[..., None]
+    picture = alpha * np.asarray(color, np.float32) + (1 - alpha) * np.asarray(background, np.float32)
+    return (np.round(picture * 255) / 255).astype(np.float32)
+
+
+BLUE = (40 / 255, 120 / 255, 200 / 255)
+
+
+@pytest.mark.parametrize("background", [(1.0, 1.0, 1.0), BLUE])
+@pytest.mark.parametrize("slit", [2.6, 4.0, 9.0])
+def test_slits_of_a_lattice_are_gaps_and_take_no_colour_along(background, slit):
+    yy, xx = np.mgrid[:160, :160] + 0.5
+    place = (xx + 0.11 * yy) % 24  # slanted bars
+    bars = np.clip(np.abs(place - 12) - slit / 2 + 0.5, 0, 1)
+    frame_cover = np.clip(62.5 - np.maximum(np.abs(xx - 80), np.abs(yy - 80)), 0, 1)
+    inner = np.clip(np.maximum(np.abs(xx - 80), np.abs(yy - 80)) - 49.5, 0, 1)
+    cover = frame_cover * np.maximum(bars, inner)
+    rgba, enclosed = cut_by_color(mixed(cover, (0.72, 0.5, 0.3), background))
+    iou = np.minimum(rgba[..., 3], cover).sum() / np.maximum(rgba[..., 3], cover).sum()
+    assert iou > 0.97 and len(enclosed.cut) >= 4
+    seen = rgba[..., 3] > 0.5
+    assert np.abs(rgba[seen][:, :3] - [0.72, 0.5, 0.3]).max(1).mean() < 0.01
+
+
+def test_lights_and_white_parts_of_a_white_mug_stay():
+    yy, xx = np.mgrid[:160, :160] + 0.5
+    round_ = np.hypot(xx - 80, yy - 80)
+    shade = np.clip(
+        1.12 - round_ / 60 * 0.35, 0, 1
+    )  # white as the background within 20 pixels, within 0.03 of it in 25.7
+    picture = np.where((round_ < 60)[..., None], shade[..., None] * np.ones(3), 1.0).astype(np.float32)
+    rgba, enclosed = cut_by_color(picture)
+    assert rgba[..., 3][round_ < 57].min() == 1 and not enclosed.cut
+    assert len(enclosed.kept) == 1 and enclosed.kept[0] == pytest.approx(np.pi * 25.7**2, rel=0.02)
+
+
+@pytest.mark.parametrize(("color", "kept"), [((0.7, 0.1, 0.1), False), ((0.94, 0.94, 0.93), True)])
+def test_a_ring_is_open_unless_it_is_as_pale_as_its_background(color, kept):
+    yy, xx = np.mgrid[:160, :160] + 0.5
+    round_ = np.hypot(xx - 80, yy - 80)
+    cover = np.clip(60.5 - round_, 0, 1) * np.clip(round_ - 24.5, 0, 1)
+    rgba, enclosed = cut_by_color(mixed(cover, color, (1.0, 1.0, 1.0)))
+    assert (len(enclosed.cut), len(enclosed.kept)) == (0, 1) if kept else (1, 0)
+    assert rgba[80, 80, 3] == (1 if kept else 0)
