@@ -4,7 +4,14 @@
     python examples/make_readme_picture.py tour VIEWS MESH.glb docs/tour                 its views.png and mesh.png
     python examples/make_readme_picture.py recon VIEWS MESH.glb docs/demo.png            views in, mesh out
 
-SHARDS: of mv3d orbits render; VIEWS: a views folder; MESH: what mv3d recon made of it.
+SHARDS: of mv3d orbits render; VIEWS: a views folder; MESH: what mv3d recon made of it. README's:
+
+    mv3d make examples/chair.png
+    mv3d generate examples/chair.png --out chair && mv3d recon chair
+    python examples/make_readme_picture.py tour chair chair/mesh.glb docs/tour
+    python examples/make_readme_picture.py loop SHARDS out/chair out/chair/mesh.glb docs/loop.png
+    mv3d recon examples/demo_views --out demo
+    python examples/make_readme_picture.py recon examples/demo_views demo/mesh.glb docs/demo.png
 """
 
 from __future__ import annotations
@@ -27,14 +34,25 @@ from mv3d.views.views import composite
 SHOWN = [20, 2, 6, 10, 15]
 FROM = ([50.0, 45.0, -35.0], [30.0, 210.0, 40.0])
 SIDE, LABEL, ARROW = 240, 44, 56
+ROOM = 0.04  # of a tile, left free on each side
 INK, PALE = "#222222", "#6b7280"
 
 
-def tiles(images: np.ndarray, side: int, crop: float = 0.0) -> list[Image.Image]:
-    """(n, h, w, 4) → pictures on white; `crop`: share cut off at each border."""
+def tiles(images: np.ndarray, side: int) -> list[Image.Image]:
+    """(n, h, w, 4) → pictures on white at one scale: the square around all that is visible in any, with room around it,
+    so that no tile cuts its object or touches the next one. Raises ValueError where an image itself is cut off."""
+    seen = (images[..., 3] > 1 / 16).any(0)
+    rows, columns = np.nonzero(seen.any(1))[0], np.nonzero(seen.any(0))[0]
+    size = len(seen)
+    if rows[0] == 0 or columns[0] == 0 or rows[-1] == size - 1 or columns[-1] == size - 1:
+        raise ValueError("an object touches the border of its image: make its views anew")
+    reach = max(size / 2 - min(rows[0], columns[0]), max(rows[-1], columns[-1]) + 1 - size / 2)
+    half = round(reach / (1 - 2 * ROOM))
+    room = max(0, half - size // 2)
     white = (np.clip(composite(images), 0, 1) * 255).astype(np.uint8)
-    cut = round(white.shape[1] * crop)
-    kept = white[:, cut : white.shape[1] - cut, cut : white.shape[2] - cut]
+    white = np.pad(white, ((0, 0), (room, room), (room, room), (0, 0)), constant_values=255)
+    first, last = size // 2 + room - half, size // 2 + room + half
+    kept = white[:, first:last, first:last]
     return [Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS) for image in kept]
 
 
@@ -59,9 +77,9 @@ def seen_from_above(mesh: Mesh, size: int) -> np.ndarray:
 def recon_picture(views_path: str, mesh_path: str) -> Image.Image:
     """Rows: input views, the mesh from the same places, the mesh from where no camera was."""
     views, mesh = load_views(views_path), load_mesh(Path(mesh_path))
-    pictures = tiles(views.images[SHOWN], SIDE, 0.1)
-    pictures += tiles(render_views(mesh, views.cameras[SHOWN], supersample=2), SIDE, 0.1)
-    pictures += tiles(seen_from_above(mesh, views.cameras.width), SIDE, 0.1)
+    pictures = tiles(views.images[SHOWN], SIDE)
+    pictures += tiles(render_views(mesh, views.cameras[SHOWN], supersample=2), SIDE)
+    pictures += tiles(seen_from_above(mesh, views.cameras.width), SIDE)
     return grid(pictures, len(SHOWN))
 
 

@@ -13,8 +13,8 @@ from mv3d.core.lazy import lazy_names
 from mv3d.core.version import __version__
 
 if TYPE_CHECKING:
-    from mv3d.api import generate, lift, make, reconstruct
-    from mv3d.core.errors import Mv3dError
+    from mv3d.api import generate, lift, make, reconstruct, reconstruct_to
+    from mv3d.core.errors import Mv3dError, Mv3dWarning
     from mv3d.generation.config import GenerateConfig, LiftConfig
     from mv3d.orbits.build import build_shards
     from mv3d.orbits.config import OrbitConfig
@@ -36,8 +36,8 @@ if not (Path(__file__).parent / "render").is_dir():
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "api": "generate lift make reconstruct",
-        "core.errors": "Mv3dError",
+        "api": "generate lift make reconstruct reconstruct_to",
+        "core.errors": "Mv3dError Mv3dWarning",
         "core.version": "__version__",
         "generation.config": "GenerateConfig LiftConfig",
         "orbits.build": "build_shards",

@@ -82,7 +82,9 @@ def info_lines(info: ShardsInfo) -> list[str]:
     if d["faces_per_object"]:
         least, middle, most = d["faces_per_object"]
         lines.append(f"an object: {least} to {most} triangles, half of them below {middle}")
-    lines += [f"{count:>8} {licence}" for licence, count in Counter(d["licences"]).most_common()]
+    lines += [
+        f"{count:>8} licence {_plain(licence)}" for licence, count in Counter(d["licences"]).most_common()
+    ]
     if d["rejected"]:
         lines.append(f"{sum(d['rejected'].values())} rejected:")
         lines += [f"{count:>8} {reason}" for reason, count in Counter(d["rejected"]).most_common()]
@@ -117,6 +119,11 @@ def contact_sheets(
     return sheets
 
 
+def _plain(licence: str) -> str:
+    """An SPDX expression as people say it; `LicenseRef-` marks what SPDX does not know."""
+    return licence.removeprefix("LicenseRef-")
+
+
 def _row(shard: Path, number: int, frames: int) -> Image.Image:
     members = Shard(shard).members(number)
     document = sample_document(members)
@@ -127,8 +134,9 @@ def _row(shard: Path, number: int, frames: int) -> Image.Image:
     try:
         elevations = document["cameras"]["elevations_deg"]
         label = (
-            f"{document['uid']}  {document['licence']}  {document['environment']['name']}  "
-            f"el {min(elevations):.0f}..{max(elevations):.0f}  r {document['cameras']['radius']:.2f}"
+            f"{document['uid']}  licence {_plain(document['licence'])}  light {document['environment']['name']}  "
+            f"elevation {min(elevations):.0f} to {max(elevations):.0f} deg  "
+            f"camera at {document['cameras']['radius']:.2f} x the object's largest side"
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -55,7 +55,8 @@ class ReconConfig:
     millimetres, usdz needs the extra usd, ply-points is a cloud of points on the surface: points.ply.
     splat, ply-splat and spz are Gaussian splats: splats.splat, splats.ply and splats.spz."""
     quality: Quality = "standard"
-    """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer."""
+    """draft: the tightened hull, seconds. standard: a field fitted to all views. high: finer grids, longer. (`instant` of
+    `mv3d make` needs the photo, not views: it is `mv3d lift`.)"""
     method: Annotated[str, _METHOD] = "mesh"
     """mesh: a textured mesh. nerf: novel views along --trajectory and a turntable of the fitted field, a signed
     distance rendered as in NeuS. splats: flat Gaussians on the mesh instead of it, fitted to the views."""

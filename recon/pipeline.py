@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 
 from mv3d.core.devices import device_name, pick_device
 from mv3d.core.errors import OutputError
@@ -51,6 +53,7 @@ from mv3d.views.metrics import mask_iou, psnr
 from mv3d.views.views import Views, composite
 
 NOVEL = "novel"
+PREVIEW = "preview.png"
 _WEB_BYTES = 3_000_000
 _ZERO = np.zeros(3)
 
@@ -131,7 +134,7 @@ def run(
             measured = _write_novel(config, near, representation, staged, clock, origin)
         else:
             mesh = moved_mesh(mesh, origin)
-            measured = write_mesh(config, near, mesh, staged, clock, origin=origin)
+            measured = write_mesh(config, near, mesh, staged, clock, origin=origin, title=title_of(source))
         orbit, details_of = views.orbit, representation.details()
         details = {
             "views": len(views),
@@ -233,17 +236,19 @@ def write_mesh(
     *,
     origin: Float[np.ndarray, " 3"] = _ZERO,
     turning: bool = True,
+    still: bool = False,
+    title: str = WriteOptions.name,
 ) -> dict[str, Any]:
     """Write the files of a mesh into `staged`. Returns its topology and how well its re-render fits the views.
 
     config: resolved settings. origin: the zero of the world of `views` in the world of `mesh`. turning: also write the
-    turntable.
+    turntable. still: also write eight of its frames as one picture, `PREVIEW`. title: names the mesh in the files.
     """
     preset = PRESETS[config.quality]
     with clock.stage("export"):
         meshes = mesh_formats(config.formats)
         for name in meshes:
-            _export(config, mesh, staged / file_of(name))
+            _export(config, mesh, staged / file_of(name), title)
     # What is shown and measured is the file that people get, read back where its format can be read.
     first = next((staged / f"mesh.{name}" for name in meshes if f".{name}" in MODEL_SUFFIXES), None)
     with clock.stage("turntable"):
@@ -253,10 +258,10 @@ def write_mesh(
         shown = moved_mesh(shown, -origin)
         if turning and meshes:
             frames, size = preset.turntable
-            encode_mp4(
-                turntable(shown, frames=frames, size=size, threads=torch.get_num_threads()),
-                staged / "turntable.mp4",
-            )
+            turn = turntable(shown, frames=frames, size=size, threads=torch.get_num_threads())
+            encode_mp4(turn, staged / "turntable.mp4")
+            if still:
+                _preview(turn).save(staged / PREVIEW)
     with clock.stage("measure"):
         threads = torch.get_num_threads()
         again = render_views(shown, views.cameras, supersample=preset.supersample, threads=threads)
@@ -301,16 +306,27 @@ def _write_splats(
         return {**figures, **rerender_report(views, again)}
 
 
-def _export(config: ReconConfig, mesh: Mesh, path: Path) -> None:
+def title_of(source: str | os.PathLike[str]) -> str:
+    """What the mesh made of a file or folder is called in the files: the name without suffix, letters, digits, . _ and -."""
+    return re.sub(r"[^\w.-]+", "_", Path(source).stem).strip("_.") or WriteOptions.name
+
+
+def _preview(frames: UInt8[np.ndarray, "n s s 3"]) -> Image.Image:
+    """Eight frames of one turn, in two rows."""
+    chosen = frames[np.arange(8) * len(frames) // 8]
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in (chosen[:4], chosen[4:])]))
+
+
+def _export(config: ReconConfig, mesh: Mesh, path: Path, title: str) -> None:
     if path.name in POINT_FILES.values():
         save_mesh(mesh, path, WriteOptions(points=config.points, seed=config.seed))
         return
     scale = _print_scale(config, mesh) if config.profile == "print" or path.suffix == ".3mf" else 1.0
     if config.profile != "web" or path.suffix != ".glb":
-        save_mesh(mesh, path, WriteOptions(scale=scale))
+        save_mesh(mesh, path, WriteOptions(title, scale=scale))
         return
     for quality in (90, 80, 70, 60, 45):
-        save_mesh(mesh, path, WriteOptions(jpeg_quality=quality))
+        save_mesh(mesh, path, WriteOptions(title, jpeg_quality=quality))
         if path.stat().st_size <= _WEB_BYTES:
             return
     raise OutputError(

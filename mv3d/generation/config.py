@@ -153,7 +153,7 @@ class LiftConfig:
     print_size_mm: float = ReconConfig.print_size_mm
     """Largest side of a print and of a 3mf, millimetres."""
     turntable: bool = True
-    """Write turntable.mp4."""
+    """Write turntable.mp4 and preview.png, eight of its frames."""
     foreground_ratio: float = FOREGROUND_RATIO
     """Share of the frame that the object's larger side fills, 0.2 to 1."""
     matting: Matting = "auto"

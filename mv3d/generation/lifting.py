@@ -23,7 +23,7 @@ from mv3d.generation.plan import GenerationPlan, plan_generation
 from mv3d.generation.prior import load_lifter
 from mv3d.models.folder import model_sha256
 from mv3d.models.prior.surface import SurfaceConfig
-from mv3d.recon.pipeline import ReconResult, planned_outputs, write_mesh
+from mv3d.recon.pipeline import PREVIEW, ReconResult, planned_outputs, title_of, write_mesh
 from mv3d.render.cameras import SV3D_RADIUS, Orbit
 from mv3d.render.mesh import Mesh
 from mv3d.render.writers import check_writers
@@ -86,7 +86,7 @@ def lift_to(
     keep_finished: bool = False,
     progress: Progress | None = None,
 ) -> ReconResult:
-    """Write the mesh of one photo, its turntable and run.json, as `mv3d lift` does.
+    """Write the mesh of one photo, its turntable, eight of its frames as preview.png, and run.json, as `mv3d lift` does.
 
     A finished result of the same request is returned as it is. out_dir: by default `out/<name of the photo>-lift`.
     plan: of `plan_lift`, where it is made already. keep_finished: also with `overwrite`. Raises UsageError, InputError,
@@ -100,7 +100,7 @@ def lift_to(
     if (keep_finished or not overwrite) and (done := _finished(out, settings, digest)):
         return done
     check_writers(for_mesh.formats)
-    names = planned_outputs(for_mesh, makes_mesh=True)
+    names = (*planned_outputs(for_mesh, makes_mesh=True), PREVIEW)
     output = Output(
         out,
         RECORD,
@@ -113,7 +113,16 @@ def lift_to(
     )
     with output.opened() as staged:
         made = lift_photo_to_mesh(image, config, plan, clock)
-        measured = write_mesh(for_mesh, made.photo, made.mesh, staged, clock, turning=config.turntable)
+        measured = write_mesh(
+            for_mesh,
+            made.photo,
+            made.mesh,
+            staged,
+            clock,
+            turning=config.turntable,
+            still=True,
+            title=title_of(image),
+        )
         orbit = made.photo.orbit
         details = {
             "matting": made.matting,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.lifted import off_the_sphere, sphere_at_hand
 from helpers.stand_ins import write_photo_and_model
+from PIL import Image
 
 import mv3d
 from mv3d.cli.main import main
@@ -36,11 +37,20 @@ def test_a_photo_becomes_a_mesh(capsys):
     )
     assert "watertight, 1 shell(s)" in captured.err and "warning" not in captured.err
     out = Path("out/x-lift")
-    assert sorted(path.name for path in out.iterdir()) == ["mesh.glb", "run.json", "turntable.mp4"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "mesh.glb",
+        "preview.png",
+        "run.json",
+        "turntable.mp4",
+    ]
     mesh = load_mesh(out / "mesh.glb")
     assert off_the_sphere(mesh) < 0.015
     assert 1000 < len(mesh.faces) <= 6000
     record = json.loads((out / "run.json").read_text())
+    assert set(record["outputs"]) == {"mesh.glb", "preview.png", "turntable.mp4"}
+    with Image.open(out / "preview.png") as preview:
+        assert preview.size[0] == 2 * preview.size[1]
+    assert b'"nodes":[{"mesh":0,"name":"x"}]' in (out / "mesh.glb").read_bytes().replace(b" ", b"")
     assert record["command"] == "lift" and record["elevation_deg"] == 25 and record["iou_mean"] > 0.97
     # The same request is done; another one is refused, and replaced when asked for.
     assert main([*COMMAND, "--faces", "5000"]) == 0 and "done already" in capsys.readouterr().err
