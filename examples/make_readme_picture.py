@@ -4,14 +4,8 @@
     python examples/make_readme_picture.py tour VIEWS MESH.glb docs/tour                 its views.png and mesh.png
     python examples/make_readme_picture.py recon VIEWS MESH.glb docs/demo.png            views in, mesh out
 
-SHARDS: of mv3d orbits render; VIEWS: a views folder; MESH: what mv3d recon made of it. README's:
-
-    mv3d make examples/chair.png
-    mv3d generate examples/chair.png --out chair && mv3d recon chair
-    python examples/make_readme_picture.py tour chair chair/mesh.glb docs/tour
-    python examples/make_readme_picture.py loop SHARDS out/chair out/chair/mesh.glb docs/loop.png
-    mv3d recon examples/demo_views --out demo
-    python examples/make_readme_picture.py recon examples/demo_views demo/mesh.glb docs/demo.png
+SHARDS: of mv3d orbits render; VIEWS: a views folder; MESH: what mv3d recon made of it. docs/evaluation.md has README's
+commands in full.
 """
 
 from __future__ import annotations
