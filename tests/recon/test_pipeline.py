@@ -22,7 +22,7 @@ from mv3d.core.records import ALGORITHMS
 from mv3d.recon.centring import moved_views, origin_of
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.doubts import doubts
-from mv3d.recon.pipeline import run
+from mv3d.recon.pipeline import run, title_of
 from mv3d.recon.representation import METHODS
 from mv3d.render.cameras import Cameras
 from mv3d.render.mesh_io import load_mesh
@@ -249,3 +249,16 @@ class Fixed:
 
     def details(self) -> dict[str, Any]:
         return {}
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("photos/chair.png", "chair"),
+        ("out/my chair (2)", "my_chair_2"),
+        ("", "mv3d"),
+        ("Stühle.gif", "Stühle"),
+    ],
+)
+def test_meshes_are_named_after_what_they_are_made_of(source, title):
+    assert title_of(source) == title
