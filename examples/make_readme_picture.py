@@ -62,7 +62,7 @@ def grid(pictures: list[Image.Image], columns: int) -> Image.Image:
 
 def seen_from_above(mesh: Mesh, size: int) -> np.ndarray:
     """Renders from places where no camera was: textured, and without the texture."""
-    above = orbit_cameras(*FROM, width=size, height=size)
+    above = orbit_cameras(*FROM, radius=2.4, width=size, height=size)
     textured = render_views(mesh, above, supersample=2, headlight=0.15)
     bare = render_views(Mesh(mesh.vertices, mesh.faces), above[[0, 2]], supersample=2, headlight=0.8)
     return np.concatenate([textured, bare])
