@@ -15,7 +15,9 @@ from mv3d.render.topology import is_closed, vertex_links
 from mv3d.views.grid import Grid
 from mv3d.views.morphology import labelled
 
-_BLURS = (0.0, 1.0, 2.0, 4.0)  # samples of the grid
+_SLIGHT = 0.5  # samples of the grid; a blur that takes away only where the surface touches itself
+_BLURS = (1.0, 2.0, 4.0)  # the same; of sponges
+_SAME_VOLUME = 0.02  # largest change, as a share
 _NEAR = 1.25  # of the faces asked for
 
 
@@ -67,13 +69,24 @@ def decimate(
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
     """At most about `target` faces, still closed.
 
-    Quadric edge collapse (fast-simplification) first; where it breaks the topology, manifold3d's collapse,
-    which cannot but takes up to a minute. quick: takes what the first gives, and all faces where it breaks the topology.
+    Quadric edge collapse (fast-simplification) first; where it breaks the topology, manifold3d's collapse, which cannot
+    but takes up to a minute and leaves flat places a few large faces. quick: takes what the first gives, and all faces
+    where it breaks the topology.
     """
-    import fast_simplification  # noqa: PLC0415
-
     if len(faces) <= target:
         return vertices, faces
+    found = _quadric_decimate(vertices, faces, target, quick=quick)
+    if found is None:
+        return (vertices, faces) if quick else _manifold_decimate(vertices, faces, target)
+    return found
+
+
+def _quadric_decimate(
+    vertices: Vertices, faces: Faces, target: int, *, quick: bool = False
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]] | None:
+    """None where no try stays closed (quick) and comes to the target."""
+    import fast_simplification  # noqa: PLC0415
+
     for aggressiveness in (5, 3) if quick else (3, 1, 5):
         v, f = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggressiveness)[:2]
         v, f = _used(np.asarray(v, np.float32), np.asarray(f, np.int32))
@@ -81,7 +94,7 @@ def decimate(
         few = quick or len(f) <= 1.02 * target
         if few and is_closed(f) and (size > 0).all():
             return v, f
-    return (vertices, faces) if quick else _manifold_decimate(vertices, faces, target)
+    return None
 
 
 def mesh_within(sdf: Volume, grid: Grid, target: int, *, smallest: float = 0.02) -> tuple[Vertices, Faces]:
@@ -94,27 +107,60 @@ def meshes_within(
 ) -> tuple[tuple[Vertices, Faces], tuple[Vertices, Faces]]:
     """The field as a smoothed, closed mesh of all its faces, and the same with about `target` faces.
 
-    Views that contradict each other carve a sponge. Its handles need their faces, so that no simplification that stays
-    closed comes near the target: then the surface is that of the distance blurred by 1, 2 and at last 4 samples.
+    A rough pit or two that touches itself is enough for quadric collapse to open the mesh. The same collapse of the
+    distance blurred by half a sample then goes through, and is far nearer to the surface than a collapse by a tolerance,
+    which spends the faces on the pit. Views that contradict each other carve a sponge. Its handles need their faces, so
+    that no simplification that stays closed comes near the target: then the surface is that of the distance blurred by
+    1, 2 and at last 4 samples.
     faithful: of a solid that is known, whose sheets and handles are meant: rather more faces, at most all, than another
     shape.
     """
     if faithful:
-        vertices, faces = extract_mesh(sdf.detach().cpu(), grid, smallest=smallest)
-        fine = denoise(smooth(vertices, faces), faces), faces
+        fine = _smoothed(sdf, grid, 0.0, smallest)
+        faces = fine[1]
         # In samples: the tolerances of the collapse are absolute.
         points, faces = decimate(fine[0] / np.float32(grid.spacing), faces, target, quick=True)
         return fine, (points * np.float32(grid.spacing), faces)
+    fine = first = _smoothed(sdf, grid, 0.0, smallest)
+    if len(fine[1]) <= target:
+        return fine, fine
+    coarse = _quadric_decimate(*fine, target)
+    if coarse is not None:
+        return fine, coarse
+    # Blurring thins sheets of about a sample, or takes all of them away.
+    if _is_left(sdf, _SLIGHT):
+        fine = _smoothed(sdf, grid, _SLIGHT, smallest)
+        coarse = _quadric_decimate(*fine, target)
+        if coarse is not None and abs(_volume(*coarse) / _volume(*first) - 1) < _SAME_VOLUME:
+            return fine, coarse
+    fine, coarse = first, _manifold_decimate(*first, target)
     for blur in _BLURS:
-        field = sdf.detach().cpu()
-        if blur:
-            field = torch.from_numpy(ndimage.gaussian_filter(field.numpy(), blur))
-        vertices, faces = extract_mesh(field, grid, smallest=smallest)
-        fine = denoise(smooth(vertices, faces), faces), faces
-        coarse = decimate(*fine, target)
-        if len(coarse[1]) <= _NEAR * target:
+        if len(coarse[1]) <= _NEAR * target or not _is_left(sdf, blur):
             break
+        fine = _smoothed(sdf, grid, blur, smallest)
+        coarse = decimate(*fine, target)
     return fine, coarse
+
+
+def _blurred(sdf: Volume, blur: float) -> Volume:
+    return torch.from_numpy(ndimage.gaussian_filter(sdf.detach().cpu().numpy(), blur))
+
+
+def _is_left(sdf: Volume, blur: float) -> bool:
+    return float(_blurred(sdf, blur).min()) < 0
+
+
+def _volume(vertices: Vertices, faces: Faces) -> float:
+    """Of a closed mesh."""
+    a, b, c = vertices[faces.T].astype(np.float64)
+    return float((a * np.cross(b, c)).sum() / 6)
+
+
+def _smoothed(sdf: Volume, grid: Grid, blur: float, smallest: float) -> tuple[Vertices, Faces]:
+    """The surface of the distance blurred by so many samples, all faces."""
+    field = sdf.detach().cpu()
+    vertices, faces = extract_mesh(_blurred(field, blur) if blur else field, grid, smallest=smallest)
+    return denoise(smooth(vertices, faces), faces), faces
 
 
 def _used(vertices: Vertices, faces: Faces) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:

@@ -135,3 +135,42 @@ def test_a_known_sheet_with_many_holes_keeps_its_shape():
     assert len(faces) < len(all_faces) and inspect_mesh(Mesh(points, faces)).watertight
     volume = inspect_mesh(Mesh(fine, all_faces)).volume
     assert inspect_mesh(Mesh(points, faces)).volume == pytest.approx(volume, rel=0.05)
+
+
+def refuse_first(monkeypatch):
+    """Quadric collapse as it is where the surface touches itself, and only there: the first mesh is opened."""
+    from mv3d.recon import surface
+
+    collapse, calls = surface._quadric_decimate, []
+
+    def once(vertices, faces, target, *, quick=False):
+        calls.append(len(faces))
+        return None if len(calls) == 1 else collapse(vertices, faces, target, quick=quick)
+
+    monkeypatch.setattr(surface, "_quadric_decimate", once)
+
+
+def test_where_collapse_opens_the_mesh_a_slight_blur_keeps_the_faces_even(monkeypatch):
+    grid, ball = ball_grid(60)
+    tolerant = decimate(*meshes_within(ball, grid, 10**6)[0], 800, quick=False)
+    refuse_first(monkeypatch)
+    (_, fine), (vertices, faces) = meshes_within(ball, grid, 800)
+    assert len(faces) <= 820 < len(fine) and is_closed(faces)
+    off = np.abs(np.linalg.norm(vertices[faces].mean(1), axis=1) - 0.4)
+    expected = np.abs(np.linalg.norm(tolerant[0][tolerant[1]].mean(1), axis=1) - 0.4)
+    assert off.max() < 1.5 * expected.max() + 1e-3
+
+
+def test_a_sheet_that_a_slight_blur_would_thin_is_not_blurred(monkeypatch):
+    n = 48
+    grid = Grid((-0.5, -0.5, -0.5), 1 / (n - 1), (n, n, n))
+    at = np.linspace(-0.5, 0.5, n)
+    x, y, z = np.meshgrid(at, at, at, indexing="ij")
+    # A sheet of 1.4 samples, and with the distance cut off outside, as fields have it.
+    sheet = np.maximum(np.maximum(np.abs(x), np.abs(y)) - 0.4, np.abs(z) - 0.7 / (n - 1))
+    sdf = torch.tensor(np.clip(sheet, -1, 2 / (n - 1)), dtype=torch.float32)
+    (fine, all_faces), _ = meshes_within(sdf, grid, 10**6)
+    refuse_first(monkeypatch)
+    _, (points, faces) = meshes_within(sdf, grid, 2000)
+    volume = inspect_mesh(Mesh(fine, all_faces)).volume
+    assert inspect_mesh(Mesh(points, faces)).volume == pytest.approx(volume, rel=0.03)
