@@ -293,12 +293,12 @@ def test_the_built_in_mug_is_closed_and_hollow(load):
 def test_generation_measures_both_sides(load, who):
     """The tiny network; in this process."""
     generation = load("generation")
-    setup = generation.Setup((32, 32), 16, 3, 2, 1, 2, (2,), threads=1)
+    setup = generation.Setup((32, 32), 32, 3, 2, 1, 2, (2,), threads=1)
     measured = generation.run_job(generation.Job(setup, who, chunk=2))
-    assert measured.frames.shape == (3, 4, 4, 3)
+    assert measured.frames.shape == (3, 8, 8, 3)
     assert 0 < measured.step < measured.seconds
     decoded = generation.run_job(generation.Job(setup, who, "decode", chunk=2))
-    assert decoded.frames.shape == (3, 4, 4, 3) and decoded.step is None
+    assert decoded.frames.shape == (3, 8, 8, 3) and decoded.step is None
 
 
 def test_the_same_seed_gives_the_same_frames_on_both_sides(load):
