@@ -88,7 +88,7 @@ def test_commands_are_turned_down():
     assert turned_down(render, Sizes(full=True)) == render
     stored = ["orbits", "views", "shards", "--uid", "a", "--out", "b"]  # takes no settings of a rendering
     assert turned_down(stored, sizes) == stored
-    made = ["make", "x", "--quality", "draft", "--texture-size", "256", "--views", "4", "--size", "64"]
+    made = ["make", "x", "--quality", "draft", "--texture-size", "512", "--views", "4", "--size", "64"]
     assert turned_down(["make", "x", "--quality", "high"], sizes) == made
     field = ["recon", "x", "--method", "nerf", "--quality", "draft"]  # has no texture
     assert turned_down(field, sizes) == field

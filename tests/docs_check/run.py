@@ -40,7 +40,7 @@ class Sizes:
     quality: str = "draft"
     views: int = 8
     size: int = 128
-    texture: int = 256
+    texture: int = 512
     count: int = 3
     steps: int = 2
     workers: int = 1
