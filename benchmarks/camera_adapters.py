@@ -1,7 +1,7 @@
 """Adapters of camera motion that can be told apart: trained on clips of one motion each, and what the clips that they make
 do, measured as `mv3d clips score` measures it.
 
-    python benchmarks/camera_adapters.py [--base-steps 760] [--steps 220] --out adapters.json
+    python benchmarks/camera_adapters.py [--base-steps 2200] [--steps 1000] --out adapters.json
 
 A tiny video model (`mv3d train --preset tiny` on clips of all motions: a pan to the right, a zoom in, an orbit to the right,
 a still camera), then `--preset lora` on each motion alone, as the paper does with SVD (arXiv 2311.15127, section 4.3.1).
