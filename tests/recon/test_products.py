@@ -63,7 +63,7 @@ def test_points_and_3mf_beside_each_other(quick, folder, tmp_path, capsys):
 def test_usdz_where_its_package_is(quick, folder, tmp_path, capsys):
     usd = pytest.importorskip("pxr.Usd")
     assert main(arguments(folder, tmp_path / "o", "usdz")) == 0
-    assert usd.Stage.Open(str(tmp_path / "o" / "mesh.usdz")).GetDefaultPrim().GetName() == "mv3d"
+    assert usd.Stage.Open(str(tmp_path / "o" / "mesh.usdz")).GetDefaultPrim().GetName() == folder.name
 
 
 def test_usdz_without_its_package_fails_before_the_work(folder, tmp_path, capsys, monkeypatch):
