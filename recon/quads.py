@@ -17,7 +17,7 @@ from mv3d.core.errors import MissingPartError
 from mv3d.core.installing import install_command
 from mv3d.recon.arrays import Faces, Vertices
 from mv3d.render.mesh import face_normals, weld
-from mv3d.render.topology import is_closed, vertex_components
+from mv3d.render.topology import enclosed_volume, is_closed, vertex_components
 
 _FINER = (1.0, 1.4, 2.0)  # of the quads asked for, until the result is closed
 _LONGEST_HOLE, _ROUNDS = 64, 8  # edges; removals of what is no surface
@@ -59,7 +59,10 @@ def remeshed(vertices: Vertices, faces: Faces, target: int) -> tuple[Vertices, F
         pairs = np.asarray(halves, np.int32).reshape(-1, 2, 3)
         quads = np.concatenate([pairs[:, 0], pairs[:, 1, :1]], 1)  # (a, b, c), (d, a, c)
         closed = closed_quads(np.asarray(points, np.float32), quads)
-        if closed is not None and abs(_volume(*closed[:2]) / _volume(vertices, faces) - 1) < _CHANGE:
+        if (
+            closed is not None
+            and abs(enclosed_volume(*closed[:2]) / enclosed_volume(vertices, faces) - 1) < _CHANGE
+        ):
             return closed
     return None
 
@@ -85,11 +88,6 @@ def closed_quads(vertices: Vertices, quads: np.ndarray) -> tuple[Vertices, Faces
         return None
     used, inverse = np.unique(ordered, return_inverse=True)
     return vertices[used], inverse.reshape(ordered.shape).astype(np.int32), int(whole.sum())
-
-
-def _volume(vertices: Vertices, faces: Faces) -> float:
-    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
-    return float((a * np.cross(b, c)).sum() / 6)
 
 
 def _specks(vertices: Vertices, faces: Faces) -> np.ndarray:

@@ -11,7 +11,7 @@ from mv3d.core.errors import InputError
 from mv3d.recon.arrays import Faces, Vertices, Volume
 from mv3d.recon.denoise import denoise
 from mv3d.render.mesh import face_normals
-from mv3d.render.topology import is_closed, vertex_links
+from mv3d.render.topology import enclosed_volume, is_closed, vertex_links
 from mv3d.views.grid import Grid
 from mv3d.views.morphology import labelled
 
@@ -116,28 +116,28 @@ def meshes_within(
     shape.
     """
     if faithful:
-        fine = _smoothed(sdf, grid, 0.0, smallest)
-        faces = fine[1]
+        vertices, faces = fine = _smoothed(sdf, grid, smallest)
         # In samples: the tolerances of the collapse are absolute.
-        points, faces = decimate(fine[0] / np.float32(grid.spacing), faces, target, quick=True)
+        points, faces = decimate(vertices / np.float32(grid.spacing), faces, target, quick=True)
         return fine, (points * np.float32(grid.spacing), faces)
-    fine = first = _smoothed(sdf, grid, 0.0, smallest)
+    fine = first = _smoothed(sdf, grid, smallest)
     if len(fine[1]) <= target:
         return fine, fine
     coarse = _quadric_decimate(*fine, target)
     if coarse is not None:
         return fine, coarse
     # Blurring thins sheets of about a sample, or takes all of them away.
-    if _is_left(sdf, _SLIGHT):
-        fine = _smoothed(sdf, grid, _SLIGHT, smallest)
+    field = _blurred(sdf, _SLIGHT)
+    if _is_left(field):
+        fine = _smoothed(field, grid, smallest)
         coarse = _quadric_decimate(*fine, target)
-        if coarse is not None and abs(_volume(*coarse) / _volume(*first) - 1) < _SAME_VOLUME:
+        if coarse is not None and abs(enclosed_volume(*coarse) / enclosed_volume(*first) - 1) < _SAME_VOLUME:
             return fine, coarse
     fine, coarse = first, _manifold_decimate(*first, target)
     for blur in _BLURS:
-        if len(coarse[1]) <= _NEAR * target or not _is_left(sdf, blur):
+        if len(coarse[1]) <= _NEAR * target or not _is_left(field := _blurred(sdf, blur)):
             break
-        fine = _smoothed(sdf, grid, blur, smallest)
+        fine = _smoothed(field, grid, smallest)
         coarse = decimate(*fine, target)
     return fine, coarse
 
@@ -146,20 +146,13 @@ def _blurred(sdf: Volume, blur: float) -> Volume:
     return torch.from_numpy(ndimage.gaussian_filter(sdf.detach().cpu().numpy(), blur))
 
 
-def _is_left(sdf: Volume, blur: float) -> bool:
-    return float(_blurred(sdf, blur).min()) < 0
+def _is_left(field: Volume) -> bool:
+    return float(field.min()) < 0
 
 
-def _volume(vertices: Vertices, faces: Faces) -> float:
-    """Of a closed mesh."""
-    a, b, c = vertices[faces.T].astype(np.float64)
-    return float((a * np.cross(b, c)).sum() / 6)
-
-
-def _smoothed(sdf: Volume, grid: Grid, blur: float, smallest: float) -> tuple[Vertices, Faces]:
-    """The surface of the distance blurred by so many samples, all faces."""
-    field = sdf.detach().cpu()
-    vertices, faces = extract_mesh(_blurred(field, blur) if blur else field, grid, smallest=smallest)
+def _smoothed(field: Volume, grid: Grid, smallest: float) -> tuple[Vertices, Faces]:
+    """The surface of a distance, all faces."""
+    vertices, faces = extract_mesh(field.detach().cpu(), grid, smallest=smallest)
     return denoise(smooth(vertices, faces), faces), faces
 
 

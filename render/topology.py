@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
@@ -32,17 +32,21 @@ def inspect_mesh(mesh: Mesh) -> MeshReport:
     proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
     area = np.linalg.norm(face_normals(vertices, faces), axis=1)
     unique = np.unique(np.sort(faces, axis=1), axis=0)
-    corners = vertices[faces].astype(np.float64)
-    volume = float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
     return MeshReport(
         faces=len(faces),
         vertices=len(vertices),
         watertight=is_closed(faces),
         shells=len(np.unique(vertex_components(len(vertices), faces)[faces[:, 0]])),
-        volume=volume,
+        volume=enclosed_volume(vertices, faces),
         degenerate=int((~proper | (area <= 0)).sum()),
         duplicate=len(faces) - len(unique),
     )
+
+
+def enclosed_volume(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> float:
+    """Of a closed mesh, world units³; positive for outward winding."""
+    corners = vertices[faces].astype(np.float64)
+    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6)
 
 
 def is_closed(faces: Int[np.ndarray, "f 3"]) -> bool:

@@ -56,9 +56,8 @@ def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         save_file(_plain(checkpoint.weights), part / "weights.safetensors")
         if checkpoint.ema is not None:
             save_file(_plain(checkpoint.ema), part / "ema.safetensors")
-        with (part / "optimizer.pt").open(
-            "wb"
-        ) as file:  # of a path torch does not tell why it cannot write it
+        # Of a path torch does not tell why it cannot write it.
+        with (part / "optimizer.pt").open("wb") as file:
             torch.save(checkpoint.optimizer, file)
         files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(part.iterdir())}
         record = {"schema": SCHEMA, "step": checkpoint.step, "files": files}
