@@ -11,13 +11,13 @@ from mv3d.core.errors import InputError
 from mv3d.recon.arrays import Faces, Vertices, Volume
 from mv3d.recon.denoise import denoise
 from mv3d.render.mesh import face_normals
-from mv3d.render.topology import enclosed_volume, is_closed, vertex_links
+from mv3d.render.sheets import separate_sheets
+from mv3d.render.topology import vertex_links
 from mv3d.views.grid import Grid
 from mv3d.views.morphology import labelled
 
-_SLIGHT = 0.5  # samples of the grid; a blur that takes away only where the surface touches itself
-_BLURS = (1.0, 2.0, 4.0)  # the same; of sponges
-_SAME_VOLUME = 0.02  # largest change, as a share
+_BLURS = (1.0, 2.0, 4.0)  # samples of the grid; of sponges
+_JOINED = 0.01  # edges at which collapse has joined sheets, for a face: with more it has destroyed the shape
 _NEAR = 1.25  # of the faces asked for
 
 
@@ -69,7 +69,8 @@ def decimate(
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
     """At most about `target` faces, still closed.
 
-    Quadric edge collapse (fast-simplification) first; where it breaks the topology, manifold3d's collapse, which cannot
+    Quadric edge collapse (fast-simplification) first, sheets that it joins at a few edges taken apart; where it breaks the
+    topology for good, manifold3d's collapse, which cannot
     but takes up to a minute and leaves flat places a few large faces. quick: takes what the first gives, and all faces
     where it breaks the topology.
     """
@@ -89,10 +90,14 @@ def _quadric_decimate(
 
     for aggressiveness in (5, 3) if quick else (3, 1, 5):
         v, f = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggressiveness)[:2]
+        if not quick and len(f) > 1.02 * target:
+            continue
         v, f = _used(np.asarray(v, np.float32), np.asarray(f, np.int32))
-        size = np.linalg.norm(face_normals(v, f), axis=1)
-        few = quick or len(f) <= 1.02 * target
-        if few and is_closed(f) and (size > 0).all():
+        separated = separate_sheets(v, f, most=max(4, int(_JOINED * len(f))))
+        if separated is None:
+            continue
+        v, f = _used(*separated)
+        if (np.linalg.norm(face_normals(v, f), axis=1) > 0).all():
             return v, f
     return None
 
@@ -107,11 +112,10 @@ def meshes_within(
 ) -> tuple[tuple[Vertices, Faces], tuple[Vertices, Faces]]:
     """The field as a smoothed, closed mesh of all its faces, and the same with about `target` faces.
 
-    A rough pit or two that touches itself is enough for quadric collapse to open the mesh. The same collapse of the
-    distance blurred by half a sample then goes through, and is far nearer to the surface than a collapse by a tolerance,
-    which spends the faces on the pit. Views that contradict each other carve a sponge. Its handles need their faces, so
-    that no simplification that stays closed comes near the target: then the surface is that of the distance blurred by
-    1, 2 and at last 4 samples.
+    A rough pit or two that touches itself is enough for quadric collapse to join sheets there; these are taken apart
+    again, since a collapse by a tolerance would spend the faces on the pit. Views that contradict each other carve a
+    sponge. Its handles need their faces, so that no simplification that stays closed comes near the target: then the
+    surface is that of the distance blurred by 1, 2 and at last 4 samples.
     faithful: of a solid that is known, whose sheets and handles are meant: rather more faces, at most all, than another
     shape.
     """
@@ -120,34 +124,22 @@ def meshes_within(
         # In samples: the tolerances of the collapse are absolute.
         points, faces = decimate(vertices / np.float32(grid.spacing), faces, target, quick=True)
         return fine, (points * np.float32(grid.spacing), faces)
-    fine = first = _smoothed(sdf, grid, smallest)
+    fine = _smoothed(sdf, grid, smallest)
     if len(fine[1]) <= target:
         return fine, fine
     coarse = _quadric_decimate(*fine, target)
     if coarse is not None:
         return fine, coarse
-    # Blurring thins sheets of about a sample, or takes all of them away.
-    field = _blurred(sdf, _SLIGHT)
-    if _is_left(field):
-        fine = _smoothed(field, grid, smallest)
-        coarse = _quadric_decimate(*fine, target)
-        if coarse is not None and abs(enclosed_volume(*coarse) / enclosed_volume(*first) - 1) < _SAME_VOLUME:
-            return fine, coarse
-    fine, coarse = first, _manifold_decimate(*first, target)
+    coarse = _manifold_decimate(*fine, target)
     for blur in _BLURS:
-        if len(coarse[1]) <= _NEAR * target or not _is_left(field := _blurred(sdf, blur)):
+        if len(coarse[1]) <= _NEAR * target:
+            break
+        field = torch.from_numpy(ndimage.gaussian_filter(sdf.detach().cpu().numpy(), blur))
+        if not (field < 0).any():
             break
         fine = _smoothed(field, grid, smallest)
         coarse = decimate(*fine, target)
     return fine, coarse
-
-
-def _blurred(sdf: Volume, blur: float) -> Volume:
-    return torch.from_numpy(ndimage.gaussian_filter(sdf.detach().cpu().numpy(), blur))
-
-
-def _is_left(field: Volume) -> bool:
-    return float(field.min()) < 0
 
 
 def _smoothed(field: Volume, grid: Grid, smallest: float) -> tuple[Vertices, Faces]:
