@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.core.settings import with_settings
 from mv3d.orbits.reading import BACKGROUNDS, Background, OrbitSample, OrbitStore, read_latents, read_pixels
 
 _AHEAD = 4  # batches that a worker reads ahead
@@ -113,10 +114,15 @@ class OrbitSet:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], config: OrbitSetConfig | None = None, *, start: int = 0
+        self,
+        folder: str | os.PathLike[str],
+        config: OrbitSetConfig | None = None,
+        *,
+        start: int = 0,
+        **settings: Any,
     ) -> None:
-        """start: samples of this rank that were consumed before."""
-        self.config = config or OrbitSetConfig()
+        """start: samples of this rank that were consumed before. settings: fields of OrbitSetConfig, over those of `config`."""
+        self.config = with_settings(config or OrbitSetConfig(), settings, "OrbitSet")
         self.store = OrbitStore(folder)
         self._start = start
         self._tickets = -1, np.empty(0, np.int64)
@@ -125,7 +131,8 @@ class OrbitSet:
         views = self.store.index.get("config", {}).get("views")
         if views is not None and views % self.config.frames:
             raise UsageError(
-                f"{folder}: expected a number of frames that divides its {views}, got {self.config.frames}"
+                f"{folder}: expected a number of frames that divides its {views}, got {self.config.frames}; frames={views} "
+                "takes them all"
             )
         if self.config.mirror and self.store.latents:
             raise UsageError(f"{folder}: expected pixels for mirrored orbits, got latents; use mirror=False")

@@ -27,7 +27,7 @@ def _known() -> str:
 
 def _formats(words: list[str]) -> tuple[str, ...]:
     names = tuple(part.strip().lower() for part in words[0].split(",") if part.strip())
-    if words[0] and not names:
+    if not names:
         raise UsageError(f"--format: expected some of {_known()}, got none", fields=_FIELDS)
     return names
 
@@ -90,6 +90,9 @@ class ReconConfig:
             raise UsageError(
                 f"--format: expected some of {_known()}, got {','.join(self.formats)}", fields=_FIELDS
             )
+        # The order in which they were named is none of a difference.
+        ordered = tuple(name for name in (*WRITERS, *POINT_FILES, *SPLAT_FILES) if name in self.formats)
+        object.__setattr__(self, "formats", ordered)
         for name, value, known in (
             ("quality", self.quality, get_args(Quality)),
             ("method", self.method, tuple(METHODS)),

@@ -43,7 +43,7 @@ def doubts(views: Views, report: dict[str, Any]) -> list[str]:
         if photo < max(_LEAST_PHOTO_IOU, mean - _BEHIND_MEAN):
             found.append(
                 f"the photo's own view ({views.input_view}) has a silhouette IoU of {photo:.2f}, the mean is "
-                f"{mean:.2f}: thin parts that the photo shows are missing"
+                f"{mean:.2f}: thin parts that the photo shows are missing, or the cameras are not those of the views"
             )
     if report.get("shells", 1) > 1 and _in_one_piece(views):
         found.append(

@@ -41,6 +41,9 @@ class Cameras:
     width: int
     height: int
 
+    def __repr__(self) -> str:
+        return f"Cameras({len(self.c2w)} of {self.width}x{self.height})"
+
     def __post_init__(self) -> None:
         c2w = np.array(self.c2w, np.float64)
         if c2w.ndim != 3 or c2w.shape[1:] != (4, 4):

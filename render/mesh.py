@@ -58,6 +58,13 @@ class Mesh:
         if self.normal_map is not None and (self.uv is None or self.tangents is None):
             raise InputError("normal_map: expected texture coordinates and tangents beside it, got none")
 
+    def __repr__(self) -> str:
+        pictures = {"texture": self.texture, "normal_map": self.normal_map}
+        more = [f"{name} {p.shape[1]}x{p.shape[0]}" for name, p in pictures.items() if p is not None]
+        more += ["vertex_colors"] if self.vertex_colors is not None else []
+        more += [f"{self.quads} quads"] if self.quads else []
+        return f"Mesh({', '.join([f'{len(self.vertices)} vertices', f'{len(self.faces)} faces', *more])})"
+
     @property
     def triangles(self) -> Float[np.ndarray, "f 3 3"]:
         return self.vertices[self.faces]

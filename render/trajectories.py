@@ -88,13 +88,16 @@ def load_orbit(
 ) -> Orbit:
     """The orbit of a JSON file, or of the `orbit` block of a views folder's transforms.json.
 
-    radius, fov_deg: for a file without them. The keys and limits are those of `Orbit`. Raises InputError.
+    radius, fov_deg: for a file without them. The keys and limits are those of `Orbit`. Raises InputError, and UsageError
+    for a name without a suffix.
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(
-            f"trajectory: expected one of {', '.join(NAMED)} or a JSON file, found no file {path}"
+        if Path(path).suffix:
+            raise InputError(f"{path}: expected a JSON file of an orbit, found no such file") from error
+        raise UsageError(
+            f"--trajectory: expected one of {', '.join(NAMED)} or a JSON file, got {path}"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected a JSON file of an orbit ({shown(error)})") from error

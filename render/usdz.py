@@ -72,9 +72,14 @@ def _stage(mesh: Mesh, name: str, pictures: list[str], layer: Path) -> None:
     normals = next((title for title in pictures if "_normals." in title), None)
     colors = None if albedo else sampled_vertex_colors(mesh)
     shape = _shape(stage, f"/{name}/mesh", mesh, colors, textured=bool(pictures))
-    material = _material(stage, f"/{name}/material", albedo, normals, colored=colors is not None)
+    material = _material(stage, f"/{name}/{_surface_of(name)}", albedo, normals, colored=colors is not None)
     UsdShade.MaterialBindingAPI.Apply(shape.GetPrim()).Bind(material)
     stage.GetRootLayer().Save()
+
+
+def _surface_of(name: str) -> str:
+    """What the material is called: as the mesh, unless that is the name of another part of it."""
+    return f"{name}_material" if name == "mesh" else name
 
 
 def _shape(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mv3d.core.errors import MissingPartError, UsageError
+from mv3d.core.errors import MissingPartError, OutputError, UsageError
 from mv3d.core.installing import install_command
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def check_writers(formats: Iterable[str]) -> None:
 
 
 def save_mesh(mesh: Mesh, path: str | os.PathLike[str], options: WriteOptions | None = None) -> Path:
-    """Write a mesh; the suffix of `path` chooses the writer. Written aside, then renamed.
+    """Write a mesh; the suffix of `path` chooses the writer. Written aside, then renamed; the folder is made where it is
+    missing.
 
     An obj comes with NAME.mtl, NAME_texture.png and, where there is a normal map, NAME_normals.png, or NAME.2.mtl and so on where another file has that name. Those of
     an earlier obj at `path`, if nobody changed them, are replaced.
@@ -124,5 +125,9 @@ def save_mesh(mesh: Mesh, path: str | os.PathLike[str], options: WriteOptions | 
         raise UsageError(f"{path.name}: expected one of {known}, got {suffix or 'no suffix'}")
     if options is not None and options.points is not None and suffix != ".ply":
         raise UsageError(f"points: expected only with .ply, got {path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
     WRITERS[suffix[1:]](without_degenerate(mesh), path, options or WriteOptions())
     return path

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -35,6 +36,16 @@ PHOTO = Image.new("RGB", (8, 8))
         (lambda: mv3d.load_views("orbit.mp4", fov_deg=0), "fov_deg: expected"),
         (lambda: mv3d.build_shards([object()], "shards", workers=0), "workers: expected"),
         (lambda: mv3d.train(mv3d.TrainConfig(), "shards", "", "run"), "data shards: expected"),
+        # Values of another type, and images of another kind.
+        (
+            lambda: mv3d.generate(PHOTO, views="8"),
+            "generate: views: expected a whole number or None, got '8'",
+        ),
+        (lambda: mv3d.lift(PHOTO, faces=1.5), "lift: faces: expected a whole number or None, got 1.5"),
+        (lambda: mv3d.make(PHOTO, seed=True), "make: seed: expected a whole number, got True"),
+        (lambda: mv3d.make(PHOTO, quality="best"), "quality: expected one of instant, draft"),
+        (lambda: mv3d.OrbitSet("shards", frame=3), "OrbitSet: unknown setting frame; did you mean frames"),
+        (lambda: mv3d.generate(np.zeros((8, 8, 3))), "image: expected a path or a PIL image, got ndarray"),
         # Configurations made by hand.
         (lambda: mv3d.GenerateConfig(foreground_ratio=3.0), "foreground_ratio: expected"),
         (lambda: mv3d.ReconConfig(formats=("dwg",)), "formats: expected"),

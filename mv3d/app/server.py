@@ -32,7 +32,7 @@ from mv3d.app.uploads import Upload, fill_photo, fill_views, title_of
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError, shown
 from mv3d.core.wording import in_keywords
 from mv3d.recon.splats.formats import SPLAT_FILES
-from mv3d.render.writers import WRITERS
+from mv3d.render.writers import POINT_FILES, WRITERS
 from mv3d.views.images import MAX_FRAMES
 
 _SETTINGS_BYTES = 65_536
@@ -136,7 +136,7 @@ class _Server:
             {
                 "models": list(self._offer.models),
                 "qualities": ["instant", "draft", "standard", "high"],
-                "formats": list(WRITERS),
+                "formats": [*WRITERS, *POINT_FILES],
                 "splats": list(SPLAT_FILES),
                 "max_upload_bytes": self._offer.max_upload_bytes,
             }

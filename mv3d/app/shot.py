@@ -87,9 +87,13 @@ def browser_shot(
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
                 pages = [page for page in json.load(answer) if page["type"] == "page"]
             with connect(pages[0]["webSocketDebuggerUrl"], max_size=None, open_timeout=30) as channel:
-                channel.send(
-                    json.dumps({"id": 1, "method": "Page.captureScreenshot", "params": {"format": "png"}})
-                )
+                # Notices of the viewer, of drawing in software for one, are no part of the picture.
+                hidden = "document.querySelectorAll('.mantine-Notifications-root').forEach(e => e.remove())"
+                for number, method, params in (
+                    (0, "Runtime.evaluate", {"expression": hidden}),
+                    (1, "Page.captureScreenshot", {"format": "png"}),
+                ):
+                    channel.send(json.dumps({"id": number, "method": method, "params": params}))
                 while True:
                     message = json.loads(channel.recv(timeout=max(end - time.monotonic(), 1)))
                     if message.get("id") == 1:

@@ -42,6 +42,8 @@ def parsed(kind: Kind, arguments: list[str], *, program: str, description: str) 
 
     description: the head of the help; the verb's example follows it.
     """
+    # A file whose name begins with a hyphen is no flag.
+    arguments = [f"./{word}" if word[:1] == "-" and os.path.lexists(word) else word for word in arguments]
     made = kind if isinstance(kind, type) else kind(arguments)
     if program in EXAMPLES:
         description = f"{description}\n\n{EXAMPLES[program]}"

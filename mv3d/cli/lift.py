@@ -17,6 +17,8 @@ from mv3d.core.records import refuse_other_request
 from mv3d.generation.config import LiftConfig
 from mv3d.generation.places import RECORD, lift_folder, require_photo
 
+_ASSETS = ("mesh", "points", "splats")  # how the names of files begin that are what was asked for
+
 
 @dataclass(frozen=True)
 class LiftCommand:
@@ -72,6 +74,6 @@ def lift(command: LiftCommand) -> int:
         "already_done": result.already_done,
         "report": report,
     }
-    shown = [str(path) for name, path in result.files.items() if name.startswith("mesh")]
+    shown = [str(path) for name, path in result.files.items() if name.startswith(_ASSETS)]
     print_result(shown, document, as_json=command.json)
     return 0

@@ -56,6 +56,8 @@ def _found(said: str, parts: list[list[str]], more: str) -> str | None:
         shown = [choice for choice in choices if choice != "None"]
         near = difflib.get_close_matches(value, shown, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
+        if (flag, value) == ("--quality", "instant"):
+            hint = "; instant needs the photo: mv3d lift"
         return f"{flag}: expected one of {', '.join(shown)}, got {value}{hint}"
     if said.startswith("Unrecognized"):
         wrong = said.partition(":")[2].strip().replace(", ", " ")

@@ -42,7 +42,9 @@ def inspect_clips(folder: str | os.PathLike[str], config: SelectConfig | None = 
         if not values:
             continue
         numbers = np.array(list(values.values()))
-        counts, edges = np.histogram(numbers, _BINS)
+        # Of equal numbers, numpy would begin below them.
+        low, high = float(min(numbers)), float(max(numbers))
+        counts, edges = np.histogram(numbers, _BINS, (low, high if high > low else low + 1.0))
         filters[name] = {
             "about": kind.about,
             "clips": len(values),

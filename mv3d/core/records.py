@@ -152,7 +152,7 @@ def refuse_other_results(
 
     settings, input_sha256: of the request.
     """
-    there = [name for name in names if (path.parent / name).exists()]
+    there = [name for name in dict.fromkeys(names) if (path.parent / name).exists()]
     if there:
         refuse_other_algorithm(path)
         record = read_record(path)

@@ -65,6 +65,10 @@ def prepare_image(
     """
     if not 0.2 <= foreground_ratio <= 1:
         raise UsageError(f"--foreground-ratio: expected 0.2 to 1, got {foreground_ratio}")
+    if not isinstance(image, str | os.PathLike | Image.Image):
+        raise UsageError(
+            f"image: expected a path or a PIL image, got {type(image).__name__}; PIL.Image.fromarray makes one of an array"
+        )
     name = "image" if isinstance(image, Image.Image) else str(image)
     warnings: list[str] = []
     if isinstance(image, Image.Image):

@@ -14,7 +14,7 @@ from mv3d.core.files import to_json
 from mv3d.core.outputs import Output
 from mv3d.core.records import RunRecord
 from mv3d.render.video import encode_mp4
-from mv3d.render.writers import save_mesh
+from mv3d.render.writers import WriteOptions, save_mesh
 from mv3d.views.views import Views, composite
 
 VIEW_FILES = ("transforms.json", "images", "contact.png", "orbit.mp4", "input.png")
@@ -50,7 +50,7 @@ def write_views(views: Views, out_dir: str | os.PathLike[str], *, folder: str = 
     if views.input_view is not None:
         Image.fromarray(to_uint8(views.images[views.input_view])).save(out_dir / "input.png")
     if views.solid is not None:
-        save_mesh(views.solid, out_dir / SOLID_FILE)
+        save_mesh(views.solid, out_dir / SOLID_FILE, WriteOptions(name="prior"))
     contact_sheet(views).save(out_dir / "contact.png")
     encode_mp4(to_uint8(composite(views.images)), out_dir / "orbit.mp4")
     (out_dir / "transforms.json").write_text(to_json(transforms(views, names)), encoding="utf-8")

@@ -54,6 +54,7 @@ MAX_FRAMES = 512
 MAX_TOTAL_PIXELS = 300_000_000
 """Largest sum over all views; 4.8 GB as float RGBA."""
 
+_MOVING = ("GIF", "WEBP", "PNG")  # several pictures in a TIFF or an MPO are pages, depths or sizes of one
 # What Pillow's decoders raise for damaged files; a file that ends within a field is an IndexError or a struct.error.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
 
@@ -77,6 +78,8 @@ def read_rgba(
                 check_size(path, *image.size)
                 turned = ImageOps.exif_transpose(image) if upright else image
                 pixels = rgba_from_pil(turned, str(path), notes)
+                if (count := getattr(image, "n_frames", 1)) > 1 and image.format in _MOVING:
+                    notes.append(f"{path}: an animation of {count} pictures; the first one is taken")
         except InputError:
             raise
         except FileNotFoundError as error:

@@ -51,6 +51,12 @@ class Views:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        known = {"orbit": self.orbit, "solid": self.solid, "warnings": self.warnings}
+        more = [f"input_view={self.input_view}"] if self.input_view is not None else []
+        more += [f"with {name}" for name, value in known.items() if value]
+        return f"Views({', '.join([f'{len(self)} of {self.cameras.width}x{self.cameras.height}', *more])})"
+
     def subset(self, keep: list[int]) -> Views:
         """Only these views, in this order, with their angles."""
         position = keep.index(self.input_view) if self.input_view in keep else None

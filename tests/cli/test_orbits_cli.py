@@ -78,7 +78,7 @@ def test_info_fails_where_a_shard_is_gone(shards, tmp_path, capsys):
         (["--workers", "0"], 2, "--workers"),
         (["--timeout-s", "0"], 2, "--timeout-s"),
         (["--memory-mb", "1"], 2, "--memory-mb"),
-        (["--trajectory", "spiral"], 1, "expected one of static"),
+        (["--trajectory", "spiral"], 2, "--trajectory: expected one of static"),
         (["--environments", "moon.hdr"], 1, "--environments: expected builtin"),
         (["--environments", ","], 2, "--environments: expected at least one"),
         (["--evaluation-list", "gone.json"], 1, "gone.json: expected an evaluation list"),

@@ -115,7 +115,10 @@ def test_values_out_of_range_are_usage_errors(arguments: list[str], tmp_path: Pa
         (["recon", "photo.png"], "mv3d make photo.png"),
         (["recon", "photo.jpg"], "mv3d make photo.jpg"),
         (["orbits", "select", "objects", "--out", "list.jsonl"], "no SOURCES.csv"),
-        (["generate", "photo.png", "--trajectory", "none.json"], "found no file none.json"),
+        (
+            ["generate", "photo.png", "--trajectory", "none.json"],
+            "none.json: expected a JSON file of an orbit, found no such file",
+        ),
         (["train", "--data", "x", "--print-config", "none"], "expected one of ddp, fsdp"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else value[0],

@@ -200,7 +200,7 @@ def test_a_bad_orbit_file_costs_one_line(tmp_path, text):
 
 
 def test_an_unknown_trajectory_names_the_known_ones():
-    with pytest.raises(InputError, match="static, dynamic, dynamic-release, sine"):
+    with pytest.raises(UsageError, match="static, dynamic, dynamic-release, sine"):
         named_orbit("spiral", 21, np.random.default_rng(0), elevation_range_deg=(0, 0))
 
 

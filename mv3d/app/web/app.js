@@ -52,11 +52,6 @@ async function prepare() {
 function qualityChanged() {
   const quality = at("quality").value;
   at("quality-hint").textContent = QUALITIES[quality] ?? "";
-  for (const box of document.querySelectorAll("input[name=format]")) {
-    const fits = quality !== "instant" || !options.splats.includes(box.value);
-    box.disabled = !fits;
-    if (!fits) box.checked = false;
-  }
 }
 
 function choose(file) {
