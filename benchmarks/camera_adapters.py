@@ -49,7 +49,7 @@ MOTIONS = ("pan", "zoom", "orbit", "static")
 FOV_DEG, MARGIN_PX, BLUR_PX, DEVIATION = 42.0, 8, 1.5, 45.0
 """Of a picture, the pixels that are seen around it, what softens it, and the deviation of its greys."""
 NOISE_IN_INPUT = 0.01
-SAMPLING_STEPS, SIGMA_MAX = 2, 40.0
+SAMPLING_STEPS, SIGMA_MAX = 2, 8.0
 ENLARGED = 48
 """Side to which frames are enlarged before their flow is computed, pixels."""
 

@@ -31,7 +31,7 @@ from mv3d.training.health import FiniteGuard, WaitingWatch, sample_names, wait_s
 from mv3d.training.heartbeat import DATA, GRADIENTS, SAVING, VALIDATION, WEIGHTS, Heartbeat
 from mv3d.training.metric_log import MetricLogger, summary_writer
 from mv3d.training.objective import MicroLoss, Objective
-from mv3d.training.saving import CheckpointWriter, RunState
+from mv3d.training.saving import RunState
 
 CHECKPOINTS = "checkpoints"
 Validate = Callable[[nn.Module, int], None]
@@ -105,7 +105,7 @@ def train_loop(
     guard, watch = FiniteGuard(accelerator), WaitingWatch(config)
     waits, stalls, begun, loss_value = [], [], time.perf_counter(), metrics.last_loss
     beating = Heartbeat(out, accelerator.process_index, accelerator.num_processes, config.hang_after_s)
-    with CheckpointWriter(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer, beating as heart:
+    with state.writer(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer, beating as heart:
 
         def save(step: int) -> None:
             heart.stands(step, SAVING)

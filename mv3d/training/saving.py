@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
@@ -23,7 +24,10 @@ from torch.distributed.checkpoint.state_dict import (
 from mv3d.core.errors import InputError, Mv3dError
 from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.ema import Ema
+from mv3d.training.sharded import read_sharded, write_sharded
 
+_PARTS = StateDictOptions(cpu_offload=True, ignore_frozen_params=True)
+_LOAD_PARTS = StateDictOptions(ignore_frozen_params=True, strict=False)
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 _LOAD = StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False)
 
@@ -32,17 +36,25 @@ class CheckpointWriter:
     """Writes checkpoints one after the other in a thread of its own, so that a step waits for a copy of the state alone.
 
     As a context it waits for the last one. A checkpoint appears under its name when it is whole and on the disk.
+    sharded: of a network that is spread over processes; then each writes its part, and all make the same calls.
     """
 
-    def __init__(self, root: Path, *, keep: int) -> None:
+    def __init__(self, root: Path, *, keep: int, sharded: bool = False) -> None:
         self._root, self._keep = root, keep
+        # Its own: the messages of the training go through the other one meanwhile.
+        self._group = dist.new_group(backend="gloo") if sharded else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
     def start(self, checkpoint: Checkpoint) -> None:
         """Begin to write. Its tensors must be copies that nobody changes. Raises what the one before raised."""
         self.wait()
-        self._last = self._pool.submit(write_checkpoint, self._root, checkpoint, keep=self._keep)
+        if self._group is not None:
+            self._last = self._pool.submit(
+                write_sharded, self._root, checkpoint, keep=self._keep, group=self._group
+            )
+        else:
+            self._last = self._pool.submit(write_checkpoint, self._root, checkpoint, keep=self._keep)
 
     def wait(self) -> None:
         """Wait for what is being written. Raises OutputError where it could not be."""
@@ -79,6 +91,7 @@ class RunState:
     ) -> None:
         self._model, self._prefix, self._optimizer, self._ema = model, prefix, optimizer, ema
         self._accelerator = accelerator
+        self._sharded = accelerator.distributed_type == DistributedType.FSDP
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one.
@@ -95,23 +108,47 @@ class RunState:
         with self._ema.in_place():
             return self.weights()
 
-    def save(self, step: int, writer: CheckpointWriter) -> float:
-        """Copy the state and let the main process begin to write it; the seconds that this took.
+    def writer(self, root: Path, *, keep: int) -> CheckpointWriter:
+        """What writes the checkpoints of this run."""
+        return CheckpointWriter(root, keep=keep, sharded=self._sharded)
 
-        Gathering is the work of all processes, writing that of one. Raises in all of them what the checkpoint before
-        raised.
+    def save(self, step: int, writer: CheckpointWriter) -> float:
+        """Copy the state and begin to write it; the seconds that this took.
+
+        Where each process holds a part of the network, each copies and writes its part; else the state is the work of
+        all, and writing that of the main one. Raises in all of them what the checkpoint before raised.
         """
         begun = time.perf_counter()
-        weights, averages = self.weights(), self.averages()
-        optimizer = _copies(get_optimizer_state_dict(self._model, self._optimizer, options=_FULL))
-        failure: list[Mv3dError | None] = [None]
-        if self._accelerator.is_main_process:
-            try:
-                writer.start(Checkpoint(step, weights, averages, optimizer))
-            except Mv3dError as error:
-                failure = [error]
-        self._raise_everywhere(failure)
+        self.finish(writer)
+        checkpoint = self._parts(step) if self._sharded else self._whole(step)
+        if self._sharded or self._accelerator.is_main_process:
+            writer.start(checkpoint)
         return time.perf_counter() - begun
+
+    def _whole(self, step: int) -> Checkpoint:
+        optimizer = get_optimizer_state_dict(self._model, self._optimizer, options=_FULL)
+        return Checkpoint(step, self.weights(), self.averages(), _copies(optimizer))
+
+    def _parts(self, step: int) -> Checkpoint:
+        """This process's parts of everything, copied."""
+        averages = None
+        if self._ema is not None:
+            with self._ema.in_place():
+                averages = self._weights_here()
+        optimizer = get_optimizer_state_dict(self._model, self._optimizer, options=_PARTS)
+        return Checkpoint(step, self._weights_here(), averages, _copies(optimizer), sharded=True)
+
+    def _weights_here(self) -> dict[str, Tensor]:
+        state = get_model_state_dict(self._model, options=_PARTS)
+        return {name.removeprefix(self._prefix): _copy(value) for name, value in state.items()}
+
+    def _read_parts(self, folder: Path, step: int) -> Checkpoint:
+        blank = self._parts(step)
+        template: dict[str, Any] = {"weights": blank.weights, "optimizer": blank.optimizer}
+        if blank.ema is not None:
+            template["ema"] = blank.ema
+        read_sharded(folder, template)
+        return blank
 
     def finish(self, writer: CheckpointWriter) -> None:
         """Wait until the last checkpoint is written. Raises in all processes where it could not be."""
@@ -120,6 +157,8 @@ class RunState:
             writer.wait()
         except Mv3dError as error:
             failure = [error]
+        if self._sharded:  # in step with the others from here on
+            dist.barrier()
         self._raise_everywhere(failure)
 
     def resume(self, root: Path) -> int:
@@ -127,21 +166,22 @@ class RunState:
 
         Raises InputError for a checkpoint with an average where none is kept, or the other way round.
         """
-        checkpoint = read_latest(root)
+        checkpoint = read_latest(root, self._read_parts)
         if checkpoint is None:
             return 0
         if (checkpoint.ema is None) != (self._ema is None):
             raise InputError(f"{root}: a checkpoint with another --ema; choose another --out")
-        set_optimizer_state_dict(self._model, self._optimizer, checkpoint.optimizer, options=_LOAD)
+        options = _LOAD_PARTS if checkpoint.sharded else _LOAD
+        set_optimizer_state_dict(self._model, self._optimizer, checkpoint.optimizer, options=options)
         if self._ema is not None and checkpoint.ema is not None:
             with self._ema.in_place():
-                self._set_weights(checkpoint.ema)
-        self._set_weights(checkpoint.weights)
+                self._set_weights(checkpoint.ema, options)
+        self._set_weights(checkpoint.weights, options)
         return checkpoint.step
 
-    def _set_weights(self, weights: dict[str, Tensor]) -> None:
+    def _set_weights(self, weights: dict[str, Tensor], options: StateDictOptions) -> None:
         named: dict[str, Any] = {self._prefix + name: value for name, value in weights.items()}
-        set_model_state_dict(self._model, named, options=_LOAD)
+        set_model_state_dict(self._model, named, options=options)
 
     def _raise_everywhere(self, failure: list[Mv3dError | None]) -> None:
         broadcast_object_list(failure)

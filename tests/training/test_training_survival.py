@@ -8,20 +8,25 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedType
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from mv3d.core.errors import Mv3dError, Mv3dWarning, OutputError
 from mv3d.training.checkpoint import Checkpoint, read_latest, write_checkpoint
 from mv3d.training.config import TrainConfig
+from mv3d.training.ema import Ema
 from mv3d.training.health import WaitingWatch
 from mv3d.training.loop import CHECKPOINTS, TrainState, train_loop
 from mv3d.training.objective import Objective
-from mv3d.training.saving import CheckpointWriter
+from mv3d.training.saving import CheckpointWriter, RunState
 
 
 class Numbers:
@@ -159,3 +164,73 @@ def test_waiting_for_data_is_warned_of_once():
     with pytest.warns(Mv3dWarning, match=r"50 % of the last 50 steps was waiting .* --workers 1"):
         watch.see([(0.5, 1.0)] * 50)
     watch.see([(0.5, 1.0)] * 50)
+
+
+def sharded_run(*, kind: DistributedType, seed: int) -> tuple[RunState, torch.nn.Module, Ema]:
+    """A small network in the midst of its training; spread over the processes where its kind says so."""
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+    if kind == DistributedType.FSDP:
+        fully_shard(network, mesh=init_device_mesh("cpu", (1,)))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    ema = Ema(list(network.parameters()), 0.5)
+    for step in range(3):
+        network(torch.ones(4, 3)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(step)
+    accelerator = SimpleNamespace(distributed_type=kind, is_main_process=True)
+    return RunState(network, "", optimizer, ema, accelerator), network, ema
+
+
+def whole(tensor):
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def test_parts_of_several_processes_are_written_apart_and_read_by_any_number(tmp_path):
+    """One process here; two of them in test_training_processes.py."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        state, network, ema = sharded_run(kind=DistributedType.FSDP, seed=0)
+        expected = [whole(p.detach()).clone() for p in network.parameters()]
+        averages = [whole(a).clone() for a in ema._averages]
+        with state.writer(tmp_path / "c", keep=1) as writer:
+            for step in (2, 3):
+                state.save(step, writer)
+            # What is written is a copy: the steps go on.
+            with torch.no_grad():
+                network[0].weight.mul_(2)
+            state.finish(writer)
+        assert [p.name for p in (tmp_path / "c").iterdir()] == ["00000003"]
+        assert (tmp_path / "c" / "00000003" / ".metadata").is_file()
+        others = [sharded_run(kind=DistributedType.FSDP, seed=1)]
+        assert others[0][0].resume(tmp_path / "c") == 3
+    finally:
+        dist.destroy_process_group()
+    others.append(sharded_run(kind=DistributedType.NO, seed=2))
+    assert others[1][0].resume(tmp_path / "c") == 3
+    for other, resumed, average in others:
+        for got, value in zip(resumed.parameters(), expected, strict=True):
+            assert torch.equal(whole(got.detach()), value)
+        for got, value in zip(average._averages, averages, strict=True):
+            assert torch.equal(whole(got), value)
+        assert other._optimizer.param_groups[0]["lr"] == 0.1
+        for moments in other._optimizer.state.values():
+            assert float(moments["step"]) == 3 and float(whole(moments["exp_avg_sq"]).sum()) > 0
+    # Cut off, it is as if it were not there.
+    (part,) = (tmp_path / "c" / "00000003").glob("*.distcp")
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="cut off"):
+        assert others[1][0].resume(tmp_path / "c") == 0
+
+
+def test_a_part_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        state, _, _ = sharded_run(kind=DistributedType.FSDP, seed=0)
+        with pytest.raises(OutputError, match="step 7 cannot be written"):
+            with state.writer(tmp_path / "file", keep=1) as writer:
+                state.save(7, writer)
+    finally:
+        dist.destroy_process_group()

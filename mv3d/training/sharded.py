@@ -1,0 +1,65 @@
+"""Checkpoints of a network that is spread over processes: each writes what it holds, and nothing is gathered.
+
+checkpoints/00001000/
+  .metadata, __0_0.distcp, …   weights, average and optimiser, as `torch.distributed.checkpoint` writes them
+  checkpoint.json              step, and size and hash of the others; written last, by the main process
+
+All processes need to see the folder. A run may go on with another number of them. torch reads this format with pickle: go
+on from checkpoints of your own runs alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+
+from mv3d.core.errors import InputError, OutputError, shown
+from mv3d.core.files import remove
+from mv3d.training.checkpoint import Checkpoint, publish_sharded
+
+_UNFIT = (dcp.CheckpointException, ValueError, LookupError, RuntimeError)
+
+
+def write_sharded(root: Path, checkpoint: Checkpoint, *, keep: int, group: dist.ProcessGroup) -> None:
+    """Write a checkpoint in all processes of a group at once; the first of them gives it its name when it is whole.
+
+    The part of `torch.distributed.checkpoint.async_save` that comes after the copy: run it in a thread, and let the group
+    be one that nothing else uses. Raises OutputError where it cannot be written.
+    """
+    part, main = root / f".{checkpoint.step:08d}.part", dist.get_rank(group) == 0
+    state = {"weights": checkpoint.weights, "optimizer": checkpoint.optimizer}
+    if checkpoint.ema is not None:
+        state["ema"] = checkpoint.ema
+    try:
+        if main:
+            for left in root.glob(".*.part"):  # of a run that was killed here
+                remove(left)
+            part.mkdir(parents=True)
+        dist.barrier(group)
+        dcp.save(state, storage_writer=dcp.FileSystemWriter(part), process_group=group)
+        if main:
+            publish_sharded(root, part, checkpoint.step, keep=keep)
+    except (OSError, dcp.CheckpointException) as error:
+        raise OutputError(
+            f"{root}: the checkpoint of step {checkpoint.step} cannot be written ({shown(error)}); free some space and "
+            "give the same command again"
+        ) from error
+    finally:
+        if main and part.exists():
+            remove(part)
+
+
+def read_sharded(folder: Path, template: dict[str, Any]) -> dict[str, Any]:
+    """Fill the tensors of a state with what a checkpoint holds under their names; in all processes at once.
+
+    Raises InputError for a checkpoint of other names or shapes.
+    """
+    alone = not (dist.is_available() and dist.is_initialized())
+    try:
+        dcp.load(template, storage_reader=dcp.FileSystemReader(folder), no_dist=alone)
+    except _UNFIT as error:
+        raise InputError(f"{folder}: does not fit the network ({shown(error)})") from error
+    return template
