@@ -42,9 +42,9 @@ class CheckpointWriter:
     def __init__(self, root: Path, *, keep: int, sharded: bool = False) -> None:
         self._root, self._keep = root, keep
         # Its own: the messages of the training go through the other one meanwhile.
-        self._group = dist.new_group(backend="gloo") if sharded else None
+        self._group: Any = dist.new_group(backend="gloo") if sharded else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._last: Future[Path] | None = None
+        self._last: Future[Any] | None = None
 
     def start(self, checkpoint: Checkpoint) -> None:
         """Begin to write. Its tensors must be copies that nobody changes. Raises what the one before raised."""

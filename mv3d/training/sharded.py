@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from mv3d.core.errors import InputError, OutputError, shown
 from mv3d.core.files import remove
 from mv3d.training.checkpoint import Checkpoint, publish_sharded
 
-_UNFIT = (dcp.CheckpointException, ValueError, LookupError, RuntimeError)
+_UNFIT = (CheckpointException, ValueError, LookupError, RuntimeError)
 
 
 def write_sharded(root: Path, checkpoint: Checkpoint, *, keep: int, group: dist.ProcessGroup) -> None:
@@ -39,10 +42,10 @@ def write_sharded(root: Path, checkpoint: Checkpoint, *, keep: int, group: dist.
                 remove(left)
             part.mkdir(parents=True)
         dist.barrier(group)
-        dcp.save(state, storage_writer=dcp.FileSystemWriter(part), process_group=group)
+        save(state, storage_writer=FileSystemWriter(part), process_group=group)
         if main:
             publish_sharded(root, part, checkpoint.step, keep=keep)
-    except (OSError, dcp.CheckpointException) as error:
+    except (OSError, CheckpointException) as error:
         raise OutputError(
             f"{root}: the checkpoint of step {checkpoint.step} cannot be written ({shown(error)}); free some space and "
             "give the same command again"
@@ -59,7 +62,7 @@ def read_sharded(folder: Path, template: dict[str, Any]) -> dict[str, Any]:
     """
     alone = not (dist.is_available() and dist.is_initialized())
     try:
-        dcp.load(template, storage_reader=dcp.FileSystemReader(folder), no_dist=alone)
+        load(template, storage_reader=FileSystemReader(folder), no_dist=alone)
     except _UNFIT as error:
         raise InputError(f"{folder}: does not fit the network ({shown(error)})") from error
     return template
