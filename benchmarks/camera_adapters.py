@@ -1,7 +1,7 @@
 """Adapters of camera motion that can be told apart: trained on clips of one motion each, and what the clips that they make
 do, measured as `mv3d clips score` measures it.
 
-    python benchmarks/camera_adapters.py [--base-steps 2200] [--steps 1000] --out adapters.json
+    python benchmarks/camera_adapters.py [--base-steps 2200] [--steps 3000] --out adapters.json
 
 A tiny video model (`mv3d train --preset tiny` on clips of all motions: a pan to the right, a zoom in, an orbit to the right,
 a still camera), then `--preset lora` on each motion alone, as the paper does with SVD (arXiv 2311.15127, section 4.3.1).
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=300, help="rooms, each in every motion")
     parser.add_argument("--held-out", type=int, default=20, help="photos of other rooms")
     parser.add_argument("--base-steps", type=int, default=2200)
-    parser.add_argument("--steps", type=int, default=1000, help="steps of an adapter")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of an adapter")
     parser.add_argument("--channels", type=int, nargs="+", default=[64])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
