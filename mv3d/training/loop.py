@@ -149,7 +149,7 @@ def train_loop(
     metrics.close()
     _heed(interrupt, accelerator, config.steps)  # what came since the last step
     return TrainState(
-        weights=(state.averages() if ema else None) or state.weights(),
+        weights=state.result(),
         steps=config.steps,
         resumed_from=start,
         last_loss=loss_value,

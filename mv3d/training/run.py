@@ -57,7 +57,8 @@ _FREE_OF_A_PRIOR = tuple(name for name in (*_FREE, "layers") if name != "steps")
 _MOST_PRIORS = 3  # two halves, and the one that goes along
 _OURS = ("checkpoints", PARTS, "validation")
 _MADE = re.compile(
-    r"checkpoints/(\d{8}|\.\d{8}\.\w+\.part)/((weights|ema)\.safetensors|optimizer\.pt|checkpoint\.json)"
+    r"checkpoints/(\d{8}|\.\d{8}(\.\w+)?\.part)"
+    r"/((weights|ema)\.safetensors|optimizer\.pt|checkpoint\.json|\.metadata(\.tmp)?|__\d+_\d+\.distcp)"
     r"|validation/(\d{8}\.png|scores\.jsonl)"
     rf"|{PARTS}/(mv3d\.json|(vae|image_encoder)/[^/]*(config\.json|\.safetensors))"
     rf"|{PARTS}/layers/\.?[\w.-]+/((rgba|layers|cameras)\.npy|uids\.json)"

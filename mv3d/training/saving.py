@@ -108,6 +108,11 @@ class RunState:
         with self._ema.in_place():
             return self.weights()
 
+    def result(self) -> dict[str, Tensor]:
+        """The averages where they are kept, else the weights, as `weights` gives these; gathered once by all processes."""
+        averages = self.averages()
+        return self.weights() if averages is None else averages
+
     def writer(self, root: Path, *, keep: int) -> CheckpointWriter:
         """What writes the checkpoints of this run."""
         return CheckpointWriter(root, keep=keep, sharded=self._sharded)
