@@ -145,9 +145,13 @@ def refuse_named(folder: Path, foreign: list[str]) -> None:
     """Raise OutputError for files of other origin, if there are any."""
     if foreign:
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        records = (read_record(path) for path in sorted(folder.glob("*.json")))
+        makers = {r.command for r in records if r is not None and not r.outputs.keys().isdisjoint(foreign)}
+        named = " and ".join(sorted(f"mv3d {m}" if m.islower() else m for m in makers - {""}))
+        made = f", made by {named}" if named else ""
         raise OutputError(
-            f"{folder}: holds {', '.join(foreign[:5])}{more}, which no record of this command lists; choose another --out, "
-            "or move them"
+            f"{folder}: holds {', '.join(foreign[:5])}{more}{made}, which no record of this command lists; choose another "
+            "--out, or move them"
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 from mv3d.core import records
 from mv3d.core.errors import OutputError
 from mv3d.core.files import sha256, to_json
+from mv3d.core.outputs import Output
 from mv3d.core.records import (
     RunRecord,
     RunStatus,
@@ -146,3 +147,13 @@ def test_what_tells_two_runs_apart_is_said(tmp_path):
     # Nothing to tell: the same settings, one that the record does not have, no record.
     refuse_other_request(tmp_path / "recon.json", {"quality": "draft", "later": True}, "abc")
     refuse_other_request(tmp_path / "run.json", asked)
+
+
+def test_a_file_of_another_command_is_named_with_it(tmp_path):
+    for name, command in (("recon.json", "recon"), ("run.json", "lift")):
+        output = Output(tmp_path, name, (f"{command}.glb",))
+        with output.opened() as staged:
+            (staged / f"{command}.glb").write_bytes(b"x")
+            output.publish(staged, RunRecord.of(command))
+    with pytest.raises(OutputError, match="holds recon.glb, .*made by mv3d recon, which no record"):
+        Output(tmp_path, "run.json", ("recon.glb",), overwrite=True).refuse_foreign()
