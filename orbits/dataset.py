@@ -131,7 +131,7 @@ class OrbitSet:
         views = self.store.index.get("config", {}).get("views")
         if views is not None and views % self.config.frames:
             raise UsageError(
-                f"{folder}: expected a number of frames that divides its {views}, got {self.config.frames}; frames={views} "
+                f"{folder}: expected a number of frames that divides its {views}, got {self.config.frames}; --frames {views} "
                 "takes them all"
             )
         if self.config.mirror and self.store.latents:

@@ -10,6 +10,7 @@ import torch
 
 from mv3d.core.errors import EmptyHullError, InputError
 from mv3d.core.progress import Clock
+from mv3d.recon.config import ReconConfig
 from mv3d.recon.other_readings import fitting_reading
 from mv3d.recon.representation import Reconstructor, Representation
 from mv3d.views.elevation import estimate_elevation, hull_recall
@@ -26,6 +27,7 @@ third; a box around inverted masks 0.04."""
 _LEAST_PHOTO_IOU, _BEHIND_MEAN = 0.92, 0.06
 _QUICK_PX = 192
 _AS_WELL = 0.02
+_NEAR = 1.1  # of the faces asked for
 _SPECK = 0.01  # of a silhouette's area
 
 
@@ -50,6 +52,16 @@ def doubts(views: Views, report: dict[str, Any]) -> list[str]:
             f"the mesh is in {report['shells']} pieces, the views show one: some of it floats, or a thin part is cut"
         )
     return found
+
+
+def too_many_faces(config: ReconConfig, report: Mapping[str, Any]) -> list[str]:
+    """A sentence where the mesh has clearly more faces than were asked for. config: resolved."""
+    faces = report.get("faces", 0)
+    if config.faces is None or faces <= _NEAR * config.faces:
+        return []
+    return [
+        f"{faces} faces where {config.faces} were asked for: fewer would not keep its thin parts and gaps"
+    ]
 
 
 def fits(report: Mapping[str, Any]) -> bool:

@@ -24,7 +24,7 @@ from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
 from mv3d.recon.config import ReconConfig, recorded
-from mv3d.recon.doubts import doubts, fits, fitted
+from mv3d.recon.doubts import doubts, fits, fitted, too_many_faces
 from mv3d.recon.novel import novel_orbit, novel_views
 from mv3d.recon.places import RECORD
 from mv3d.recon.representation import METHODS, Representation
@@ -146,6 +146,7 @@ def run(
                 *views.warnings,
                 *doubts(near, measured | details_of),
                 *details_of.get("warnings", ()),
+                *too_many_faces(config.resolved(), measured),
             ],
             **({"reading": dict(views.reading)} if views.reading else {}),
         }

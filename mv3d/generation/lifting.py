@@ -23,6 +23,7 @@ from mv3d.generation.plan import GenerationPlan, plan_generation
 from mv3d.generation.prior import load_lifter
 from mv3d.models.folder import model_sha256
 from mv3d.models.prior.surface import SurfaceConfig
+from mv3d.recon.doubts import too_many_faces
 from mv3d.recon.pipeline import PREVIEW, ReconResult, planned_outputs, title_of, write_mesh
 from mv3d.render.cameras import SV3D_RADIUS, Orbit
 from mv3d.render.mesh import Mesh
@@ -130,7 +131,7 @@ def lift_to(
             "elevation_estimate": made.elevation.details(),
             **{name: value for name, value in measured.items() if "least" not in name},
             "model": {"name": config.model, **settings["model"]},
-            "warnings": [*made.warnings, *_doubts(measured)],
+            "warnings": [*made.warnings, *_doubts(measured), *too_many_faces(for_mesh, measured)],
         }
         record = RunRecord.of(
             "lift",

@@ -155,5 +155,5 @@ def test_a_file_of_another_command_is_named_with_it(tmp_path):
         with output.opened() as staged:
             (staged / f"{command}.glb").write_bytes(b"x")
             output.publish(staged, RunRecord.of(command))
-    with pytest.raises(OutputError, match="holds recon.glb, .*made by mv3d recon, which no record"):
+    with pytest.raises(OutputError, match=r"holds recon.glb, .*made by mv3d recon, which no record"):
         Output(tmp_path, "run.json", ("recon.glb",), overwrite=True).refuse_foreign()
