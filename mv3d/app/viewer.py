@@ -240,7 +240,10 @@ class Viewer:
             apart, figures = difference(picture, other)
             self._pictures.image = to_uint8(np.concatenate([blend, apart], 1))
             now = f"PSNR {figures['psnr']:.1f} dB, SSIM {figures['ssim']:.3f}, mask IoU {figures['mask_iou']:.3f}"
-            self._caption.content = f"{escape(label)}\n\n{exhibit.names[1]} against {exhibit.names[0]}, right where they differ: {now}"
+            # Rays tell these figures from those that recon has written down with one a pixel.
+            rays = "" if exhibit.others is not None else ", 4 rays a pixel"
+            apart_by = f"{exhibit.names[1]} against {exhibit.names[0]}{rays}, right where they differ: {now}"
+            self._caption.content = f"{escape(label)}\n\n{apart_by}"
 
     def _add_numbers(self) -> None:
         if not self._exhibit.rows:
