@@ -42,6 +42,7 @@ PHOTO = Image.new("RGB", (8, 8))
             "generate: views: expected a whole number or None, got '8'",
         ),
         (lambda: mv3d.lift(PHOTO, faces=1.5), "lift: faces: expected a whole number or None, got 1.5"),
+        (lambda: mv3d.lift(PHOTO, model="sv3d_p"), "model sv3d_p: expected a model with a 3D prior"),
         (lambda: mv3d.make(PHOTO, seed=True), "make: seed: expected a whole number, got True"),
         (lambda: mv3d.make(PHOTO, quality="best"), "quality: expected one of instant, draft"),
         (lambda: mv3d.OrbitSet("shards", frame=3), "OrbitSet: unknown setting frame; did you mean frames"),

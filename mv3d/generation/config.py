@@ -12,6 +12,7 @@ import tyro
 
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
+from mv3d.models.names import ALIASES
 from mv3d.recon.config import FORMATS, Profile, ReconConfig
 from mv3d.render.cameras import FOREGROUND_RATIO
 
@@ -162,6 +163,11 @@ class LiftConfig:
     """auto, cpu, cuda or cuda:N. A device that is asked for and missing is an error."""
 
     def __post_init__(self) -> None:
+        if self.model in ALIASES:
+            raise UsageError(
+                f"--model {self.model}: expected a model with a 3D prior, which it has not; use default, or a prior that "
+                "mv3d train made"
+            )
         self.for_photo()
         self.for_mesh()
 
