@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DistributedType
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from mv3d.core.errors import MissingPartError, Mv3dError, UsageError
 from mv3d.core.installing import install_command
@@ -63,6 +65,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         )
     # Without CUDA, name the CPU: accelerate would look for other accelerators.
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+    _meet_anew("gloo" if on_cpu else "cuda:nccl,cpu:gloo")
     # Precision is ours to choose per run: accelerate's is one for the life of the process.
     accelerator = Accelerator(mixed_precision="no", cpu=on_cpu)
     sharded = accelerator.distributed_type == DistributedType.FSDP
@@ -73,6 +76,20 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
             "the configuration of mv3d train --print-config ddp"
         )
     return accelerator
+
+
+def _meet_anew(backend: str) -> None:
+    """Let processes that a launcher has started again find each other under names of their own.
+
+    With `rdzv_backend: static` the launcher's store outlives its processes (torch 2.13): one that is quicker than the
+    others would find the addresses of the dead ones there, and wait for them or fail.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    store, rank, count = next(rendezvous("env://"))
+    named = dist.PrefixStore(f"attempt {attempt}", store)
+    dist.init_process_group(backend, store=named, rank=rank, world_size=count)
 
 
 def train_loop(
