@@ -60,7 +60,7 @@ def score_clips(
     clips = sorted(p for p in folder.iterdir() if is_video(p)) if folder.is_dir() else []
     if not clips:
         raise InputError(f"{folder}: expected a folder of clips, found no video in it; check the path")
-    with folder_lock(folder):
+    with folder_lock(folder, (SCORES,)):
         ledger = Ledger(folder / SCORES, COMMAND, flat(config), key="clip", overwrite=overwrite)
         there = {name: entry["bytes"] for name, entry in ledger.entries.items()}
         todo = [VideoItem(p.name, p) for p in clips if there.get(p.name) != p.stat().st_size]

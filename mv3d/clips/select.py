@@ -165,7 +165,7 @@ def write_selection(
         "funnel": [list(row) for row in selection.funnel],
         "clips": list(selection.kept),
     }
-    with folder_lock(out):
+    with folder_lock(out, (SELECTION, DROPPED)):
         earlier = _earlier(out / SELECTION)
         before = earlier.get("clips", [])
         refuse_named(out, sorted({p.name for p in out.iterdir() if is_video(p)} - set(before)))

@@ -68,7 +68,7 @@ def split_videos(
     opencv()
     scene_detectors()
     videos = find_videos(sources, out)
-    with folder_lock(out):
+    with folder_lock(out, (SPLIT,)):
         names = {uid for uid, _ in videos}
         foreign = [
             p.name for p in sorted(out.iterdir()) if is_video(p) and _NUMBER.sub("", p.name) not in names

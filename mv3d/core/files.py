@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mv3d.core.signals import uninterrupted
 
 STAGING = ".mv3d-"
 """How the names of staging folders begin."""
+_ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(part|old)", re.DOTALL)
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -57,6 +58,20 @@ def replace(source: Path, target: Path) -> None:
         os.replace(target, old)
         os.replace(source, target)
     shutil.rmtree(old)
+
+
+def restore(folder: Path, names: Iterable[str]) -> None:
+    """Put right what processes that were killed while they wrote files of these names left in a folder that nobody else
+    writes now: what they had half-written goes, and what they had moved aside for a new one that never came is back."""
+    known = set(names)
+    for path in sorted(folder.glob(".*")):
+        match = _ASIDE.fullmatch(path.name)
+        if match is None or match[1] not in known:
+            continue
+        if match[2] == "old" and not os.path.lexists(folder / match[1]):
+            os.replace(path, folder / match[1])
+        else:
+            remove(path)
 
 
 def _aside(name: str, ending: str) -> str:

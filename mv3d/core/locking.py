@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
 from mv3d.core.errors import OutputError
-from mv3d.core.files import STAGING, remove
+from mv3d.core.files import STAGING, remove, restore
 from mv3d.core.signals import uninterrupted
 
 LOCK_NAME = ".mv3d.lock"
@@ -19,8 +19,10 @@ _FAR = 1 << 30  # Windows locks bytes, and a locked byte cannot be read: the pid
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, names: Iterable[str] = ()) -> Iterator[None]:
     """Hold the lock of a folder, which is made where it is absent. What killed runs left in it goes.
+
+    names: of files and folders in it that the run writes whole or not at all.
 
     Raises OutputError where another process holds the lock, with its pid, and where the folder cannot be written.
     Warns of a file system without locks, and goes on.
@@ -34,6 +36,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 stream = _locked(path)
                 for left in folder.glob(f"{STAGING}*"):
                     remove(left)
+                restore(folder, names)
         except OSError as error:
             raise OutputError(
                 f"{folder}: cannot be written ({error.strerror}); choose another --out"

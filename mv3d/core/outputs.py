@@ -38,6 +38,8 @@ class Output:
     command: str = ""
     settings: Mapping[str, Any] | None = None
     input_sha256: str | None = None
+    others: tuple[str, ...] = ()
+    """Files that the run writes whole or not at all beside its results."""
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -46,7 +48,7 @@ class Output:
         Raises OutputError where another process holds it, and where an input, a file that the record does not list or,
         without `overwrite`, an earlier result is in the way.
         """
-        with folder_lock(self.folder):
+        with folder_lock(self.folder, (*self.names, self.record, *self.others)):
             changed = self._refuse_foreign(self.names)
             if not self.overwrite:
                 goes_on = self.resumes or _is_begun(read_record(self.folder / self.record))

@@ -177,6 +177,7 @@ def _train_stage(
         resumes=True,
         settings=settings,
         input_sha256=digest,
+        others=(SETTINGS, LOG),
     )
     fresh = False
     if accelerator.is_main_process:

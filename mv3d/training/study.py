@@ -107,7 +107,7 @@ def study_prior(
         "evaluation": data_sha256(evaluation), "base": sha256(model), "image_base": sha256(image_model),
         "metrics": sorted(measures),
     }  # fmt: skip
-    with folder_lock(out):
+    with folder_lock(out, (SETTINGS, TABLE, RESULT)):
         _claim(out, wanted)
         points = _read_rows(out / ROWS)
         there = {(p.start, p.seed, p.step) for p in points}

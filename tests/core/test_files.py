@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from mv3d.core.errors import OutputError
-from mv3d.core.files import atomic_path, publish, remove, replace, sha256, staging, write_files, write_text
+from mv3d.core.files import (
+    atomic_path,
+    publish,
+    remove,
+    replace,
+    restore,
+    sha256,
+    staging,
+    write_files,
+    write_text,
+)
 
 
 def full(*_args):
@@ -155,3 +165,20 @@ def test_a_hash_of_a_folder_holds_names_and_content(tmp_path):
     assert sha256(tmp_path / "one") == sha256(tmp_path / "two")
     (tmp_path / "two" / "sub" / "a").rename(tmp_path / "two" / "sub" / "b")
     assert sha256(tmp_path / "one") != sha256(tmp_path / "two")
+
+
+def test_what_killed_processes_left_goes_or_is_back(tmp_path):
+    for name in (
+        ".a.json.0123abcd.part",
+        ".a.json.0123abcd.old",
+        ".b.json.0123abcd.old",
+        ".c.json.0123abcd.part",
+    ):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a.json").write_text("new")
+    restore(tmp_path, ["a.json", "b.json"])
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        "a.json": "new",
+        "b.json": ".b.json.0123abcd.old",  # moved aside for a new one that never came
+        ".c.json.0123abcd.part": ".c.json.0123abcd.part",  # not ours
+    }

@@ -93,11 +93,14 @@ def evaluate_model(
         raise UsageError(f"--workers: expected at least 1, got {workers}")
     plan = plan_run(source, config)
     out = Path(out_dir) if out_dir is not None else default_out(source, config)
-    with folder_lock(out):
+    with folder_lock(out, (PROTOCOL, *TABLES)):
         run = _Run(plan, out, overwrite)
         run.claim()
         if run.finished:
             return EvalRunResult(out, run.table(), already_done=True)
+        for left in sorted({path.parent for path in out.glob("*/*/.mv3d*")}):  # by a run that was killed
+            with folder_lock(left):
+                pass
         run.begin()
         run.render(workers, limits or Limits(), work, progress)
         run.generate(progress)
