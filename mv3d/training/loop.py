@@ -20,6 +20,7 @@ import torch.distributed as dist
 from accelerate import Accelerator, DistributedType
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from mv3d.core.errors import MissingPartError, Mv3dError, UsageError
@@ -88,7 +89,7 @@ def _meet_anew(backend: str) -> None:
     if attempt == "0" or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
     store, rank, count = next(rendezvous("env://"))
-    named = dist.PrefixStore(f"attempt {attempt}", store)
+    named = PrefixStore(f"attempt {attempt}", store)
     dist.init_process_group(backend, store=named, rank=rank, world_size=count)
 
 

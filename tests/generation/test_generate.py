@@ -599,7 +599,7 @@ def test_bad_weights(spoil, word, folder, chair, tmp_path, capsys):
         (["--seed", "-1"], 2, "--seed"),
         (["--decode-chunk", "0"], 2, "--decode-chunk"),
         (["--foreground-ratio", "1.5"], 2, "--foreground-ratio"),
-        (["--trajectory", "spiral"], 1, "expected one of static, dynamic"),
+        (["--trajectory", "spiral"], 2, "expected one of static, dynamic"),
         (["--lora", "none.safetensors:0.5"], 1, "found no file none.safetensors"),
         (["--model", "defualt"], 1, "did you mean default"),
         (["--model", "default"], 1, "mv3d models list"),

@@ -103,8 +103,12 @@ def test_refusals(micro, changes, message):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(InputError, match="trajectory: expected one of static"):
+    with pytest.raises(UsageError, match="trajectory: expected one of static"):
         plan(trajectory="spiral")
+    with pytest.raises(
+        InputError, match=r"spiral\.json: expected a JSON file of an orbit, found no such file"
+    ):
+        plan(trajectory="spiral.json")
 
 
 def test_fewer_views_than_trained_for():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from mv3d.render.mesh import Mesh
 from mv3d.render.sheets import separate_sheets
 from mv3d.render.topology import enclosed_volume, inspect_mesh, is_closed
+from mv3d.views.morphology import labelled
 
 
 def cubes(occupied):
@@ -22,12 +22,18 @@ def cubes(occupied):
             border = padded & ~np.roll(padded, -side, axis)
             for cell in np.argwhere(border):
                 corner = cell + (np.eye(3, dtype=int)[axis] if side > 0 else 0)
-                ring = [corner, corner + u, corner + u + v, corner + v][::side]
-                a, b, c, d = np.ravel_multi_index(np.array(ring).T, shape)
-                faces += [(a, b, c), (a, c, d)]
+                ring = np.array([corner, corner + u, corner + u + v, corner + v][::side])
+                numbers = np.ravel_multi_index(tuple(ring.T), tuple(shape))
+                faces += [numbers[[0, 1, 2]], numbers[[0, 2, 3]]]
     used, inverse = np.unique(np.array(faces), return_inverse=True)
-    points = np.stack(np.unravel_index(used, shape), 1).astype(np.float32)
+    points = np.stack(np.unravel_index(used, tuple(shape)), 1).astype(np.float32)
     return points, inverse.reshape(-1, 3).astype(np.int32)
+
+
+def separated(vertices, faces):
+    found = separate_sheets(vertices, faces)
+    assert found is not None
+    return found
 
 
 def test_two_cubes_that_share_an_edge():
@@ -35,7 +41,7 @@ def test_two_cubes_that_share_an_edge():
     occupied[0, 0, 0] = occupied[1, 1, 0] = True
     vertices, faces = cubes(occupied)
     assert not is_closed(faces)
-    points, found = separate_sheets(vertices, faces)
+    points, found = separated(vertices, faces)
     report = inspect_mesh(Mesh(points, found))
     assert report.watertight and report.degenerate == 0 and len(found) == len(faces) + 4
     # The two stay two: each has its own vertices, and the new ones lie in them.
@@ -48,25 +54,25 @@ def test_cells_filled_by_chance(seed):
     occupied = np.random.default_rng(seed).random((5, 5, 4)) < 0.45
     vertices, faces = cubes(occupied)
     assert not is_closed(faces)
-    points, found = separate_sheets(vertices, faces)
+    points, found = separated(vertices, faces)
     report = inspect_mesh(Mesh(points, found))
     assert report.watertight and report.degenerate == 0
     assert report.volume == pytest.approx(occupied.sum(), rel=0.05)
     # Solids that touch at an edge or a corner are taken apart: as many bodies as cells that share a side.
-    bodies = ndimage.label(occupied)[1]
-    voids = ndimage.label(~np.pad(occupied, 1), np.ones((3, 3, 3)))[1] - 1
+    _, bodies = labelled(occupied)
+    _, spaces = labelled(~np.pad(occupied, 1), np.ones((3, 3, 3)))
     # Each vertex at a place of its own, so that what only touches is not welded.
     apart = points + np.random.default_rng(0).normal(0, 1e-3, points.shape).astype(np.float32)
     shells = inspect_mesh(Mesh(apart, found)).shells
-    assert shells == bodies + voids
+    assert shells == bodies + spaces - 1
 
 
 def test_what_is_closed_stays_as_it_is_and_faces_back_to_back_go():
     vertices, faces = cubes(np.ones((1, 1, 1), bool))
-    same = separate_sheets(vertices, faces)
-    assert same is not None and np.array_equal(same[0], vertices) and np.array_equal(same[1], faces)
+    same = separated(vertices, faces)
+    assert np.array_equal(same[0], vertices) and np.array_equal(same[1], faces)
     flap = np.array([faces[0], faces[0][[1, 0, 2]]], np.int32)
-    _, found = separate_sheets(vertices, np.concatenate([faces, flap]))
+    _, found = separated(vertices, np.concatenate([faces, flap]))
     assert len(found) == len(faces) and is_closed(found)
 
 

@@ -199,7 +199,7 @@ def test_parts_of_several_processes_are_written_apart_and_read_by_any_number(tmp
                 state.save(step, writer)
             # What is written is a copy: the steps go on.
             with torch.no_grad():
-                network[0].weight.mul_(2)
+                next(network.parameters()).mul_(2)
             state.finish(writer)
         assert [p.name for p in (tmp_path / "c").iterdir()] == ["00000003"]
         assert (tmp_path / "c" / "00000003" / ".metadata").is_file()
