@@ -23,7 +23,7 @@ def cubes(occupied):
             for cell in np.argwhere(border):
                 corner = cell + (np.eye(3, dtype=int)[axis] if side > 0 else 0)
                 ring = np.array([corner, corner + u, corner + u + v, corner + v][::side])
-                numbers = np.ravel_multi_index(tuple(ring.T), tuple(shape))
+                numbers = np.asarray(np.ravel_multi_index(tuple(ring.T), tuple(shape)))
                 faces += [numbers[[0, 1, 2]], numbers[[0, 2, 3]]]
     used, inverse = np.unique(np.array(faces), return_inverse=True)
     points = np.stack(np.unravel_index(used, tuple(shape)), 1).astype(np.float32)
