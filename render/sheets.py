@@ -34,8 +34,12 @@ def separate_sheets(
     if len(edges) == 0 or (counts % 2).any() or (starts * 2 != counts).any() or (counts > 2).sum() > most:
         return None
     points, made = list(vertices.astype(np.float64)), [tuple(face) for face in faces.tolist()]
-    for first, second in edges[counts > 2].tolist():
-        _cut(points, made, first, second)
+    crowded = edges[counts > 2]
+    at: dict[int, list[int]] = {vertex: [] for vertex in crowded.reshape(-1).tolist()}
+    for number in np.nonzero(np.isin(faces, crowded).any(1))[0].tolist():
+        _listed(at, number, made[number])
+    for first, second in crowded.tolist():
+        _cut(points, made, at, first, second)
     separated = _split_vertices(np.array(points), np.array(made, np.int64))
     if not is_closed(separated[1]):
         return None
@@ -66,10 +70,22 @@ def _edges(
     return edges, np.bincount(inverse.reshape(-1), start < end, len(edges)).astype(np.int64), counts
 
 
+def _listed(at: dict[int, list[int]], number: int, face: tuple[int, int, int]) -> None:
+    """Note a face at those of its vertices that edges of too many faces have."""
+    for vertex in face:
+        if vertex in at:
+            at[vertex].append(number)
+
+
 def _cut(
-    points: list[Float[np.ndarray, " 3"]], faces: list[tuple[int, int, int]], first: int, second: int
+    points: list[Float[np.ndarray, " 3"]],
+    faces: list[tuple[int, int, int]],
+    at: dict[int, list[int]],
+    first: int,
+    second: int,
 ) -> None:
-    """Halve the faces of an edge, those of a wedge of the solid at a vertex of their own."""
+    """Halve the faces of an edge, those of a wedge of the solid at a vertex of their own. at: faces by vertices; some have
+    since lost the vertex."""
     a, b = points[first], points[second]
     axis = b - a
     length = float(np.linalg.norm(axis))
@@ -81,7 +97,8 @@ def _cut(
     sideways /= np.linalg.norm(sideways)
     upward = np.cross(axis, sideways)
     around = []  # (angle around the edge, whether the solid ends there, face, its third vertex)
-    for number, face in enumerate(faces):
+    for number in at[first]:
+        face = faces[number]
         if first in face and second in face:
             third = next(vertex for vertex in face if vertex not in {first, second})
             away = points[third] - a
@@ -98,6 +115,7 @@ def _cut(
             start, stop = (first, second) if ends else (second, first)
             faces[number] = (start, vertex, third)
             faces.append((vertex, stop, third))
+            _listed(at, len(faces) - 1, faces[-1])
 
 
 _Side = tuple[float, bool, int, int]
