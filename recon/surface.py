@@ -70,9 +70,8 @@ def decimate(
     """At most about `target` faces, still closed.
 
     Quadric edge collapse (fast-simplification) first, sheets that it joins at a few edges taken apart; where it breaks the
-    topology for good, manifold3d's collapse, which cannot
-    but takes up to a minute and leaves flat places a few large faces. quick: takes what the first gives, and all faces
-    where it breaks the topology.
+    topology for good, manifold3d's collapse, which cannot but takes up to a minute and leaves flat places a few large
+    faces. quick: takes what the first gives, and all faces where it breaks the topology.
     """
     if len(faces) <= target:
         return vertices, faces

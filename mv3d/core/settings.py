@@ -34,8 +34,9 @@ def with_shared_settings(configs: Sequence[Any], settings: Mapping[str, Any], ca
             )
             raise UsageError(f"{caller}: unknown setting {name}{hint}")
     for config, names in zip(configs, own, strict=True):
-        hints = get_type_hints(type(config))
-        for name in settings.keys() & names:
+        given = [name for name in settings if name in names]
+        hints = get_type_hints(type(config)) if given else {}
+        for name in given:
             _refuse_other_type(caller, name, settings[name], hints[name])
     return tuple(
         replace(config, **{name: value for name, value in settings.items() if name in names})

@@ -61,8 +61,7 @@ ReadSharded = Callable[[Path, int], Checkpoint]
 def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint atomically and remove all but the last `keep`. Raises OutputError where it cannot be written."""
     target = root / f"{checkpoint.step:08d}"
-    for left in root.glob(".*.part"):  # of a run that was killed here
-        remove(left)
+    clear_unfinished(root)
     with atomic_path(target, hint="free some space and give the same command again") as part:
         part.mkdir(parents=True)
         save_file(_plain(checkpoint.weights), part / "weights.safetensors")
@@ -74,6 +73,12 @@ def write_checkpoint(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         _record(part, checkpoint.step)
     _settle(root, keep)
     return target
+
+
+def clear_unfinished(root: Path) -> None:
+    """Remove what a run that was killed had begun to write."""
+    for left in root.glob(".*.part"):
+        remove(left)
 
 
 def publish_sharded(root: Path, part: Path, step: int, *, keep: int) -> None:

@@ -93,20 +93,21 @@ class RunState:
         self._accelerator = accelerator
         self._sharded = accelerator.distributed_type == DistributedType.FSDP
 
-    def weights(self) -> dict[str, Tensor]:
-        """The trained weights under the network's own names, whole, on the CPU; empty on other processes than the main one.
+    def weights(self, options: StateDictOptions = _FULL) -> dict[str, Tensor]:
+        """The trained weights under the network's own names, on the CPU: whole, and empty on other processes than the main
+        one; or as `options` say.
 
         Copies: on a CPU the state of a network is the network itself, which the next step is about to change.
         """
-        state = get_model_state_dict(self._model, options=_FULL)
+        state = get_model_state_dict(self._model, options=options)
         return {name.removeprefix(self._prefix): _copy(value) for name, value in state.items()}
 
-    def averages(self) -> dict[str, Tensor] | None:
+    def averages(self, options: StateDictOptions = _FULL) -> dict[str, Tensor] | None:
         """The averages of the weights, as `weights` gives these; None where none are kept."""
         if self._ema is None:
             return None
         with self._ema.in_place():
-            return self.weights()
+            return self.weights(options)
 
     def result(self) -> dict[str, Tensor]:
         """The averages where they are kept, else the weights, as `weights` gives these; gathered once by all processes."""
@@ -125,35 +126,21 @@ class RunState:
         """
         begun = time.perf_counter()
         self.finish(writer)
-        checkpoint = self._parts(step) if self._sharded else self._whole(step)
+        checkpoint = self._copied(step, sharded=self._sharded)
         if self._sharded or self._accelerator.is_main_process:
             writer.start(checkpoint)
         return time.perf_counter() - begun
 
-    def _whole(self, step: int) -> Checkpoint:
-        optimizer = get_optimizer_state_dict(self._model, self._optimizer, options=_FULL)
-        return Checkpoint(step, self.weights(), self.averages(), _copies(optimizer))
-
-    def _parts(self, step: int) -> Checkpoint:
-        """This process's parts of everything, copied."""
-        averages = None
-        if self._ema is not None:
-            with self._ema.in_place():
-                averages = self._weights_here()
-        optimizer = get_optimizer_state_dict(self._model, self._optimizer, options=_PARTS)
-        return Checkpoint(step, self._weights_here(), averages, _copies(optimizer), sharded=True)
-
-    def _weights_here(self) -> dict[str, Tensor]:
-        state = get_model_state_dict(self._model, options=_PARTS)
-        return {name.removeprefix(self._prefix): _copy(value) for name, value in state.items()}
+    def _copied(self, step: int, *, sharded: bool) -> Checkpoint:
+        """The state, or this process's parts of it."""
+        options = _PARTS if sharded else _FULL
+        optimizer = get_optimizer_state_dict(self._model, self._optimizer, options=options)
+        return Checkpoint(step, self.weights(options), self.averages(options), _copies(optimizer), sharded)
 
     def _read_parts(self, folder: Path, step: int) -> Checkpoint:
-        blank = self._parts(step)
-        template: dict[str, Any] = {"weights": blank.weights, "optimizer": blank.optimizer}
-        if blank.ema is not None:
-            template["ema"] = blank.ema
-        read_sharded(folder, template)
-        return blank
+        checkpoint = self._copied(step, sharded=True)
+        read_sharded(folder, checkpoint)
+        return checkpoint
 
     def finish(self, writer: CheckpointWriter) -> None:
         """Wait until the last checkpoint is written. Raises in all processes where it could not be."""

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from mv3d.core.errors import InputError, OutputError, shown
 from mv3d.core.files import remove
-from mv3d.training.checkpoint import Checkpoint, publish_sharded
+from mv3d.training.checkpoint import Checkpoint, clear_unfinished, publish_sharded
 
 _UNFIT = (CheckpointException, ValueError, LookupError, RuntimeError)
 
@@ -33,16 +33,12 @@ def write_sharded(root: Path, checkpoint: Checkpoint, *, keep: int, group: dist.
     be one that nothing else uses. Raises OutputError where it cannot be written.
     """
     part, main = root / f".{checkpoint.step:08d}.part", dist.get_rank(group) == 0
-    state = {"weights": checkpoint.weights, "optimizer": checkpoint.optimizer}
-    if checkpoint.ema is not None:
-        state["ema"] = checkpoint.ema
     try:
         if main:
-            for left in root.glob(".*.part"):  # of a run that was killed here
-                remove(left)
+            clear_unfinished(root)
             part.mkdir(parents=True)
         dist.barrier(group)
-        save(state, storage_writer=FileSystemWriter(part), process_group=group)
+        save(_state(checkpoint), storage_writer=FileSystemWriter(part), process_group=group)
         if main:
             publish_sharded(root, part, checkpoint.step, keep=keep)
     except (OSError, CheckpointException) as error:
@@ -55,14 +51,19 @@ def write_sharded(root: Path, checkpoint: Checkpoint, *, keep: int, group: dist.
             remove(part)
 
 
-def read_sharded(folder: Path, template: dict[str, Any]) -> dict[str, Any]:
-    """Fill the tensors of a state with what a checkpoint holds under their names; in all processes at once.
+def read_sharded(folder: Path, checkpoint: Checkpoint) -> None:
+    """Fill the tensors of a state with what was written under their names; in all processes at once.
 
-    Raises InputError for a checkpoint of other names or shapes.
+    Raises InputError for other names or shapes.
     """
     alone = not (dist.is_available() and dist.is_initialized())
     try:
-        load(template, storage_reader=FileSystemReader(folder), no_dist=alone)
+        load(_state(checkpoint), storage_reader=FileSystemReader(folder), no_dist=alone)
     except _UNFIT as error:
         raise InputError(f"{folder}: does not fit the network ({shown(error)})") from error
-    return template
+
+
+def _state(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is written, by its names in the files."""
+    state: dict[str, Any] = {"weights": checkpoint.weights, "optimizer": checkpoint.optimizer}
+    return state if checkpoint.ema is None else state | {"ema": checkpoint.ema}
