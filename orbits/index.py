@@ -12,6 +12,7 @@ from typing import Any
 
 from mv3d.core.errors import InputError, shown
 from mv3d.core.files import to_json
+from mv3d.core.locking import mend
 from mv3d.core.records import SCHEMA, read_document
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.shards import LEAST_SAMPLE, is_count, write_pieces
@@ -97,6 +98,7 @@ def read_index(folder: Path) -> dict[str, Any] | None:
 
     Raises InputError where it is one, but damaged: counts that are none, shards that lie elsewhere.
     """
+    mend(folder)
     document = read_document(folder / INDEX)
     if document is None:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import InputError, OutputError
+from mv3d.core.files import discard
 from mv3d.core.outputs import refuse_named
 from mv3d.orbits.config import sha256_of_json
 from mv3d.orbits.index import INDEX, read_index, write_index
@@ -39,9 +40,7 @@ class ShardFolder:
         earlier = self._earlier_files(leftovers)
         index = None if overwrite else read_index(self.out_dir)  # a damaged one can be overwritten
         if overwrite:
-            for path in earlier:
-                path.unlink()
-            shutil.rmtree(self.staging, ignore_errors=True)
+            discard(self.out_dir, [*(path.name for path in earlier), _STAGING])
         elif index is not None and index["identity_sha256"] != sha256_of_json(self.identity):
             raise OutputError(
                 f"{self.out_dir}: holds another data set ({_difference(index, self.identity)}); "

@@ -9,6 +9,7 @@ from typing import Any
 
 from mv3d.app.splats import holds_splats
 from mv3d.core.errors import InputError
+from mv3d.core.locking import mend
 from mv3d.core.outputs import unchanged
 from mv3d.core.records import read_document, read_record
 from mv3d.render.loading import MODEL_SUFFIXES
@@ -48,6 +49,7 @@ def read_asset(path: Path) -> Asset:
 
     Raises InputError where there is neither, and where a file cannot be used.
     """
+    mend(path)
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or a 3D file, found nothing there")
     if path.is_file():

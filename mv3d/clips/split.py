@@ -19,12 +19,12 @@ import numpy as np
 
 from mv3d.clips.config import SplitConfig, flat
 from mv3d.clips.cuts import SIDE, find_boundaries, shots
-from mv3d.clips.ledger import Ledger
+from mv3d.clips.ledger import Ledger, read_ledger
 from mv3d.clips.parts import opencv, scene_detectors
 from mv3d.clips.video import Writer, is_video, pictures_of, probe
 from mv3d.clips.work import VideoItem, work_through
 from mv3d.core.errors import InputError, UsageError
-from mv3d.core.files import replace, staging
+from mv3d.core.files import discard, replace, staging
 from mv3d.core.locking import folder_lock
 from mv3d.core.outputs import refuse_named
 from mv3d.core.progress import ObjectProgress
@@ -70,14 +70,16 @@ def split_videos(
     videos = find_videos(sources, out)
     with folder_lock(out, (SPLIT,)):
         names = {uid for uid, _ in videos}
-        foreign = [
-            p.name for p in sorted(out.iterdir()) if is_video(p) and _NUMBER.sub("", p.name) not in names
-        ]
-        if not (out / SPLIT).exists():
-            refuse_named(out, [p.name for p in sorted(out.iterdir()) if is_video(p)])
-        ledger = Ledger(out / SPLIT, COMMAND, flat(config), key="uid", overwrite=overwrite)
-        listed = {clip["name"] for entry in ledger.entries.values() for clip in entry.get("clips", ())}
-        refuse_named(out, [name for name in foreign if name not in listed])
+        there = [p.name for p in sorted(out.iterdir()) if is_video(p)]
+        if (out / SPLIT).exists():
+            _, earlier = read_ledger(out / SPLIT, COMMAND, key="uid")
+            listed = {clip["name"] for entry in earlier.values() for clip in entry.get("clips", ())}
+            refuse_named(out, [n for n in there if n not in listed and _NUMBER.sub("", n) not in names])
+            if overwrite:
+                discard(out, (SPLIT, *there))
+        else:
+            refuse_named(out, there)
+        ledger = Ledger(out / SPLIT, COMMAND, flat(config), key="uid")
         todo = [(uid, path) for uid, path in videos if not _is_done(ledger.entries.get(uid), path, out)]
         with staging(out) as aside:
             items = [VideoItem(uid, path, aside) for uid, path in todo]

@@ -19,6 +19,9 @@ from mv3d.core.signals import uninterrupted
 
 STAGING = ".mv3d-"
 """How the names of staging folders begin."""
+_EARLIER = f"{STAGING}earlier-"
+_MOVES = "moves.mv3d"
+"""In a staging folder whose content is whole: what has to be moved. Until then the folder is scratch."""
 _ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{8}\.(part|old)", re.DOTALL)
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -72,6 +75,25 @@ def restore(folder: Path, names: Iterable[str]) -> None:
             os.replace(path, folder / match[1])
         else:
             remove(path)
+
+
+def put_right(folder: Path, names: Iterable[str] = ()) -> None:
+    """Put right what processes that were killed left in a folder that nobody else writes now: results that were whole go
+    to their places, earlier files that were being removed are back, scratch goes. names: see `restore`."""
+    for left in sorted(folder.glob(f"{STAGING}*")):
+        if left.name.startswith(_EARLIER):
+            _put_back(left, folder)
+        elif (left / _MOVES).is_file():
+            _finish_moves(left, folder)
+        remove(left)
+    restore(folder, names)
+
+
+def is_cut_off(folder: Path) -> bool:
+    """Whether a process moves, or was killed while it moved, files of this folder as `publish` and `discard` do."""
+    return os.path.isdir(folder) and any(
+        left.name.startswith(_EARLIER) or (left / _MOVES).is_file() for left in folder.glob(f"{STAGING}*")
+    )
 
 
 def _aside(name: str, ending: str) -> str:
@@ -149,10 +171,58 @@ def staging(out_dir: Path) -> Iterator[Path]:
         ) from error
     finally:
         with uninterrupted():
-            shutil.rmtree(folder, ignore_errors=True)
+            if not (folder / _MOVES).exists():  # else the next run goes on with them
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(folder: Path, out_dir: Path, *, last: str) -> None:
-    """Move the content of a staging folder to `out_dir`, the file `last` at the end."""
-    for name in sorted((p.name for p in folder.iterdir()), key=lambda name: (name == last, name)):
+def publish(folder: Path, out_dir: Path, *, last: str, stale: Iterable[str] = ()) -> None:
+    """Move the content of a staging folder of `out_dir` there, the file `last` at the end, and remove `stale` from it.
+
+    Once this has begun it is done: where the process dies in between, `put_right` goes on.
+    """
+    names = sorted((p.name for p in folder.iterdir()), key=lambda name: (name == last, name))
+    write_text(folder / _MOVES, to_json({"names": names, "stale": list(stale)}))
+    with uninterrupted():
+        _finish_moves(folder, out_dir)
+
+
+def _finish_moves(folder: Path, out_dir: Path) -> None:
+    moves = json.loads((folder / _MOVES).read_text(encoding="utf-8"))
+    names, stale = ([n for n in moves[key] if Path(n).name == n] for key in ("names", "stale"))
+    left = [name for name in names if os.path.lexists(folder / name)]
+    for name in stale if left else ():
+        if os.path.lexists(out_dir / name):
+            os.replace(out_dir / name, folder / _aside(name, "old"))
+    for name in left:
         replace(folder / name, out_dir / name)
+    (folder / _MOVES).unlink()
+
+
+def discard(folder: Path, names: Iterable[str]) -> None:
+    """Remove files and folders below `folder`, where they are there, all of them or none: where the process dies in
+    between, `put_right` puts them back."""
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if not there:
+        return
+    mark = uuid.uuid4().hex[:8]
+    aside, gone = folder / f"{_EARLIER}{mark}", folder / f"{STAGING}{mark}"
+    with uninterrupted():
+        aside.mkdir()
+        try:
+            for name in there:
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / name, aside / name)
+        except OSError:
+            _put_back(aside, folder)
+            raise
+        os.replace(aside, gone)
+        shutil.rmtree(gone)
+
+
+def _put_back(aside: Path, folder: Path) -> None:
+    for path in sorted(aside.rglob("*")):
+        place = folder / path.relative_to(aside)
+        if (path.is_symlink() or not path.is_dir()) and not os.path.lexists(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+    remove(aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,16 +12,21 @@ from io import FileIO
 from pathlib import Path
 
 from mv3d.core.errors import OutputError
-from mv3d.core.files import STAGING, remove, restore
+from mv3d.core.files import is_cut_off, put_right
 from mv3d.core.signals import uninterrupted
 
 LOCK_NAME = ".mv3d.lock"
 _FAR = 1 << 30  # Windows locks bytes, and a locked byte cannot be read: the pid must stay readable
+_PATIENCE_S = 10.0  # moves of renamed files take milliseconds
+
+
+class _HeldError(OutputError):
+    """Another process holds the lock."""
 
 
 @contextmanager
 def folder_lock(folder: Path, names: Iterable[str] = ()) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where it is absent. What killed runs left in it goes.
+    """Hold the lock of a folder, which is made where it is absent. What killed runs left in it is put right.
 
     names: of files and folders in it that the run writes whole or not at all.
 
@@ -34,9 +40,7 @@ def folder_lock(folder: Path, names: Iterable[str] = ()) -> Iterator[None]:
             with uninterrupted():
                 folder.mkdir(parents=True, exist_ok=True)
                 stream = _locked(path)
-                for left in folder.glob(f"{STAGING}*"):
-                    remove(left)
-                restore(folder, names)
+                put_right(folder, names)
         except OSError as error:
             raise OutputError(
                 f"{folder}: cannot be written ({error.strerror}); choose another --out"
@@ -53,6 +57,24 @@ def folder_lock(folder: Path, names: Iterable[str] = ()) -> Iterator[None]:
                     each.rmdir()
 
 
+def mend(path: Path) -> None:
+    """Before results are read: put right what a process left that was killed while it moved some in this folder, or in
+    the one around it.
+
+    Waits for a process that moves them now. Raises OutputError as `folder_lock` does.
+    """
+    for folder in (path, path.parent):
+        until = time.monotonic() + _PATIENCE_S
+        while is_cut_off(folder):
+            try:
+                with folder_lock(folder):
+                    break
+            except _HeldError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+
 def _locked(path: Path) -> FileIO:
     """The open lock file with our pid in it."""
     while True:
@@ -63,7 +85,7 @@ def _locked(path: Path) -> FileIO:
             if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
                 stream.close()
                 pid = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
-                raise OutputError(
+                raise _HeldError(
                     f"{path.parent}: another mv3d process (pid {pid or 'unknown'}) is writing here; "
                     "wait for it or choose another --out"
                 ) from error

@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mv3d.core.errors import OutputError
-from mv3d.core.files import publish, remove, sha256, staging
+from mv3d.core.files import publish, sha256, staging
 from mv3d.core.locking import folder_lock
 from mv3d.core.records import RunRecord, read_record, refuse_other_results, write_record
-from mv3d.core.signals import uninterrupted
-
-_BEGUN = "unfinished"
-"""Marks the record of results that are being moved to their places."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,7 @@ class Output:
         with folder_lock(self.folder, (*self.names, self.record, *self.others)):
             changed = self._refuse_foreign(self.names)
             if not self.overwrite:
-                goes_on = self.resumes or _is_begun(read_record(self.folder / self.record))
-                there = changed if goes_on else (*self.names, self.record)
+                there = changed if self.resumes else (*self.names, self.record)
                 refuse_other_results(
                     self.folder / self.record,
                     there,
@@ -71,13 +66,15 @@ class Output:
         """Raise OutputError as `claimed` does for an input and a file that the record does not list."""
         self._refuse_foreign(self.names)
 
-    def publish(self, staged: Path, record: RunRecord, *, last: str = "") -> RunRecord:
-        """Move all of `staged` to its place with its record, which lists it. Returns that record.
+    def publish(
+        self, staged: Path, record: RunRecord, *, last: str = "", outdated: Iterable[str] = ()
+    ) -> RunRecord:
+        """Move all of `staged`, the folder of `opened`, to its place with its record, which lists it. Returns that record.
 
-        Outputs of the earlier record that are not made again go, unless somebody changed them. Ctrl-C and SIGTERM wait: the
-        earlier result stays as it is, or the new one is there. For a process that dies in between: until the end the record
-        lists both results and no settings: nothing claims to be finished, and all of it can be replaced.
-        last: a file to move last of all, by default the record.
+        Outputs of the earlier record that are not made again go, unless somebody changed them. The earlier result stays as
+        it is, or the new one is there: Ctrl-C and SIGTERM wait, and where the process dies in between, the next one that
+        claims or reads the folder goes on.
+        last: a file to move last of all, by default the record. outdated: further files that go.
         """
         found = sorted(staged.iterdir())
         contents = {p.name: {f: sha256(p / f) for f in files_below(p)} for p in found if p.is_dir()}
@@ -85,17 +82,13 @@ class Output:
         self._refuse_foreign(record.outputs)
         earlier = read_record(self.folder / self.record) or RunRecord()
         stale = [name for name in unchanged(self.folder, earlier) if name not in record.outputs]
-        for name, files in (earlier.contents or {}).items():
-            contents[name] = {**files, **contents.get(name, {})}
-        outputs = {**earlier.outputs, **record.outputs}
-        details = {**record.details, _BEGUN: True}
-        begun = replace(record, settings=None, details=details, outputs=outputs, contents=contents)
         write_record(staged / self.record, record)
-        with uninterrupted():
-            write_record(self.folder / self.record, begun)
-            for name in (*stale, *([last] if last else [])):
-                remove(self.folder / name)
-            publish(staged, self.folder, last=last or self.record)
+        publish(
+            staged,
+            self.folder,
+            last=last or self.record,
+            stale=(*outdated, *stale, *([last] if last else [])),
+        )
         return record
 
     def _refuse_foreign(self, names: Iterable[str]) -> list[str]:
@@ -119,13 +112,7 @@ class Output:
             foreign += [file for file in files if file not in listed or (self.folder / file).is_symlink()]
             changed += [file for file in files if sha256(self.folder / file) != listed.get(file)]
         refuse_named(self.folder, foreign)
-        # Without settings it is the record of a run that was killed while it moved its results.
-        return [] if earlier.settings is None else changed
-
-
-def _is_begun(record: RunRecord | None) -> bool:
-    """Whether its process died while it moved its results: the same command may begin anew."""
-    return record is not None and record.settings is None and record.details.get(_BEGUN) is True
+        return changed
 
 
 def unchanged(folder: Path, record: RunRecord) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mv3d.core.errors import OutputError, shown
 from mv3d.core.files import sha256, to_json, write_text
+from mv3d.core.locking import mend
 from mv3d.core.machine import library_versions
 
 SCHEMA = 1
@@ -115,7 +116,11 @@ def write_record(path: Path, record: RunRecord) -> None:
 
 
 def run_status(path: Path, *, settings: Mapping[str, Any], input_sha256: str) -> RunStatus:
-    """Compare the record at `path`, and the outputs beside it, with a request."""
+    """Compare the record at `path`, and the outputs beside it, with a request.
+
+    What a process left that was killed while it moved them is put right before.
+    """
+    mend(path.parent)
     record = read_record(path)
     if record is None:
         return RunStatus.ABSENT

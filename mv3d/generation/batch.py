@@ -13,12 +13,11 @@ import torch
 
 from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, Mv3dWarning
-from mv3d.core.files import remove, sha256
+from mv3d.core.files import sha256
 from mv3d.core.machine import peak_memory_bytes
 from mv3d.core.outputs import Output, refuse_inputs
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.records import RunRecord, RunStatus, read_record, run_status
-from mv3d.core.signals import uninterrupted
 from mv3d.generation.config import GenerateConfig
 from mv3d.generation.elevation import ElevationEstimate, ElevationTrial
 from mv3d.generation.generator import OnFrame
@@ -186,10 +185,7 @@ class _Run:
             write_views(made.views, staged)
         outdated = tuple(recon_products(output.folder))
         record = self._record(made, image, digest, clock)
-        with uninterrupted():
-            for name in outdated:
-                remove(output.folder / name)
-            record = output.publish(staged, record)
+        record = output.publish(staged, record, outdated=outdated)
         return GenerateResult(image, output.folder, record.document(), removed=outdated, elevation=made.trial)
 
     def _record(self, made: Generated, image: Path, digest: str, clock: Clock) -> RunRecord:

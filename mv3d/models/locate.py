@@ -17,6 +17,7 @@ from urllib.request import getproxies
 
 from mv3d.core import caches
 from mv3d.core.errors import InputError, OutputError
+from mv3d.core.locking import mend
 from mv3d.models.folder import INFO_FILE
 from mv3d.models.names import ALIASES, DEFAULT_FOLDER
 
@@ -43,6 +44,7 @@ def resolve(
     with the command to run or the page to open where it cannot be had, OutputError where a cache cannot be written.
     """
     text, path = str(name), Path(name)
+    mend(path)
     if path.is_dir():
         return ResolvedModel(_model_folder(path), text)
     if path.is_file():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mv3d.core.devices import device_name
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError
-from mv3d.core.files import sha256, staging, to_json, write_text
+from mv3d.core.files import discard, sha256, staging, to_json, write_text
 from mv3d.core.machine import keep_freed_memory, peak_memory_bytes
 from mv3d.core.outputs import Output, files_below, refuse_inputs, refuse_named
 from mv3d.core.progress import TrainingProgress
@@ -435,9 +435,7 @@ def _open_run(output: Output, config: TrainConfig, settings: dict[str, Any], dig
     foreign += [name for name in (SETTINGS, LOG) if (out / name).exists() and not ours]
     refuse_named(out, foreign)
     if output.overwrite:
-        for name in _OURS:
-            shutil.rmtree(out / name, ignore_errors=True)
-        (out / LOG).unlink(missing_ok=True)
+        discard(out, (*_OURS, LOG))
     elif ours:
         # Where the settings name no network, the preset, which they do name, stood for it.
         there = {"network": config.network} | there

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, Mv3dWarning, UsageError
+from mv3d.core.locking import mend
 from mv3d.core.settings import with_settings
 from mv3d.render.cameras import SV3D_RADIUS, Orbit, sv3d_azimuths_deg
 from mv3d.views.colmap import find_model, posed_frames, read_model
@@ -59,6 +60,7 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
 def read_views(path: str | os.PathLike[str], reading: OrbitReading | None = None) -> Views:
     """`load_views`, but what is doubtful is only in the views' `warnings`."""
     path, reading = Path(path), reading or OrbitReading()
+    mend(path)
     require_views(path)
     if path.is_dir():
         for name in TRANSFORMS:

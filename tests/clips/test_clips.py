@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,6 +155,15 @@ def test_a_run_that_was_killed_goes_on(videos, split, tmp_path):
     (out / "mine.mp4").write_bytes(b"of somebody")
     with pytest.raises(OutputError, match=r"holds mine\.mp4"):
         split_videos([videos], out)
+
+
+def test_overwriting_leaves_no_clips_of_the_earlier_call(videos, split, tmp_path):
+    out = tmp_path / "fewer"
+    shutil.copytree(split, out)
+    one = min(videos.glob("*.mp4"), key=lambda path: path.stat().st_size)
+    result = split_videos([one], out, overwrite=True)
+    listed = {clip["name"] for entry in result.entries for clip in entry.get("clips", ())}
+    assert set(hashes(out)) == listed < set(hashes(split))
 
 
 def test_selected_clips_are_what_training_reads(scored, tmp_path, capsys):

@@ -1,14 +1,18 @@
+import itertools
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.moments import Killed, killed, watched
 
 from mv3d.core.errors import OutputError
 from mv3d.core.files import (
     atomic_path,
+    discard,
     publish,
+    put_right,
     remove,
     replace,
     restore,
@@ -155,7 +159,7 @@ def test_staged_results_are_published_with_the_record_last(tmp_path, monkeypatch
             (folder / name).touch()
         monkeypatch.setattr("os.replace", lambda a, b: (renamed.append(Path(b).name), real(a, b)))
         publish(folder, tmp_path, last="a.json")
-    assert renamed == ["b", "a.json"] and len(list(tmp_path.iterdir())) == 2
+    assert renamed[1:] == ["b", "a.json"] and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_hash_of_a_folder_holds_names_and_content(tmp_path):
@@ -165,6 +169,82 @@ def test_a_hash_of_a_folder_holds_names_and_content(tmp_path):
     assert sha256(tmp_path / "one") == sha256(tmp_path / "two")
     (tmp_path / "two" / "sub" / "a").rename(tmp_path / "two" / "sub" / "b")
     assert sha256(tmp_path / "one") != sha256(tmp_path / "two")
+
+
+def tree(folder):
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def each_death(tmp_path, prepare, act):
+    """The folder as each moment leaves it at which the process that acts on it may die; at last, as one that does not."""
+    for moment in itertools.count(1):
+        folder = tmp_path / f"out{moment}"
+        prepare(folder)
+        try:
+            with watched(folder, killed(moment)):
+                act(folder)
+        except Killed:
+            yield folder
+        else:
+            yield folder
+            return
+
+
+def earlier_files(folder):
+    for name in ("a", "images/0", "stale/0", "last"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("earlier")
+
+
+def whole_files(folder):
+    earlier_files(folder)
+    staged = folder / ".mv3d-01234567"
+    for name in ("a", "c", "images/0", "last"):
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        (staged / name).write_text("new")
+
+
+def test_a_process_that_dies_publishing_leaves_the_earlier_files_or_the_next_one_makes_the_new_ones(tmp_path):
+    published = dict.fromkeys(("a", "c", "images/0", "last"), "new")
+    earlier_files(tmp_path / "earlier")
+    earlier = tree(tmp_path / "earlier")
+
+    def act(folder):
+        publish(folder / ".mv3d-01234567", folder, last="last", stale=["stale", "last", "absent"])
+        remove(folder / ".mv3d-01234567")
+
+    found = []
+    for folder in each_death(tmp_path, whole_files, act):
+        shutil.copytree(folder, tmp_path / "again", dirs_exist_ok=True)
+        for again in each_death(tmp_path / "again", lambda to: shutil.copytree(folder, to), put_right):
+            put_right(again)
+            found.append(tree(again))
+            assert found[-1] in (earlier, published), again
+        shutil.rmtree(tmp_path / "again")
+    assert found[0] == earlier and found[-1] == published and len(found) > 100
+
+
+def test_a_process_that_dies_discarding_leaves_all_or_nothing(tmp_path):
+    earlier_files(tmp_path / "earlier")
+    earlier = tree(tmp_path / "earlier")
+    found = []
+    for folder in each_death(
+        tmp_path, earlier_files, lambda folder: discard(folder, ["a", "images", "stale/0", "absent"])
+    ):
+        put_right(folder)
+        found.append(tree(folder))
+        assert found[-1] in (earlier, {"last": "earlier"}), folder
+    assert found[0] == earlier and found[-1] != earlier and len(found) > 5
+
+
+def test_a_list_of_moves_leads_nowhere_else(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    left = tmp_path / "out" / ".mv3d-01234567"
+    left.mkdir(parents=True)
+    (left / "moves.mv3d").write_text('{"names": ["../../b"], "stale": ["../mine"]}')
+    (left / "a").touch()
+    put_right(tmp_path / "out")
+    assert tree(tmp_path) == {"mine": "mine"}
 
 
 def test_what_killed_processes_left_goes_or_is_back(tmp_path):

@@ -8,6 +8,7 @@ import gc
 import itertools
 import os
 import random
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from helpers.moments import Killed, full, killed, signalled, watched
 from helpers.small_jobs import Job, each_job, half_written, prepared, quickened, results
 
 from mv3d.cli.main import main
+from mv3d.core.locking import mend
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MOMENTS = int(os.environ.get("MV3D_TEST_MOMENTS", "10"))
@@ -126,6 +128,31 @@ def test_a_dead_process(job, count, whole, tmp_path):
             main(job.command(out))
         gc.collect()  # what a dead process had open is closed
         goes_on(job, out, whole, moment)
+
+
+@each_job
+def test_a_process_that_dies_overwriting(job, count, whole, tmp_path):
+    """The earlier result or the new one is there for the next that looks; commands that go on lose all of the earlier one
+    or nothing of it before they have a new one."""
+    earlier, timed = tmp_path / "earlier", tmp_path / "timed"
+    prepared(job, earlier)
+    assert main(job.command(earlier, *job.other)) == 0
+    shutil.copytree(earlier, timed)
+    with watched(timed) as watch:
+        assert main(job.command(timed, "--overwrite")) == 0
+    rng = random.Random(job.name)
+    late = rng.sample(range(watch.count - min(20, watch.count // 2), watch.count + 1), count)
+    for moment in sorted({*late, rng.randint(1, watch.count)}):
+        out = tmp_path / str(moment)
+        shutil.copytree(earlier, out)
+        with watched(out, killed(moment)), pytest.raises(Killed):
+            main(job.command(out, "--overwrite"))
+        gc.collect()
+        mend(out)
+        if not job.goes_on:
+            assert results(out) in (results(earlier), whole.results), moment
+        assert main(job.command(out, "--overwrite")) == 0 and results(out) == whole.results, moment
+        assert not scratch(out), moment
 
 
 @each_job

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mv3d.core.errors import InputError, MissingPartError, Mv3dError, OutputError, UsageError
-from mv3d.core.files import sha256, to_json, write_text
+from mv3d.core.files import discard, sha256, to_json, write_text
 from mv3d.core.locking import folder_lock
 from mv3d.core.machine import is_out_of_memory
 from mv3d.core.outputs import refuse_inputs, unchanged
@@ -142,10 +141,11 @@ class _Run:
             refuse_other_algorithm(out / PROTOCOL)
         refuse_inputs(out, (TRUTH, GENERATED, OBJECTS), [item.path for item in plan.items if item.path])
         if overwrite:
+            stale = list[Path]()
             for path in [*(out / name for name in TABLES), *(out / OBJECTS).glob("*.json")]:
                 if path.name in TABLES or path.stem in plan.digests or "uid" in (read_document(path) or {}):
-                    path.unlink(missing_ok=True)
-            self._forget_others()
+                    stale.append(path)
+            discard(out, [path.relative_to(out).as_posix() for path in (*stale, *self._others())])
 
     def begin(self) -> None:
         """Record the request as unfinished."""
@@ -318,13 +318,13 @@ class _Run:
             outputs={name: sha256(out / name) for name in TABLES} if finished else {},
         )
 
-    def _forget_others(self) -> None:
-        """Remove folders of objects that the list no longer holds, if they hold nothing else and nobody changed them."""
+    def _others(self) -> Iterator[Path]:
+        """Folders of objects that the list no longer holds, if they hold nothing else and nobody changed them."""
         for folder in [*(self._out / TRUTH).glob("*"), *(self._out / GENERATED).glob("*")]:
             record = read_record(folder / RECORD)
             if folder.name not in self._plan.digests and record is not None:
                 if {path.name for path in folder.iterdir()} == {RECORD, *unchanged(folder, record)}:
-                    shutil.rmtree(folder)
+                    yield folder
 
     def _truth(self, item: CatalogueItem) -> Path:
         return self._out / TRUTH / item.uid
