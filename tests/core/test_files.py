@@ -1,6 +1,7 @@
 import itertools
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -216,7 +217,7 @@ def test_a_process_that_dies_publishing_leaves_the_earlier_files_or_the_next_one
     found = []
     for folder in each_death(tmp_path, whole_files, act):
         shutil.copytree(folder, tmp_path / "again", dirs_exist_ok=True)
-        for again in each_death(tmp_path / "again", lambda to: shutil.copytree(folder, to), put_right):
+        for again in each_death(tmp_path / "again", partial(shutil.copytree, folder), put_right):
             put_right(again)
             found.append(tree(again))
             assert found[-1] in (earlier, published), again

@@ -138,11 +138,12 @@ def test_a_process_that_dies_overwriting(job, count, whole, tmp_path):
     prepared(job, earlier)
     assert main(job.command(earlier, *job.other)) == 0
     shutil.copytree(earlier, timed)
-    with watched(timed) as watch:
+    events = [""]
+    with watched(timed, lambda number, event: events.append(event)) as watch:
         assert main(job.command(timed, "--overwrite")) == 0
     rng = random.Random(job.name)
-    late = rng.sample(range(watch.count - min(20, watch.count // 2), watch.count + 1), count)
-    for moment in sorted({*late, rng.randint(1, watch.count)}):
+    renames = [moment for moment, event in enumerate(events) if event == "os.rename"][-5:]
+    for moment in sorted({*rng.sample(renames, min(count, len(renames))), rng.randint(1, watch.count)}):
         out = tmp_path / str(moment)
         shutil.copytree(earlier, out)
         with watched(out, killed(moment)), pytest.raises(Killed):
