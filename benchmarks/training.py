@@ -120,8 +120,8 @@ def our_loop(
         progress=lambda *_: busy.append(time.process_time()),
     )
     steps = [line["seconds_per_step"] for line in read_log(out)]
-    # The last step writes the checkpoint after it was told of: it is in no difference.
-    return statistics.median(steps[1:]), statistics.median(np.diff(busy)), done.data_wait_share
+    # The first step warms up, and the last one writes the checkpoint after it was told of: both are in no difference.
+    return statistics.median(steps[1:]), statistics.median(np.diff(busy[1:])), done.data_wait_share
 
 
 def part_of(

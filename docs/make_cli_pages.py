@@ -50,7 +50,7 @@ def help_text(command: list[str]) -> str:
     """What `mv3d COMMAND --help` prints on a terminal of a fixed width without colours."""
     raw = io.BytesIO()
     # Of a known encoding, as a terminal has: the boxes of the help depend on it.
-    with _terminal(), contextlib.redirect_stdout(io.TextIOWrapper(raw, encoding="utf-8")) as out:
+    with _terminal(), contextlib.redirect_stdout(_Screen(raw, encoding="utf-8")) as out:
         code = main([*command, "--help"])
         out.flush()
     if code != 0:
@@ -67,6 +67,13 @@ def write(folder: Path = PAGES) -> None:
             path.unlink()
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+class _Screen(io.TextIOWrapper):
+    """What passes for a terminal: elsewhere a help has no boxes."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @contextlib.contextmanager

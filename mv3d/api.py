@@ -14,10 +14,10 @@ from mv3d.core.errors import Mv3dWarning, UsageError
 from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import with_settings, with_shared_settings
-from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
+from mv3d.generation.config import GenerateConfig, LiftConfig, PhotoQuality, instant_settings
 from mv3d.generation.places import make_folder, require_photo
 from mv3d.recon.centring import moved_mesh, moved_views, origin_of
-from mv3d.recon.config import Quality, ReconConfig
+from mv3d.recon.config import ReconConfig
 from mv3d.recon.doubts import fitted, judged
 from mv3d.recon.pipeline import ReconResult, planned_outputs, run
 from mv3d.recon.places import RECORD, default_out_dir
@@ -97,8 +97,8 @@ def make(image: str | os.PathLike[str] | Image.Image, **settings: Any) -> Mesh:
     """
     if settings.get("quality") == "instant":
         return lift(image, **instant_settings(settings, "quality instant"))
-    if (quality := settings.get("quality", ReconConfig.quality)) not in get_args(Quality):
-        raise UsageError(f"quality: expected one of instant, {', '.join(get_args(Quality))}, got {quality}")
+    if (quality := settings.get("quality", ReconConfig.quality)) not in get_args(PhotoQuality):
+        raise UsageError(f"quality: expected one of {', '.join(get_args(PhotoQuality))}, got {quality}")
     for_views = GenerateConfig(trajectory=settings.pop("trajectory", GenerateConfig.trajectory))
     for_views, for_mesh = with_shared_settings((for_views, ReconConfig()), settings, "make")
     _mesh_method(for_mesh)  # fails now, not after the views are made

@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from mv3d.app.job import Kind
 from mv3d.core.errors import UsageError, shown
 from mv3d.core.settings import with_shared_settings
-from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
+from mv3d.generation.config import GenerateConfig, LiftConfig, PhotoQuality, instant_settings
 from mv3d.recon.config import ReconConfig
 from mv3d.views.reading import OrbitReading
 
@@ -32,7 +32,7 @@ def offered_fields(kind: Kind) -> dict[str, Any]:
             if each.name not in _NOT_OFFERED and (kind == "photo" or each.name != "trajectory"):
                 found.setdefault(each.name, hints[each.name])
     if kind == "photo":
-        found["quality"] = Literal["instant", "draft", "standard", "high"]
+        found["quality"] = PhotoQuality
         found["mesh"] = bool
     return found
 

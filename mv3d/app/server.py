@@ -31,6 +31,7 @@ from mv3d.app.openapi import document
 from mv3d.app.uploads import Upload, fill_photo, fill_views, title_of
 from mv3d.core.errors import InputError, Mv3dError, OutputError, UsageError, shown
 from mv3d.core.wording import in_keywords
+from mv3d.generation.config import PhotoQuality
 from mv3d.recon.splats.formats import SPLAT_FILES
 from mv3d.render.writers import POINT_FILES, WRITERS
 from mv3d.views.images import MAX_FRAMES
@@ -135,7 +136,7 @@ class _Server:
         return JSONResponse(
             {
                 "models": list(self._offer.models),
-                "qualities": ["instant", "draft", "standard", "high"],
+                "qualities": get_args(PhotoQuality),
                 "formats": [*WRITERS, *POINT_FILES],
                 "splats": list(SPLAT_FILES),
                 "max_upload_bytes": self._offer.max_upload_bytes,

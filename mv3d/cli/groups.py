@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
 import tyro
 
 from mv3d.cli.examples import EXAMPLES
 from mv3d.cli.output import show
-from mv3d.cli.usage import sentence, tidied
+from mv3d.cli.usage import NARROW, plain, sentence, tidied
 from mv3d.core.errors import UsageError
 
 Kind = type | Callable[[list[str]], type]
@@ -48,13 +49,16 @@ def parsed(kind: Kind, arguments: list[str], *, program: str, description: str) 
     if program in EXAMPLES:
         description = f"{description}\n\n{EXAMPLES[program]}"
     tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # https://no-color.org
-    printed, wrong = _Caught(sys.stdout), _Caught(sys.stderr)
+    wrong, columns = _Caught(sys.stderr), shutil.get_terminal_size().columns
+    boxed = sys.stdout.isatty() and columns >= NARROW
+    printed = _Caught(sys.stdout) if boxed else _InBoxes()
     try:
-        with redirect_stdout(printed), redirect_stderr(wrong):
+        with redirect_stdout(printed), redirect_stderr(wrong), _columns(columns if boxed else _WIDE):
             return tyro.cli(made, args=arguments, prog=program, description=description)
     except SystemExit as request:
         if not request.code:
-            show(tidied(printed.getvalue()).rstrip("\n"))
+            text = tidied(printed.getvalue())
+            show((text if boxed else plain(text, columns)).rstrip("\n"))
             raise
         if said := sentence(wrong.getvalue(), program):
             wrong.truncate(0)
@@ -62,6 +66,28 @@ def parsed(kind: Kind, arguments: list[str], *, program: str, description: str) 
         raise
     finally:
         sys.stderr.write(wrong.getvalue())
+
+
+_WIDE = 120  # one column of flags, and few of their words broken
+
+
+@contextmanager
+def _columns(count: int) -> Iterator[None]:
+    """Let the parser lay out its help for so many columns."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(count)
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+class _InBoxes(io.StringIO):
+    """A help with the signs by which `plain` takes it apart, whatever the terminal has."""
+
+    encoding = "utf-8"
 
 
 class _Caught(io.StringIO):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -18,7 +18,7 @@ from mv3d.core.files import sha256
 from mv3d.core.flags import SAID
 from mv3d.core.records import refuse_other_request
 from mv3d.generation import places
-from mv3d.generation.config import GenerateConfig, LiftConfig, instant_settings
+from mv3d.generation.config import GenerateConfig, LiftConfig, PhotoQuality, instant_settings
 from mv3d.generation.places import make_folder, require_photo
 from mv3d.recon import places as recon_places
 from mv3d.recon.config import ReconConfig, recorded
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class MeshFlags(ReconConfig):
     """`ReconConfig` as flags beside those of `GenerateConfig`: the device and the seed are common to both."""
 
-    quality: Literal["instant", "draft", "standard", "high"] = ReconConfig.quality  # pyright: ignore
+    quality: PhotoQuality = ReconConfig.quality  # pyright: ignore
     """instant: the mesh of `mv3d lift`, no views are made. draft: the tightened hull, seconds.
     standard: a field fitted to all views. high: finer grids, longer."""
     method: Annotated[str, *Hidden] = ReconConfig.method

@@ -95,7 +95,7 @@ def carry_out(
         document = plan(config, data, base, out, static_data)
         print_result([json.dumps(document, indent=2)], document, as_json=as_json)
         return 0
-    lines = _Lines()
+    lines = _Lines(config.device)
     if lines.main:
         note(f"reading {data}" + ("" if base else "; without --base the encoders are trained first"))
     result = train(config, data, base, out, static_data=static_data, overwrite=overwrite, progress=lines)
@@ -156,17 +156,27 @@ def with_preset(command: type) -> Callable[[list[str]], type]:
 class _Lines:
     """A line now and then on stderr, with what is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         import os
         import time
 
-        self._begun, self._clock = time.monotonic(), time.monotonic
+        self._clock, self._device = time.monotonic, device
         self.main = int(os.environ.get("RANK", "0")) == 0
-        self._last, self._first = 0.0, 0
+        self._stage, self._begun, self._first, self._last = "", 0.0, 0, 0.0
 
     def __call__(self, stage: str, done: int, total: int, line: dict[str, float]) -> None:
         now = self._clock()
-        self._first = self._first or done
+        begins = "objects" in line
+        if begins or stage != self._stage:
+            self._stage, self._begun, self._first = stage, now, done
+        if begins:
+            from mv3d.core.devices import pick_device
+
+            note(
+                f"training begins: step {done} of {total}, batch {line['batch']:.0f}, {line['objects']:.0f} objects, "
+                f"{pick_device(self._device)}"
+            )
+            return
         if now - self._last < (1 if sys.stderr.isatty() else 10) and done != total:
             return
         self._last = now

@@ -13,13 +13,15 @@ import tyro
 from mv3d.core.errors import UsageError
 from mv3d.core.flags import SAID
 from mv3d.models.names import ALIASES
-from mv3d.recon.config import FORMATS, Profile, ReconConfig
+from mv3d.recon.config import FORMATS, Profile, Quality, ReconConfig
 from mv3d.render.cameras import FOREGROUND_RATIO
 
 Sampler = Literal["euler", "heun", "dpmpp_2m"]
 Matting = Literal["auto", "rembg", "colour"]
 Dtype = Literal["auto", "fp32", "fp16", "bf16"]
 Offload = Literal["none", "model"]
+PhotoQuality = Literal["instant", Quality]
+"""What a mesh of a photo may be asked for: instant is that of `mv3d lift`, without views."""
 
 
 def _degrees_or_word(words: list[str]) -> float | str:

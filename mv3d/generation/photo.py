@@ -22,6 +22,7 @@ from mv3d.views.masks import Enclosed, NoForegroundError, cut_by_color
 from mv3d.views.views import composite
 
 REMBG_INSTALL = install_command("rembg[cpu]")
+_BETTER_EDGES = "rembg finds better edges: docs/troubleshooting.md, or --matting rembg, says what to install"
 REMBG_FETCH = f"""{running_python()} -c "import rembg; rembg.new_session('u2net')\""""
 _REMBG_MODELS = ("birefnet-general", "isnet-general-use", "u2net")
 _VISIBLE = 1 / 16  # alpha: fainter halos of a matte do not move the frame
@@ -119,7 +120,7 @@ def cut_out(
             raise MissingPartError(f"--matting rembg: {reason}")
     cut, enclosed = _by_colour(rgba, name, reason)
     if reason:
-        warnings.append(f"{name}: cut out by the colour of its background; for better edges {reason}")
+        warnings.append(f"{name}: cut out by the colour of its background; {_BETTER_EDGES}")
     warnings += _regions_told(enclosed, name)
     return cut, "colour", warnings
 

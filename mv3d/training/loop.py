@@ -107,6 +107,7 @@ def train_loop(
 ) -> TrainState:
     """Train the objective's network where it takes gradients; go on from the last whole checkpoint in `out`, if there is one.
 
+    progress: called with the batch and the number of objects before the first step, then with each line of the log.
     validate: called with the network (average in place) and the step. stop_after: leave after so many steps of the run
     without saving, as a power cut would. interrupt: asked after each step (`interrupts_held`); what it gives is raised
     once a checkpoint of that step is written.
@@ -130,6 +131,8 @@ def train_loop(
             stalls.append(state.save(step, writer))
             guard.saved()
 
+        if progress and accelerator.is_main_process:
+            progress(start, config.steps, {"batch": config.batch, "objects": len(samples)})
         for step in range(start, config.steps):
             step_begun = time.perf_counter()
             _set_rates(optimizer, config.learning_rate(step))

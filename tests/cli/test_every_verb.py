@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -21,13 +22,18 @@ SERVERS = {"app", "view"}
 STDIN_CLOSED = "import os, sys; os.close(0); from mv3d.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
-def printed(arguments: list[str], columns: int = 120) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr of a command on something that is no terminal, `columns` wide."""
+class Screen(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def printed(arguments: list[str], columns: int = 120, kind: type = io.TextIOWrapper) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of a command on something `columns` wide, by default no terminal."""
     raw, wrong = io.BytesIO(), io.StringIO()
     before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR", "TERM")}
     os.environ.update(COLUMNS=str(columns), NO_COLOR="1", TERM="dumb")
     try:
-        out = io.TextIOWrapper(raw, encoding="utf-8")
+        out = kind(raw, encoding="utf-8")
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(wrong):
             code = main(arguments)
         out.flush()
@@ -40,8 +46,8 @@ def printed(arguments: list[str], columns: int = 120) -> tuple[int, str, str]:
 
 
 @cache
-def help_text(verb: tuple[str, ...], columns: int = 120) -> str:
-    code, text, wrong = printed([*verb, "--help"], columns)
+def help_text(verb: tuple[str, ...], columns: int = 120, kind: type = io.TextIOWrapper) -> str:
+    code, text, wrong = printed([*verb, "--help"], columns, kind)
     assert code == 0 and wrong == "", f"mv3d {' '.join(verb)} --help"
     return text
 
@@ -67,17 +73,27 @@ def test_there_are_many_verbs():
 
 @each_verb
 def test_help_is_plain_and_keeps_to_the_width(verb):
-    for columns in WIDTHS:
-        text = help_text(verb, columns)
+    boxed = help_text(verb, kind=Screen)
+    assert max(map(len, [line for line in boxed.splitlines() if line.startswith(("│", "╭", "╰"))])) <= 120
+    for columns, kind in itertools.product(WIDTHS, (Screen, io.TextIOWrapper)):
+        text = help_text(verb, columns, kind)
         assert "\x1b" not in text and "(default: )" not in text
-        boxes = [line for line in text.splitlines() if line.startswith(("│", "╭", "╰"))]
-        assert boxes and max(map(len, boxes)) <= columns  # prose is broken by the terminal itself
+        if (columns, kind) != (120, Screen):
+            assert not set("│╭╰─") & set(text)
+            told = [line for line in text.splitlines() if line.startswith("      ")]
+            assert all(len(line) <= columns or len(line.split()) == 1 for line in told)
+            assert words(text) == words(boxed)
     assert f"mv3d {' '.join(verb)}" in help_text(verb).splitlines()[0]
+
+
+def words(text: str) -> list[str]:
+    """Without what the help's form adds: boxes, and the colon of a title."""
+    return re.sub(r"[│╭╮╰╯─:]", " ", text).split()
 
 
 @each_verb
 def test_one_default_is_named_once(verb):
-    for flag in re.split(r"\n│ (?=--)", help_text(verb)):
+    for flag in re.split(r"\n  (?=--)", help_text(verb)):
         named = re.findall(r"[Dd]efault:", " ".join(flag.split()))
         assert len(named) <= 1, flag
 

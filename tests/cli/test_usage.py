@@ -25,6 +25,12 @@ from mv3d.cli.usage import sentence, tidied
         ),
         ("orbits render", "expected LIST|FOLDER|FILE, --out PATH; see mv3d orbits render --help"),
         ("recon x --faces abc", "--faces: expected INT, got abc; see mv3d recon --help"),
+        (
+            "make a.png b.png c.png",
+            'expected one photo a run, got also b.png c.png; for many: for photo in *.png; do mv3d make "$photo"; done '
+            "(mv3d generate takes several photos, and makes views of each); see mv3d make --help",
+        ),
+        ("lift a.png b.png --vews 3", "unrecognized: b.png --vews 3; see mv3d lift --help"),
         ("recon x y", "unrecognized: y; see mv3d recon --help"),
         ("mkae x", "did you mean make? see mv3d --help"),
     ],

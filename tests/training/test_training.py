@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -512,7 +513,12 @@ def test_command_line(latents, base, tmp_path, capsys):
     assert "--rank" in capsys.readouterr().err
     fast = "--preset lora --frames 4 --steps 1 --batch 1 --device cpu --workers 0 --validate-every 0 --json"
     assert main([*given, *fast.split()]) == 0
-    document = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    begun = re.search(
+        r"^training begins: step 0 of 1, batch 1, (\d+) objects, cpu$", printed.err, re.MULTILINE
+    )
+    assert begun and int(begun[1]) > 1
     assert Path(document["files"]["lora"]).exists() and not document["already_done"]
     assert main(["train", "--print-config", "fsdp"]) == 0
     assert Path(capsys.readouterr().out.strip()).read_text().count("FSDP")
