@@ -103,16 +103,7 @@ def _found(said: str, parts: list[list[str]], more: str, program: str) -> str | 
             hint = "; instant needs the photo: mv3d lift"
         return f"{flag}: expected one of {', '.join(shown)}, got {value}{hint}"
     if said.startswith("Unrecognized"):
-        wrong = said.partition(":")[2].strip().replace(", ", " ")
-        flags = re.findall(r"(?<!\S)(--[\w-]+)", more) if "erhaps" in more or "imilar" in more else []
-        typed = [word.partition("=")[0] for word in wrong.split() if word.startswith("--")]
-        if program in ONE_PHOTO and not typed:
-            return (
-                f'expected one photo a run, got also {wrong}; for many: for photo in *.png; do {program} "$photo"; done '
-                "(mv3d generate takes several photos, and makes views of each)"
-            )
-        near = difflib.get_close_matches(typed[0], flags, n=1, cutoff=0.5) if typed else []
-        return f"unrecognized: {wrong}" + (f"; did you mean {near[0]}?" if near else "")
+        return _unrecognized(said, more, program)
     if said.startswith("Missing from"):
         names = [row.strip() for row in parts[0] if re.match(r" {5}\S", row)]
         return f"expected {', '.join(names)}" if names else said
@@ -124,3 +115,16 @@ def _found(said: str, parts: list[list[str]], more: str, program: str) -> str | 
             return f"{flag}: expected {kind[1].removeprefix('{None}|')}, got {got[1] or got[2]}"
         return f"{flag}: {why.rstrip('.')}"
     return said.rstrip(".") or None
+
+
+def _unrecognized(said: str, more: str, program: str) -> str:
+    wrong = said.partition(":")[2].strip().replace(", ", " ")
+    flags = re.findall(r"(?<!\S)(--[\w-]+)", more) if "erhaps" in more or "imilar" in more else []
+    typed = [word.partition("=")[0] for word in wrong.split() if word.startswith("--")]
+    if program in ONE_PHOTO and not typed:
+        return (
+            f'expected one photo a run, got also {wrong}; for many: for photo in *.png; do {program} "$photo"; done '
+            "(mv3d generate takes several photos, and makes views of each)"
+        )
+    near = difflib.get_close_matches(typed[0], flags, n=1, cutoff=0.5) if typed else []
+    return f"unrecognized: {wrong}" + (f"; did you mean {near[0]}?" if near else "")

@@ -123,16 +123,18 @@ def train_loop(
     )
     guard, watch = FiniteGuard(accelerator), WaitingWatch(config)
     waits, stalls, begun, loss_value = [], [], time.perf_counter(), metrics.last_loss
-    beating = Heartbeat(out, accelerator.process_index, accelerator.num_processes, config.hang_after_s)
-    with state.writer(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer, beating as heart:
+    told = progress if progress and accelerator.is_main_process else lambda done, total, line: None
+    with (
+        state.writer(out / CHECKPOINTS, keep=config.keep_checkpoints) as writer,
+        Heartbeat(out, accelerator.process_index, accelerator.num_processes, config.hang_after_s) as heart,
+    ):
 
         def save(step: int) -> None:
             heart.stands(step, SAVING)
             stalls.append(state.save(step, writer))
             guard.saved()
 
-        if progress and accelerator.is_main_process:
-            progress(start, config.steps, {"batch": config.batch, "objects": len(samples)})
+        told(start, config.steps, {"batch": config.batch, "objects": len(samples)})
         for step in range(start, config.steps):
             step_begun = time.perf_counter()
             _set_rates(optimizer, config.learning_rate(step))
@@ -153,8 +155,7 @@ def train_loop(
                 loss_value = line["loss"]
                 if accelerator.is_main_process:
                     watch.see(waits[1:][-config.log_every :])
-                    if progress:
-                        progress(done, config.steps, line)
+                    told(done, config.steps, line)
             if saving:
                 save(done)
             if asked is not None:
