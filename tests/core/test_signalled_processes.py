@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from helpers.places import TESTS
 from helpers.small_jobs import JOBS, half_written, prepared, results
+
+from mv3d.core.locking import mend
 
 pytestmark = pytest.mark.slow
 MOMENTS = int(os.environ.get("MV3D_TEST_MOMENTS", "10"))
@@ -65,6 +68,30 @@ def test_at_any_time(job, run, inputs, tmp_path, monkeypatch):
         assert code == 0, (moment, said)
         assert [n for n in {*found, *whole} if found.get(n) != whole.get(n)] == [], moment
     assert cut >= MOMENTS // 2
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS.values() if not job.goes_on], ids=lambda job: job.name)
+def test_killed_while_it_replaces(job, run, inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(inputs)
+    run(job.command(tmp_path / "whole"))
+    run(job.command(tmp_path / "earlier", *job.other))
+    _, _, seconds = run(job.command(tmp_path / "whole", "--overwrite"))
+    known = [results(tmp_path / name) for name in ("earlier", "whole")]
+    rng, killed = random.Random(job.name), 0
+    for moment in range(MOMENTS):
+        out = tmp_path / str(moment)
+        shutil.copytree(tmp_path / "earlier", out)
+        # Most of them at the end, where files are moved.
+        code, said, _ = run(
+            job.command(out, "--overwrite"),
+            signal.SIGKILL,
+            seconds * rng.choice((rng.random(), rng.uniform(0.9, 1))),
+        )
+        assert code in (0, -signal.SIGKILL), said
+        killed += code != 0
+        mend(out)
+        assert results(out) in known, moment
+    assert killed >= MOMENTS // 3
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=list(JOBS))
