@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from PIL import Image
 
 from mv3d.core.errors import Mv3dWarning, UsageError
+from mv3d.core.locking import mend
 from mv3d.core.outputs import Output
 from mv3d.core.progress import Clock, Progress
 from mv3d.core.settings import with_settings, with_shared_settings
@@ -128,6 +129,7 @@ def reconstruct_to(
     reading: of an orbit without cameras. keep_finished: also with `overwrite`. Raises UsageError, InputError, OutputError.
     """
     source, reading = Path(source), reading or OrbitReading()
+    mend(source)
     out = default_out_dir(source) if out_dir is None else Path(out_dir)
     return run(
         config or ReconConfig(),

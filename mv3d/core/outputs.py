@@ -11,7 +11,7 @@ from typing import Any
 
 from mv3d.core.errors import OutputError
 from mv3d.core.files import publish, sha256, staging
-from mv3d.core.locking import folder_lock
+from mv3d.core.locking import folder_lock, mend
 from mv3d.core.records import RunRecord, read_record, refuse_other_results, write_record
 
 
@@ -64,6 +64,7 @@ class Output:
 
     def refuse_foreign(self) -> None:
         """Raise OutputError as `claimed` does for an input and a file that the record does not list."""
+        mend(self.folder)
         self._refuse_foreign(self.names)
 
     def publish(

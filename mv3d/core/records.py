@@ -175,6 +175,7 @@ def refuse_other_request(path: Path, settings: Mapping[str, Any], input_sha256: 
 
     For a check before anything is loaded: settings may be some of the request's.
     """
+    mend(path.parent)
     record = read_record(path)
     if record is None or record.settings is None or not differences(record, settings, input_sha256):
         return

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mv3d.core.errors import InputError, UsageError
+from mv3d.core.locking import mend
 from mv3d.render.cameras import Cameras, Orbit
 from mv3d.views.images import MAX_FRAMES, MAX_TOTAL_PIXELS, image_files, read_rgba, stack_frames
 from mv3d.views.views import Views
@@ -74,6 +75,7 @@ def read_image_set(path: str | os.PathLike[str]) -> ImageSet:
     Raises InputError for what is missing, damaged or of several sizes, with the name of the file.
     """
     path = Path(path)
+    mend(path)
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or of pictures, found nothing there")
     if path.is_file() and path.suffix.lower() != ".json":

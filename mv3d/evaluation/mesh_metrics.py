@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mv3d.core.errors import InputError
+from mv3d.core.locking import mend
 from mv3d.evaluation.alignment import align
 from mv3d.evaluation.distances import surface_distances, thinned, volume_iou
 from mv3d.evaluation.image_sets import image_set
@@ -143,6 +144,7 @@ def _mesh(source: Mesh | str | os.PathLike[str], name: str) -> Mesh:
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
     path = Path(source)
+    mend(path)
     inside = path / "mesh.glb"
     if path.is_dir() and not inside.is_file():
         raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.moments import Killed, killed, watched
 from helpers.shapes import cube, textured_quad
 from helpers.tiny_model import write_model
 from helpers.training_data import quick, save_base, save_orbits
@@ -38,6 +41,7 @@ from mv3d.recon.pipeline import run
 from mv3d.render.mesh_io import load_mesh
 from mv3d.training.encode_shards import encode_shards
 from mv3d.training.run import train
+from mv3d.views.readers import load_views
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -243,6 +247,26 @@ def test_a_run_killed_while_its_results_are_moved_can_be_made_again(tmp_path, mo
     write(output, a="3", b="3")
     left = content(tmp_path)
     assert left.pop("run.json") and left == {"a.txt": b"3", "b.txt": b"3"}
+
+
+def test_who_reads_what_a_killed_run_was_moving_reads_all_of_it(ball_views, cube_views, tmp_path):
+    cube_views.save(tmp_path / "earlier")
+    shutil.copytree(tmp_path / "earlier", tmp_path / "timed")
+    events = [""]
+    with watched(tmp_path / "timed", lambda number, event: events.append(event)):
+        ball_views.save(tmp_path / "timed", overwrite=True)
+    cube, ball = load_views(tmp_path / "earlier"), load_views(tmp_path / "timed")
+    found = []
+    for moment in [number for number, event in enumerate(events) if event == "os.rename"]:
+        out = shutil.copytree(tmp_path / "earlier", tmp_path / f"{moment}")
+        with watched(out, killed(moment)), pytest.raises(Killed):
+            ball_views.save(out, overwrite=True)
+        gc.collect()  # what a dead process had open is closed
+        views = load_views(out)
+        found.append(np.array_equal(views.images, ball.images))
+        assert np.array_equal(views.images, (ball if found[-1] else cube).images), moment
+        assert np.array_equal(views.cameras.c2w, (ball if found[-1] else cube).cameras.c2w), moment
+    assert found == sorted(found) and set(found) == {False, True}
 
 
 def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path):
