@@ -129,7 +129,7 @@ def reconstruct_to(
     reading: of an orbit without cameras. keep_finished: also with `overwrite`. Raises UsageError, InputError, OutputError.
     """
     source, reading = Path(source), reading or OrbitReading()
-    mend(source)
+    mend(source, source.parent)
     out = default_out_dir(source) if out_dir is None else Path(out_dir)
     return run(
         config or ReconConfig(),

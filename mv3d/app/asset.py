@@ -49,7 +49,7 @@ def read_asset(path: Path) -> Asset:
 
     Raises InputError where there is neither, and where a file cannot be used.
     """
-    mend(path)
+    mend(path, path.parent)
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or a 3D file, found nothing there")
     if path.is_file():

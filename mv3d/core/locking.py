@@ -57,13 +57,12 @@ def folder_lock(folder: Path, names: Iterable[str] = ()) -> Iterator[None]:
                     each.rmdir()
 
 
-def mend(path: Path) -> None:
-    """Before results are read: put right what a process left that was killed while it moved some in this folder, or in
-    the one around it.
+def mend(*folders: Path) -> None:
+    """Before results are read: put right what a process left that was killed while it moved some in one of these folders.
 
     Waits for a process that moves them now. Raises OutputError as `folder_lock` does.
     """
-    for folder in (path, path.parent):
+    for folder in folders:
         until = time.monotonic() + _PATIENCE_S
         while is_cut_off(folder):
             try:

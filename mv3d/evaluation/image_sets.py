@@ -75,7 +75,7 @@ def read_image_set(path: str | os.PathLike[str]) -> ImageSet:
     Raises InputError for what is missing, damaged or of several sizes, with the name of the file.
     """
     path = Path(path)
-    mend(path)
+    mend(path, path.parent)
     if not path.exists():
         raise InputError(f"{path}: expected a folder of views or of pictures, found nothing there")
     if path.is_file() and path.suffix.lower() != ".json":

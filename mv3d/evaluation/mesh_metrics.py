@@ -144,7 +144,7 @@ def _mesh(source: Mesh | str | os.PathLike[str], name: str) -> Mesh:
     from mv3d.render.mesh_io import load_mesh  # noqa: PLC0415
 
     path = Path(source)
-    mend(path)
+    mend(path, path.parent)
     inside = path / "mesh.glb"
     if path.is_dir() and not inside.is_file():
         raise InputError(f"{path}: expected a mesh file, or a folder with mesh.glb, found none in it")

@@ -44,7 +44,7 @@ def resolve(
     with the command to run or the page to open where it cannot be had, OutputError where a cache cannot be written.
     """
     text, path = str(name), Path(name)
-    mend(path)
+    mend(path, path.parent)
     if path.is_dir():
         return ResolvedModel(_model_folder(path), text)
     if path.is_file():

@@ -60,7 +60,7 @@ def load_views(path: str | os.PathLike[str], reading: OrbitReading | None = None
 def read_views(path: str | os.PathLike[str], reading: OrbitReading | None = None) -> Views:
     """`load_views`, but what is doubtful is only in the views' `warnings`."""
     path, reading = Path(path), reading or OrbitReading()
-    mend(path)
+    mend(path, path.parent)
     require_views(path)
     if path.is_dir():
         for name in TRANSFORMS:
