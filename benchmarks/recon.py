@@ -4,7 +4,8 @@
     python benchmarks/recon.py --objects FOLDER --looks unlit,lit,drifted --other ../before/.venv/bin/mv3d
 
 Baseline, in the same run: the hard visual hull (128 samples) with vertex colours. --shape-only: neither textures
-nor PSNR, in two thirds of the time. --out keeps every row as it comes; the same command begins after the last one.
+nor PSNR, in two thirds of the time. --meshes keeps each mesh, to look at. --out keeps every row as it comes; the same
+command begins after the last one.
 --other: the command `mv3d` of another
 version, a git worktree's for example; it reads the same views from a folder and its mesh is scored in the same way.
 Ground truth: each GLB, scaled to largest side 1, in 21 views of 8 bits, which are unlit, lit (studio light, baked as in
@@ -47,7 +48,7 @@ from mv3d.core.machine import library_versions
 from mv3d.recon.config import ReconConfig
 from mv3d.recon.pipeline import rerender_report, run
 from mv3d.render.mesh import Mesh
-from mv3d.render.mesh_io import load_mesh
+from mv3d.render.mesh_io import glb_bytes, load_mesh
 from mv3d.render.raycast import render_views
 from mv3d.views.folder import to_uint8, write_views
 from mv3d.views.readers import load_views
@@ -72,6 +73,7 @@ class ObjectJob:
     other: str | None
     seed: int = 0
     shape_only: bool = False
+    meshes: Path | None = None
 
 
 def looked_at(truth: Truth, job: ObjectJob) -> Views:
@@ -95,11 +97,14 @@ def object_row(job: ObjectJob) -> dict:
 
     begun = time.process_time()
     mesh = our_shape(views, config) if job.shape_only else our_mesh(views, config)[0]
+    seconds = time.process_time() - begun
+    if job.meshes:
+        (job.meshes / f"{truth.name}-{job.look}-{job.kind}.glb").write_bytes(glb_bytes(mesh))
     row = {
         "name": truth.name,
         "orbit": job.kind,
         "look": job.look,
-        "seconds": time.process_time() - begun,
+        "seconds": seconds,
         "seen_iou": seen_iou(truth, views.cameras),
         **measured(mesh),
         "baseline": measured(Mesh(*hard_hull(views)) if job.shape_only else baseline(views)),
@@ -247,6 +252,7 @@ class Options:
     other: str | None
     seed: int
     shape_only: bool
+    meshes: Path | None
 
 
 def parse() -> Options:
@@ -266,6 +272,7 @@ def parse() -> Options:
     parser.add_argument("--other", help="the command mv3d of another version")
     parser.add_argument("--seed", type=int, default=0, help="of the fit and of the drift")
     parser.add_argument("--shape-only", action="store_true", help="of objects: neither textures nor PSNR")
+    parser.add_argument("--meshes", type=Path, help="folder for each object's mesh, as GLB")
     parser.add_argument(
         "--out", type=Path, help="write the rows as they come, JSON; the objects' rows in it are kept"
     )
@@ -275,7 +282,7 @@ def parse() -> Options:
         parser.error(f"--looks: expected some of {','.join(LOOKS)}, got {','.join(sorted(unknown))}")
     return Options(
         a.orbits, a.objects, a.quality, a.size, a.workers, tuple(a.kinds.split(",")), looks, a.out, a.only,
-        a.other, a.seed, a.shape_only,
+        a.other, a.seed, a.shape_only, a.meshes,
     )  # fmt: skip
 
 
@@ -303,6 +310,8 @@ def main() -> None:
                     row = pool.submit(orbit_row, (path, quality, options.other)).result()
                 rows.append(row)
                 print_orbit(row)
+    if options.meshes:
+        options.meshes.mkdir(parents=True, exist_ok=True)
     if options.objects:
         print(
             f"\n| object | views | Chamfer ({beside}) | IoU | F-score at 0.01 | normal consistency | opened | "
@@ -311,13 +320,19 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|---|")
         only = options.only.split(",")
         paths = [p for p in sorted(options.objects.glob("*.glb")) if any(part in p.stem for part in only)]
+        shared = (
+            options.quality,
+            options.size,
+            options.other,
+            options.seed,
+            options.shape_only,
+            options.meshes,
+        )
         jobs = [
-            ObjectJob(
-                p, kind, look, options.quality, options.size, options.other, options.seed, options.shape_only
-            )
+            ObjectJob(path, kind, look, *shared)
             for look in options.looks
             for kind in options.kinds
-            for p in paths
+            for path in paths
         ]
         kept = kept_rows(options.out, settings(options)) if options.out else []
         known = {(row["name"], row["look"], row["orbit"]): row for row in kept if "look" in row}
