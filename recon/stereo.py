@@ -2,8 +2,8 @@
 
 Plane sweeping (Collins, CVPR 1996) inside the hull: every pixel's ray is followed from the hull's surface inward, and at
 each depth the windows of neighbouring views around the same point are compared by normalized cross-correlation, which
-no view's exposure disturbs. Depths that are found clearly, and found again from another view, are fused as truncated
-signed distances (Curless and Levoy, SIGGRAPH 1996).
+no view's exposure disturbs. Depths that are found clearly, and found again from another view, say of the samples along
+their rays that they are free, or solid; between them goes the least surface (`free_space`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 
 from mv3d.recon.arrays import Volume, rays_through
+from mv3d.recon.free_space import least_cut
 from mv3d.recon.hull import Hull
 from mv3d.recon.tighten import carve
 from mv3d.render.cameras import Cameras
@@ -44,9 +45,14 @@ class StereoConfig:
     """Standard deviation of the colours in a window (sRGB) below which it shows nothing; 8 bits round to 0.001."""
     least_score: float = 0.7
     clearly: float = 0.15  # by how much the best depth's score must beat that of the hull's surface
-    truncation: float = 0.035
+    truncation: float = (
+        0.035  # a depth says something of so much behind it, and fully of what lies so much before it
+    )
     agreement: float = 0.04  # another view's depth at the same place may differ by so much
-    least_views: float = 1.5  # sum of confidences from which on the fused depth is believed
+    least_views: float = 1.5  # sum of confidences from which on the fused depths are believed
+    doubt: float = 0.2  # confidence, for a solid, of a sample of which no ray says anything
+    solid: float = 2.0  # how much more than a free one a solid sample counts: few rays tell of thin walls
+    weight: float = 90.0  # of the rays against the surface's area
     least_depth: float = 0.03
     """What is dug goes at least so deep below the hull; the field carves flatter relief, and more exactly."""
     blur: float = 0.0125  # standard deviation of the Gaussian over the fused distances: less leaves crumples
@@ -69,28 +75,58 @@ def open_hollows(
     """The hull less what the views' agreed depths show to be free. Never larger than the hull; silhouettes stay."""
     config = config or StereoConfig()
     cameras, maps = depth_maps(views, hull, config)
-    fused, weight = fuse(agreed(maps, cameras, hull, config), cameras, hull.grid, config)
-    dug = dig(hull, fused, weight, config)
+    dug = dig(hull, evidence(agreed(maps, cameras, hull, config), cameras, hull.grid, config), config)
     return hull if dug is hull else carve(silhouettes, hull, dug.sdf, hull.grid, noise=0.0)
 
 
-def dig(hull: Hull, fused: Volume, weight: Volume, config: StereoConfig) -> Hull:
-    """The hull less the fused free space that lies deep in it, with the ways that lead there from outside."""
-    extent = max(hull.grid.shape) * hull.grid.spacing
-    free = (fused > 0) & (weight >= config.least_views)
-    deep = free & (fused > 0.5) & (hull.sdf < -config.least_depth * extent)
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Sums of the views' confidences. free: that a sample lies before a view's depth. solid: just behind one. Both grow to
+    the whole confidence within the `truncation`. known: of the views that say anything of a sample."""
+
+    free: Volume
+    solid: Volume
+    known: Volume
+
+
+def dig(hull: Hull, found: Evidence, config: StereoConfig) -> Hull:
+    """The hull less what is free and lies deep in it, with the ways that lead there from outside.
+
+    Free is what the least cut says, and with it what the fused distances show wherever enough rays are known: they are
+    exact between samples, and a cut closes gaps of few samples.
+    """
+    extent, spacing = max(hull.grid.shape) * hull.grid.spacing, hull.grid.spacing
+    inside, least = hull.sdf < 0, -config.least_depth * extent
+    against = config.solid * found.solid + config.doubt
+    cost = (against - found.free) / (against + found.free)
+    if not ((cost < 0) & (hull.sdf < least)).any():
+        return hull
+    share = least_cut(cost, inside, config.weight * spacing / extent)
+    depth = _blurred(2 * share - 1, 1.0) * (2 * spacing)
+    difference, known = (
+        _blurred(part, config.blur * extent / spacing) for part in (found.free - found.solid, found.known)
+    )
+    fused = difference / known.clamp_min(1e-4) * (config.truncation * extent)
+    depth = torch.where(known >= config.least_views, torch.maximum(depth, fused), depth)
+    empty = inside & (depth > 0)
+    deep = empty & (hull.sdf < least)
     if not deep.any():
         return hull
-    steps = max(1, round(config.reach * extent / hull.grid.spacing))
     near = ndimage.binary_dilation(
-        deep.cpu().numpy(), np.ones((3, 3, 3)), iterations=steps, mask=free.cpu().numpy()
+        deep.cpu().numpy(),
+        np.ones((3, 3, 3)),
+        iterations=max(1, round(config.reach * extent / spacing)),
+        mask=empty.cpu().numpy(),
     )
+    # Beside the dug samples the depth goes on, so that the surface lies between samples.
     dug = torch.as_tensor(near, device=hull.sdf.device)
-    # Beside the dug samples the fused distance goes on, so that the surface lies between samples.
-    shell = F.max_pool3d(dug[None, None].float(), 3, 1, 1)[0, 0] > 0
-    known = shell & (weight > 0)
-    depth = fused * config.truncation * extent
-    return replace(hull, sdf=torch.where(known, torch.maximum(hull.sdf, depth), hull.sdf))
+    shell = F.max_pool3d(dug[None, None].float(), 5, 1, 2)[0, 0] > 0
+    return replace(hull, sdf=torch.where(shell, torch.maximum(hull.sdf, depth), hull.sdf))
+
+
+def _blurred(values: Volume, sigma: float) -> Volume:
+    """sigma: samples."""
+    return torch.from_numpy(ndimage.gaussian_filter(values.cpu().numpy(), sigma)).to(values.device)
 
 
 def agreed(maps: list[DepthMap], cameras: Cameras, hull: Hull, config: StereoConfig) -> list[DepthMap]:
@@ -251,16 +287,12 @@ def _total(channels: Float[torch.Tensor, "d 3 h w"]) -> Float[torch.Tensor, "d 1
     return channels[:, :1] + channels[:, 1:2] + channels[:, 2:]
 
 
-def fuse(
-    maps: list[DepthMap], cameras: Cameras, grid: Grid, config: StereoConfig
-) -> tuple[Volume, Float[torch.Tensor, "x y z"]]:
-    """The weighted mean of the views' truncated distances in [-1, 1], positive in the free, and the sum of the weights,
-    both blurred."""
+def evidence(maps: list[DepthMap], cameras: Cameras, grid: Grid, config: StereoConfig) -> Evidence:
+    """What the views' depths say of the grid's samples."""
     device = maps[0].depth.device
     points = grid.points(device)
-    extent = max(grid.shape) * grid.spacing
-    trunc = config.truncation * extent
-    total, weights = torch.zeros(len(points), device=device), torch.zeros(len(points), device=device)
+    reach = config.truncation * max(grid.shape) * grid.spacing
+    sums = torch.zeros(3, len(points), device=device)
     for view, one in enumerate(maps):
         usable = one.confidence > 0
         if not usable.any():
@@ -271,15 +303,10 @@ def fuse(
         value, _, in_frame = sample_view(image, projection(cameras, view, device), points)
         covered = value[:, 1]
         depth = value[:, 0] / covered.clamp_min(1e-3)
-        at = (points - points.new_tensor(cameras.centers[view])).norm(dim=1)
-        distance = (depth - at) / trunc
-        counts = in_frame & (covered > 0.5) & (distance > -1)
-        w = torch.where(counts, value[:, 2], torch.zeros_like(at))
-        total += w * distance.clamp(-1, 1)
-        weights += w
-    sigma = config.blur * extent / grid.spacing
-    smooth, sums = (
-        torch.from_numpy(ndimage.gaussian_filter(part.reshape(grid.shape).cpu().numpy(), sigma)).to(device)
-        for part in (total, weights)
-    )
-    return smooth / sums.clamp_min(1e-4), sums
+        before = (depth - (points - points.new_tensor(cameras.centers[view])).norm(dim=1)) / reach
+        told = in_frame & (covered > 0.5) & (before > -1)
+        confidence = torch.where(told, value[:, 2], torch.zeros_like(before))
+        sums[0] += confidence * before.clamp(0, 1)
+        sums[1] += confidence * (-before).clamp(0, 1)
+        sums[2] += confidence
+    return Evidence(*sums.reshape(3, *grid.shape))
