@@ -51,8 +51,8 @@ class StereoConfig:
     agreement: float = 0.04  # another view's depth at the same place may differ by so much
     least_views: float = 1.5  # sum of confidences from which on the fused depths are believed
     doubt: float = 0.2  # confidence, for a solid, of a sample of which no ray says anything
-    solid: float = 2.0  # how much more than a free one a solid sample counts: few rays tell of thin walls
-    weight: float = 90.0  # of the rays against the surface's area
+    solid: float = 3.0  # how much more than a free one a solid sample counts: few rays tell of thin walls
+    weight: float = 64.0  # of the rays against the surface's area
     least_depth: float = 0.03
     """What is dug goes at least so deep below the hull; the field carves flatter relief, and more exactly."""
     blur: float = 0.0125  # standard deviation of the Gaussian over the fused distances: less leaves crumples
@@ -102,26 +102,33 @@ def dig(hull: Hull, found: Evidence, config: StereoConfig) -> Hull:
     if not ((cost < 0) & (hull.sdf < least)).any():
         return hull
     share = least_cut(cost, inside, config.weight * spacing / extent)
-    depth = _blurred(2 * share - 1, 1.0) * (2 * spacing)
+    cut = _blurred(2 * share - 1, 1.0) * (2 * spacing)
     difference, known = (
         _blurred(part, config.blur * extent / spacing) for part in (found.free - found.solid, found.known)
     )
-    fused = difference / known.clamp_min(1e-4) * (config.truncation * extent)
-    depth = torch.where(known >= config.least_views, torch.maximum(depth, fused), depth)
-    empty = inside & (depth > 0)
-    deep = empty & (hull.sdf < least)
-    if not deep.any():
-        return hull
+    told = known >= config.least_views
+    fused = torch.where(told, difference / known.clamp_min(1e-4), torch.full_like(known, -1.0))
+    steps = max(1, round(config.reach * extent / spacing))
+    sdf = hull.sdf
+    for depth, empty, deep in (
+        (cut, inside & (share > 0.5), share > 0.5),
+        (fused * (config.truncation * extent), fused > 0, fused > 0.5),
+    ):
+        near = _grown(deep & empty & (hull.sdf < least), empty, steps)
+        # Beside the dug samples the depth goes on, so that the surface lies between samples.
+        shell = F.max_pool3d(near[None, None].float(), 3, 1, 1)[0, 0] > 0
+        sdf = torch.where(shell, torch.maximum(sdf, depth), sdf)
+    return hull if torch.equal(sdf, hull.sdf) else replace(hull, sdf=sdf)
+
+
+def _grown(seeds: torch.Tensor, within: torch.Tensor, steps: int) -> torch.Tensor:
+    """The samples within a region that lie so many steps from a seed, going through the region."""
+    if not seeds.any():
+        return seeds
     near = ndimage.binary_dilation(
-        deep.cpu().numpy(),
-        np.ones((3, 3, 3)),
-        iterations=max(1, round(config.reach * extent / spacing)),
-        mask=empty.cpu().numpy(),
+        seeds.cpu().numpy(), np.ones((3, 3, 3)), iterations=steps, mask=within.cpu().numpy()
     )
-    # Beside the dug samples the depth goes on, so that the surface lies between samples.
-    dug = torch.as_tensor(near, device=hull.sdf.device)
-    shell = F.max_pool3d(dug[None, None].float(), 5, 1, 2)[0, 0] > 0
-    return replace(hull, sdf=torch.where(shell, torch.maximum(hull.sdf, depth), hull.sdf))
+    return torch.as_tensor(near, device=seeds.device)
 
 
 def _blurred(values: Volume, sigma: float) -> Volume:
