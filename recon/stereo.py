@@ -110,8 +110,10 @@ def dig(hull: Hull, found: Evidence, config: StereoConfig) -> Hull:
     fused = torch.where(told, difference / known.clamp_min(1e-4), torch.full_like(known, -1.0))
     steps = max(1, round(config.reach * extent / spacing))
     sdf = hull.sdf
+    # A thin part that no ray touches has more area than it is worth: near the hull's surface rays must say that it is free.
+    cut_off = inside & (share > 0.5) & ((cost < 0) | (hull.sdf < least))
     for depth, empty, deep in (
-        (cut, inside & (share > 0.5), share > 0.5),
+        (cut, cut_off, cut_off),
         (fused * (config.truncation * extent), fused > 0, fused > 0.5),
     ):
         near = _grown(deep & empty & (hull.sdf < least), empty, steps)
