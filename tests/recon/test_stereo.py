@@ -11,11 +11,13 @@ from helpers.shapes import orbit_of, silhouettes_of
 
 from mv3d.recon.hull import Hull, HullConfig, visual_hull
 from mv3d.recon.stereo import (
+    Evidence,
     StereoConfig,
     _boxed,
     _correlation,
     agreed,
     depth_maps,
+    dig,
     neighbours_of,
     open_hollows,
 )
@@ -122,3 +124,17 @@ def test_correlation_is_the_textbook_one():
     a, b = own[:, 2:7, 2:7].reshape(3, -1), found[0, :, 2:7, 2:7].reshape(3, -1)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     assert abs(score[0, 4, 4] - (a * b).sum() / (a.norm() * b.norm())) < 1e-3
+
+
+def test_a_fin_over_a_pit_stays():
+    grid = Grid.around([-0.5, -0.5, -0.5], [0.5, 0.5, 0.5], 64)
+    x, y, z = grid.points(CPU).T
+    fin = torch.stack([x.abs() - 0.012, y.abs() - 0.3, -z, z - 0.4]).amax(0)
+    block = torch.stack([x.abs() - 0.3, y.abs() - 0.3, z, -0.4 - z]).amax(0)
+    hull = Hull(grid, torch.minimum(fin, block).reshape(grid.shape), 0.0)
+    # The pit lies under the fin, which goes on beside it: its middle hangs free.
+    pit = (torch.stack([x.abs() - 0.2, y.abs() - 0.2, -0.2 - z, z]).amax(0) < 0).reshape(grid.shape)
+    free = 3 * pit.float()
+    dug = dig(hull, Evidence(free, torch.zeros_like(free), free), StereoConfig())
+    assert (dug.sdf[pit] > 0).float().mean() > 0.9
+    assert (dug.sdf.reshape(-1)[(fin < 0) & (z > 0.05)] < 0).all()
