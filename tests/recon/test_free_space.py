@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from mv3d.recon.free_space import energy, least_cut, least_cut_plainly
+from mv3d.recon.free_space import _rounds, least_cut
 
 SIZE = 24
+
+
+def least_cut_plainly(cost: torch.Tensor, domain: torch.Tensor, weight: float, rounds: int) -> torch.Tensor:
+    """On the whole grid alone, as long as it takes."""
+    start = (~domain).float()
+    return _rounds(start, start.new_zeros(3, *start.shape), cost, domain, weight, rounds)[0]
+
+
+def energy(u: torch.Tensor, cost: torch.Tensor, domain: torch.Tensor, weight: float) -> float:
+    """What is minimized: total variation and what the rays say against it."""
+    slopes = [F.pad(u.diff(dim=axis), [0, 0] * (2 - axis) + [0, 1]) for axis in range(3)]
+    return float(torch.stack(slopes).norm(dim=0).sum() + weight * (cost * u)[domain].sum())
 
 
 def box() -> torch.Tensor:
