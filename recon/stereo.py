@@ -45,9 +45,8 @@ class StereoConfig:
     """Standard deviation of the colours in a window (sRGB) below which it shows nothing; 8 bits round to 0.001."""
     least_score: float = 0.7
     clearly: float = 0.15  # by how much the best depth's score must beat that of the hull's surface
-    truncation: float = (
-        0.035  # a depth says something of so much behind it, and fully of what lies so much before it
-    )
+    truncation: float = 0.035
+    """A depth says that what lies so far before it is free, and that what lies up to so far behind it is solid."""
     agreement: float = 0.04  # another view's depth at the same place may differ by so much
     least_views: float = 1.5  # sum of confidences from which on the fused depths are believed
     doubt: float = 0.2  # confidence, for a solid, of a sample of which no ray says anything
