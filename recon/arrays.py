@@ -1,10 +1,11 @@
-"""Shapes that many signatures share."""
+"""Shapes that many signatures share, and what several stages do with them."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import ndimage
 
 from mv3d.render.cameras import Cameras
 
@@ -27,3 +28,8 @@ def rays_through(
     rays = cameras.rays(view, np.stack([xs + 0.5, ys + 0.5], 1))
     origins, directions = (torch.tensor(part, dtype=torch.float32, device=device) for part in rays)
     return origins, directions
+
+
+def blurred(values: Volume, sigma: float) -> Volume:
+    """Gaussian blur, on the device of the values. sigma: samples."""
+    return torch.from_numpy(ndimage.gaussian_filter(values.detach().cpu().numpy(), sigma)).to(values.device)

@@ -42,7 +42,7 @@ def _rounds(
     rounds: int,
 ) -> tuple[Volume, Float[torch.Tensor, "3 x y z"]]:
     """In place where it can be: memory traffic is what these rounds cost."""
-    ahead, pull, one = u.clone(), cost * (weight * _STEP), u.new_ones(())
+    ahead, pull, one = u, cost * (weight * _STEP), u.new_ones(())
     dual = dual.clone()
     for _ in range(rounds):
         dual[0, :-1].add_(ahead[1:] - ahead[:-1], alpha=_STEP)
@@ -67,4 +67,4 @@ def _halved(values: Volume) -> Volume:
 
 def _doubled(values: Float[torch.Tensor, "c i j k"], shape: torch.Size) -> Float[torch.Tensor, "c x y z"]:
     large = F.interpolate(values[None], scale_factor=2, mode="trilinear")[0]
-    return large[:, : shape[0], : shape[1], : shape[2]].contiguous()
+    return large[:, : shape[0], : shape[1], : shape[2]]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from mv3d.recon.arrays import Volume, rays_through
+from mv3d.recon.arrays import Volume, blurred, rays_through
 from mv3d.recon.free_space import least_cut
 from mv3d.recon.hull import Hull
 from mv3d.recon.tighten import carve
@@ -101,9 +101,9 @@ def dig(hull: Hull, found: Evidence, config: StereoConfig) -> Hull:
     if not ((cost < 0) & (hull.sdf < least)).any():
         return hull
     share = least_cut(cost, inside, config.weight * spacing / extent)
-    cut = _blurred(2 * share - 1, 1.0) * (2 * spacing)
+    cut = blurred(2 * share - 1, 1.0) * (2 * spacing)
     difference, known = (
-        _blurred(part, config.blur * extent / spacing) for part in (found.free - found.solid, found.known)
+        blurred(part, config.blur * extent / spacing) for part in (found.free - found.solid, found.known)
     )
     told = known >= config.least_views
     fused = torch.where(told, difference / known.clamp_min(1e-4), torch.full_like(known, -1.0))
@@ -130,11 +130,6 @@ def _grown(seeds: torch.Tensor, within: torch.Tensor, steps: int) -> torch.Tenso
         seeds.cpu().numpy(), np.ones((3, 3, 3)), iterations=steps, mask=within.cpu().numpy()
     )
     return torch.as_tensor(near, device=seeds.device)
-
-
-def _blurred(values: Volume, sigma: float) -> Volume:
-    """sigma: samples."""
-    return torch.from_numpy(ndimage.gaussian_filter(values.cpu().numpy(), sigma)).to(values.device)
 
 
 def agreed(maps: list[DepthMap], cameras: Cameras, hull: Hull, config: StereoConfig) -> list[DepthMap]:

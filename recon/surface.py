@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from mv3d.core.errors import InputError
-from mv3d.recon.arrays import Faces, Vertices, Volume
+from mv3d.recon.arrays import Faces, Vertices, Volume, blurred
 from mv3d.recon.denoise import denoise
 from mv3d.render.mesh import face_normals
 from mv3d.render.sheets import separate_sheets
@@ -133,7 +132,7 @@ def meshes_within(
     for blur in _BLURS:
         if len(coarse[1]) <= _NEAR * target:
             break
-        field = torch.from_numpy(ndimage.gaussian_filter(sdf.detach().cpu().numpy(), blur))
+        field = blurred(sdf, blur)
         if not (field < 0).any():
             break
         fine = _smoothed(field, grid, smallest)
