@@ -16,8 +16,8 @@ from mv3d.core.machine import library_versions
 
 SCHEMA = 1
 ALGORITHMS = {
-    "generate": 1, "recon": 1, "train": 1, "orbits render": 2, "orbits views": 2, "eval run": 1,
-    "models convert": 1, "distill": 1, "Views.save": 1, "Views.to_colmap": 1, "Views.to_nerfstudio": 1, "lift": 1,
+    "generate": 2, "recon": 2, "train": 1, "orbits render": 2, "orbits views": 2, "eval run": 1,
+    "models convert": 1, "distill": 1, "Views.save": 1, "Views.to_colmap": 1, "Views.to_nerfstudio": 1, "lift": 2,
 }  # fmt: skip
 """Version of what each command computes. Raise it when the same request gives another result."""
 

@@ -15,6 +15,7 @@ from mv3d.generation.photo import PreparedPhoto
 from mv3d.generation.plan import GenerationPlan, SamplerSettings
 from mv3d.models.folder import ModelInfo, has_prior
 from mv3d.models.prior.folder import load_prior, read_prior_settings
+from mv3d.models.prior.lean import lean_of
 from mv3d.models.prior.lift import predict, solid_of
 from mv3d.models.prior.network import Prediction, PriorNetwork
 from mv3d.models.prior.normals import VisibleNormals, visible_normals
@@ -75,7 +76,8 @@ class Lifter:
         if camera is None:
             height, width = photo.rgba.shape[:2]
             camera = Orbit((estimate.elevation_deg,), (0.0,), radius, input_view=0).cameras(width, height)
-        return placed(solid_mesh(self.solid(photo), config), camera, radius), estimate
+        solid = self.solid(photo)
+        return placed(solid_mesh(solid, config), camera, radius, lean=lean_of(solid)), estimate
 
     def reach(self, photo: PreparedPhoto, orbit: Orbit) -> float:
         """How far the photo's solid reaches in the views of an orbit, as a share of the frame's half side: more than 1

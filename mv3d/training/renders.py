@@ -31,7 +31,7 @@ from mv3d.training.config import TrainConfig
 from mv3d.training.distill.config import DistillConfig
 
 FOLDER = "renders"
-_VERSION = 1  # of what is rendered of the same photo by the same prior
+_VERSION = 2  # of what is rendered of the same photo by the same prior
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 

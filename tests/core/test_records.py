@@ -50,7 +50,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     back = read_record(tmp_path / "recon.json")
     assert back == replace(record, settings={"quality": "draft", "formats": ["glb"]})
     document = json.loads((tmp_path / "recon.json").read_text())
-    assert document["versions"]["mv3d"] == __version__ and document["algorithm"] == 1
+    assert (
+        document["versions"]["mv3d"] == __version__ and document["algorithm"] == records.ALGORITHMS["recon"]
+    )
     assert document["iou_mean"] == 0.9 and document["coverage"] is None and "details" not in document
     assert back.document() == document
 
@@ -102,10 +104,11 @@ def test_a_run_is_done_or_says_why_not(tmp_path):
 def test_a_result_of_another_algorithm_is_not_done(tmp_path, monkeypatch):
     written(tmp_path)
     refuse_other_algorithm(tmp_path / "recon.json")
-    monkeypatch.setitem(records.ALGORITHMS, "recon", 2)
+    now = records.ALGORITHMS["recon"]
+    monkeypatch.setitem(records.ALGORITHMS, "recon", now + 1)
     assert status(tmp_path) is RunStatus.OTHER_ALGORITHM
     assert status(tmp_path, quality="high") is RunStatus.OTHER_REQUEST
-    said = rf"mv3d {__version__} \(algorithm version 1 of recon, now 2\); use --overwrite"
+    said = rf"mv3d {__version__} \(algorithm version {now} of recon, now {now + 1}\); use --overwrite"
     with pytest.raises(OutputError, match=said):
         refuse_other_results(tmp_path / "recon.json", ["mesh.glb"])
     with pytest.raises(OutputError, match=said):
@@ -114,6 +117,7 @@ def test_a_result_of_another_algorithm_is_not_done(tmp_path, monkeypatch):
 
 def test_a_record_from_before_the_algorithms_counts_as_the_first(tmp_path, monkeypatch):
     record = written(tmp_path).document()
+    monkeypatch.setitem(records.ALGORITHMS, "recon", 1)
     del record["algorithm"], record["versions"]["mv3d"], record["device_name"]
     (tmp_path / "recon.json").write_text(to_json(record))
     assert status(tmp_path) is RunStatus.DONE

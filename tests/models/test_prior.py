@@ -14,8 +14,9 @@ from helpers.encoder_weights import published
 
 from mv3d.core.errors import InputError
 from mv3d.models.prior.depths import edges, outline_distance
-from mv3d.models.prior.encoder import CHANNELS, Encoder, depthwise, folded_weights
+from mv3d.models.prior.encoder import LITE0, Encoder, depthwise, folded_weights
 from mv3d.models.prior.layers import RANGE, Layers, layers_of, occupancy, signed_depth, stacked
+from mv3d.models.prior.lean import Lean, lean_of, upright
 from mv3d.models.prior.lift import cropped, lift_photo, object_crop
 from mv3d.models.prior.network import PriorNetwork
 from mv3d.models.prior.normals import visible_normals
@@ -72,9 +73,13 @@ def test_folded_weights_are_the_published_network():
 
 
 def test_features_have_the_documented_channels_and_strides():
-    features = Encoder()(torch.rand(1, 4, 64, 96))
+    encoder = Encoder()
+    features = encoder(torch.rand(1, 4, 64, 96))
+    assert encoder.channels == (16, 24, 40, 112, 320)
+    deeper = Encoder([(*stage[:3], stage[3] + 8, stage[4] + 1) for stage in LITE0])
+    assert [f.shape[1] for f in deeper(torch.rand(1, 4, 64, 64))] == [24, 32, 48, 120, 328]
     assert [f.shape[1:] for f in features] == [
-        (c, 64 // s, 96 // s) for c, s in zip(CHANNELS, (2, 4, 8, 16, 32), strict=True)
+        (c, 64 // s, 96 // s) for c, s in zip(encoder.channels, (2, 4, 8, 16, 32), strict=True)
     ]
 
 
@@ -349,3 +354,61 @@ def test_from_steeply_above_nothing_is_centred():
     camera = orbit_cameras([85.0], [0.0], width=64, height=64).c2w[0, :3, 3]
     points = np.random.default_rng(1).uniform(0, 0.2, (20, 3))
     assert centred(points, camera) is points
+
+
+@pytest.mark.parametrize(
+    ("seen_at_deg", "elevation_deg"), [(4.0, 18.0), (30.0, 12.0), (-8.0, 6.0), (55.0, 40.0)]
+)
+def test_walls_seen_at_a_wrong_elevation_stand_upright_in_the_same_picture(seen_at_deg, elevation_deg):
+    camera = orbit_cameras([elevation_deg], [30.0], radius=2.0, width=64, height=64)
+    mistaken = orbit_cameras([seen_at_deg], [30.0], radius=2.0, width=64, height=64)
+    across, up = np.meshgrid(np.linspace(-0.4, 0.4, 5), np.linspace(-0.4, 0.4, 7))
+    facing = np.array([np.cos(np.radians(30)), np.sin(np.radians(30)), 0])
+    aside = np.array([-facing[1], facing[0], 0])
+    wall = 0.3 * facing + across.reshape(-1, 1) * aside + up.reshape(-1, 1) * [0, 0, 1]
+    seen = (wall - mistaken.c2w[0, :3, 3]) @ mistaken.c2w[0, :3, :3] / 2.0
+    moved = upright(seen, Lean(seen_at_deg, 1.0), elevation_deg)
+    np.testing.assert_allclose(moved[:, :2] / moved[:, 2:], seen[:, :2] / seen[:, 2:], atol=1e-12)
+    world = moved * 2.0 @ camera.c2w[0, :3, :3].T + camera.c2w[0, :3, 3]
+    distances = world @ facing
+    assert np.ptp(distances) < 1e-9, "a plane across the view that is upright stays one"
+    leaning = seen * 2.0 @ camera.c2w[0, :3, :3].T + camera.c2w[0, :3, 3]
+    assert np.ptp(leaning @ facing) > 0.08
+
+
+def test_a_solid_seen_at_the_cameras_elevation_stays_and_a_large_lean_is_limited():
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (50, 3)) - [0, 0, 1]
+    np.testing.assert_allclose(upright(points, Lean(17.0, 1.0), 17.0), points)
+    np.testing.assert_allclose(upright(points, Lean(25.0, 0.0), 17.0), points)
+    np.testing.assert_allclose(upright(points, Lean(25.0, 0.5), 17.0), upright(points, Lean(21.0, 1.0), 17.0))
+    np.testing.assert_allclose(upright(points, Lean(80.0, 1.0), 10.0), upright(points, Lean(30.0, 1.0), 10.0))
+    np.testing.assert_allclose(upright(points, Lean(58.0, 1.0), 89.0), upright(points, Lean(58.0, 1.0), 60.0))
+
+
+def test_a_wall_leans_with_its_elevation_and_a_ball_does_not():
+    ball_seen = replace(ball(64, 0.2), elevation_deg=35.0)
+    down = ((np.arange(64) + 0.5) / 64 * 2 - 1)[:, None] * SLOPE
+    # Depth of an upright wall seen at 35 degrees: z + y tan(e) = 1, y = -down * z.
+    z = np.broadcast_to(1 / (1 - down * math.tan(math.radians(35))), (64, 64))
+    wall = np.stack([(z - 1) / RANGE + offset for offset in (-0.1, 0.1, 0.0, 0.0)]).astype(np.float32)
+    upright_wall = replace(ball_seen, depths=wall)
+    assert lean_of(upright_wall).share == pytest.approx(1.0, abs=0.05)
+    assert lean_of(ball_seen).share < 0.1
+    assert lean_of(replace(ball_seen, elevation_deg=1.0)).share > 0.95
+    # What lies on the ground has the opposite slope, 1 / tan(e).
+    flat = replace(
+        ball_seen, depths=np.stack([-down / math.tan(math.radians(35)) / RANGE * np.ones((64, 64))] * 4)
+    )
+    assert lean_of(flat).share == 0
+    with pytest.raises(InputError, match="too thin"):
+        lean_of(replace(ball_seen, photo=np.zeros((64, 64, 4), np.float32)))
+
+
+def test_a_solid_is_turned_upright_for_a_known_camera():
+    camera = orbit_cameras([25.0], [0.0], width=64, height=64)
+    mesh = solid_mesh(ball(64, 0.2))
+    as_seen = placed(mesh, camera, 2.0)
+    same = placed(mesh, camera, 2.0, lean=Lean(25.0, 1.0))
+    other = placed(mesh, camera, 2.0, lean=Lean(10.0, 1.0))
+    np.testing.assert_allclose(same.vertices, as_seen.vertices, atol=1e-6)
+    assert np.abs(other.vertices - as_seen.vertices).max() > 0.05

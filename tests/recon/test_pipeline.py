@@ -69,8 +69,9 @@ def test_run_writes_everything_and_knows_when_it_is_done(cube_views, tmp_path, m
     with pytest.raises(OutputError, match="--overwrite"):
         run(replace(config, faces=1000), cube_views, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setitem(ALGORITHMS, "recon", 2)
-        with pytest.raises(OutputError, match="algorithm version 1 of recon, now 2"):
+        now = ALGORITHMS["recon"]
+        patch.setitem(ALGORITHMS, "recon", now + 1)
+        with pytest.raises(OutputError, match=f"algorithm version {now} of recon, now {now + 1}"):
             run(config, cube_views, tmp_path / "out")
     assert files_of(tmp_path / "out") == before
     other = run(replace(config, faces=1000), cube_views, tmp_path / "out", overwrite=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from mv3d.core.files import sha256
 from mv3d.models.folder import PRIOR, weights_path
+from mv3d.models.prior.lean import lean_of
 from mv3d.models.prior.lift import SIDE, lift_photo
 from mv3d.models.prior.network import PriorNetwork
 from mv3d.models.prior.solid import Solid
@@ -59,7 +60,12 @@ def rendered_along(solid: Solid, orbit: Orbit, size: int) -> tuple[Mesh, Float[n
     if orbit.input_view is None:
         raise ValueError("expected an orbit with the photo among its views")
     cameras = orbit.cameras(size, size)
-    mesh = placed(solid_mesh(solid, surface_for(size)), cameras[orbit.input_view], orbit.radius)
+    mesh = placed(
+        solid_mesh(solid, surface_for(size)),
+        cameras[orbit.input_view],
+        orbit.radius,
+        lean=lean_of(solid),
+    )
     return mesh, render_views(mesh, cameras, supersample=max(1, _RAYS // size))
 
 

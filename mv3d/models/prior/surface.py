@@ -15,6 +15,7 @@ from skimage.measure import marching_cubes
 from mv3d.core.errors import InputError
 from mv3d.models.prior.depths import DepthMaps, depth_maps
 from mv3d.models.prior.layers import RANGE, SLOPE
+from mv3d.models.prior.lean import Lean, upright
 from mv3d.models.prior.solid import ENTER, FIRST_LEAVE, LEAVE, SECOND_ENTER, Solid
 from mv3d.models.prior.texture import textured
 from mv3d.recon.surface import clean_field, decimate, smooth
@@ -65,10 +66,17 @@ def solid_mesh(solid: Solid, config: SurfaceConfig | None = None) -> Mesh:
     return textured(points, faces, solid, maps, config.texture_size)
 
 
-def placed(mesh: Mesh, camera: Cameras, radius: float) -> Mesh:
-    """A mesh of `solid_mesh` in the world of the photo's camera, which looks at the origin from `radius`; `centred`."""
+def placed(mesh: Mesh, camera: Cameras, radius: float, *, lean: Lean | None = None) -> Mesh:
+    """A mesh of `solid_mesh` in the world of the photo's camera, which looks at the origin from `radius`; `centred`.
+
+    lean: of the solid, which is turned `upright` for the camera; None where it was seen from there.
+    """
     rotation, center = camera.c2w[0, :3, :3], camera.c2w[0, :3, 3]
-    vertices = centred((mesh.vertices.astype(np.float64) * radius) @ rotation.T + center, center)
+    given = mesh.vertices.astype(np.float64)
+    if lean is not None:
+        elevation_deg = float(np.degrees(np.arctan2(center[2], np.hypot(center[0], center[1]))))
+        given = upright(given, lean, elevation_deg)
+    vertices = centred((given * radius) @ rotation.T + center, center)
     normals = None if mesh.normals is None else (mesh.normals @ rotation.T).astype(np.float32)
     return Mesh(vertices.astype(np.float32), mesh.faces, normals, mesh.uv, mesh.texture, mesh.vertex_colors)
 
