@@ -30,7 +30,7 @@ class Lean:
 def lean_of(solid: Solid) -> Lean:
     """How a solid leans, by the median slope of its middle from the lower to the upper neighbour of each pixel.
 
-    The middle of what stands upright falls back by tan(e) with its height, seen at the elevation e. Raises InputError for
+    The middle of what stands upright comes nearer by tan(e) with its height, seen at the elevation e. Raises InputError for
     a photo without an object.
     """
     inside = trusted(solid)
