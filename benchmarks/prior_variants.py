@@ -73,15 +73,12 @@ class ImplicitNetwork(PriorNetwork):
     def __init__(self, width: int = 192) -> None:
         super().__init__(width)
         hidden = 64
+        last = nn.Linear(hidden, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.field = nn.Sequential(
-            nn.Linear(width // 4 + 13, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1),
+            nn.Linear(width // 4 + 13, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), last
         )
-        nn.init.zeros_(self.field[-1].weight)
-        nn.init.zeros_(self.field[-1].bias)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, rgba: Float[Tensor, "b 4 h w"], places: Tensor, depth: Tensor
