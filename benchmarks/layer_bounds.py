@@ -1,6 +1,6 @@
 """What a few entries and exits along each ray can hold of a solid: the bound of layered depth.
 
-    python benchmarks/layer_bounds.py --data SHARDS [--most 200]
+    python benchmarks/layer_bounds.py --data SHARDS [--all]
 
 SHARDS: of `mv3d orbits render --geometry`. Every view's rays are sampled through the solid; kept are the first run and
 the last one, and the second one between them where there are three pairs. IoU: of the samples that are then filled with

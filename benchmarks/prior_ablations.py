@@ -201,9 +201,10 @@ def trained(variant: Variant, samples: PriorSamples, files: Files, budget: Budge
             prediction = module(photo)
         if not variant.gate:
             prediction = without_gate(prediction)
-        silhouette = variant.silhouette if step >= min(config.silhouette_after, budget.steps // 5) else 0.0
+        looks = step >= min(config.silhouette_after, budget.steps // 5)
+        silhouette = variant.silhouette if looks else 0.0
         loss, _ = prior_loss(prediction, batch, silhouette_weight=silhouette, term_weights=variant.weights)
-        if any(variant.rays) and step >= min(config.silhouette_after, budget.steps // 5):
+        if any(variant.rays) and looks:
             terms = ray_losses(prediction, batch, raw)
             extra = extra + sum(weight * term for weight, term in zip(variant.rays, terms, strict=True))
         (loss + extra).backward()

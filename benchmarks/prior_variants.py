@@ -25,16 +25,13 @@ from mv3d.orbits.shards import Shard
 from mv3d.training.config import PriorConfig
 from mv3d.training.prior.encoder_file import published_weights
 from mv3d.training.prior.frames import View
-from mv3d.training.prior.layer_store import GeometryShards, ObjectViews, dequantized
-from mv3d.training.prior.losses import PriorBatch
+from mv3d.training.prior.layer_store import GeometryShards, dequantized
+from mv3d.training.prior.losses import ABSORBED, PriorBatch, marched_alpha, silhouette_iou
 from mv3d.training.prior.samples import (
-    Draw,
     PriorSamples,
     _looked_up,
     _toned,
     framed,
-    plain_draw,
-    random_draw,
 )
 
 LITE2 = (
@@ -47,20 +44,15 @@ LITE2 = (
     (3, 1, 6, 352, 1),
 )
 """Stages of EfficientNet-Lite2."""
-ABSORBED = 0.85  # as in losses.rendered_alpha
 SOFTNESS = 0.08  # of the choice of a point's surface, in units of the network
 DEPTHS = 128  # samples of a column where an implicit solid is read
 REACH = 1.6  # of these
 FIELD_POINTS = 4096  # of a photo in a training step
 
 
-def with_encoder(network: PriorNetwork, stages: tuple[Any, ...], path: Path) -> PriorNetwork:
-    network.encoder.load_state_dict(folded_weights(published_weights(path), stages))
-    return network
-
-
 def lite2_network(config: PriorConfig, path: Path) -> PriorNetwork:
-    network = with_encoder(PriorNetwork(config.width, Encoder(LITE2)), LITE2, path)
+    network = PriorNetwork(config.width, Encoder(LITE2))
+    network.encoder.load_state_dict(folded_weights(published_weights(path), LITE2))
     for block in network.encoder.blocks[: config.frozen_blocks]:
         block.requires_grad_(False)
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -119,10 +111,7 @@ class ImplicitNetwork(PriorNetwork):
         logit = self.logits(
             features, channels, batch.points[..., :2].flatten(1, 2), batch.points[..., 2].flatten(1)
         )
-        inside = torch.sigmoid(logit) * batch.inside.flatten(1)
-        passing = (1 - ABSORBED * inside).clamp(min=1e-4).log().view(batch.points.shape[:3]).sum(-1)
-        made, true = 1 - passing.exp() > 0.5, batch.opaque > 0.5
-        return (made & true).sum(1) / (made | true).sum(1).clamp(min=1)
+        return silhouette_iou(marched_alpha(torch.sigmoid(logit), batch), batch)
 
 
 def field_points(batch: PriorBatch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +131,7 @@ def field_points(batch: PriorBatch, generator: torch.Generator) -> tuple[Tensor,
 
 
 def occupied(depths: Tensor, two: Tensor, depth: Tensor) -> Tensor:
-    """Whether points lie in the true layers; depths: (b, 4, p)."""
+    """Whether points lie in the true layers; depths: (b, 4, ...), the others as its parts or broadcast."""
     enter, first_leave, second_enter, leave = depths.unbind(1)
     whole = (depth > enter) & (depth < leave)
     return whole & ~(two & (depth > first_leave) & (depth < second_enter))
@@ -151,9 +140,7 @@ def occupied(depths: Tensor, two: Tensor, depth: Tensor) -> Tensor:
 def volume_iou(occupancy_of: Float[Tensor, "b d s s"], batch: PriorBatch) -> Float[Tensor, " b"]:
     """Of the solids with their gaps, in the photo's columns."""
     at = torch.linspace(-REACH, REACH, DEPTHS)[None, :, None, None]
-    depths = batch.depths[:, :, None]
-    whole = (at > depths[:, 0]) & (at < depths[:, 3])
-    true = whole & ~(batch.two[:, None] & (at > depths[:, 1]) & (at < depths[:, 2]))
+    true = occupied(batch.depths[:, :, None], batch.two[:, None], at)
     made, solid = occupancy_of > 0.5, batch.solid[:, None]
     both, either = (made & true & solid).sum((1, 2, 3)), ((made | true) & solid).sum((1, 2, 3))
     return both / either.clamp(min=1)
@@ -180,24 +167,13 @@ def outer_layers(grid: Float[Tensor, "b d s s"], layers: Layers) -> Layers:
     return Layers(enter, leave, layers.first_leave, layers.second_enter, layers.two)
 
 
-def drawn(samples: PriorSamples, index: int) -> tuple[ObjectViews, Draw]:
-    """What chance decided of a sample, once more."""
-    if samples.held_out:
-        views = samples.store.object(samples.objects[index])
-        return views, plain_draw(len(views.rgba), np.random.default_rng([samples.seed, 2, index]))
-    epoch, inside = divmod(index, len(samples))
-    views = samples.store.object(samples.objects[int(samples._order(epoch)[inside])])
-    rng = np.random.default_rng([samples.seed, 1, index])
-    return views, random_draw(len(views.rgba), rng, mirror=samples.mirror)
-
-
 class SamplesWithRays(PriorSamples):
     """Samples with what the other view's rays meet: `ray_depth` (r,), `ray_color` (r, 3), and `along` (r, k), the
     depths of the points along its axis; depths in its distances, 0 where it sees nothing."""
 
     def sample(self, index: int) -> dict[str, Any]:
         found = super().sample(index)
-        views, draw = drawn(self, index)
+        views, draw = self.drawn(index)
         cameras = [View.of(*map(float, row)) for row in views.cameras]
         frame = framed(views.rgba[draw.view, ..., 3], cameras[draw.view], draw)
         points = found["points"]
@@ -289,7 +265,7 @@ class SamplesWithNormals(PriorSamples):
 
     def sample(self, index: int) -> dict[str, Any]:
         found = super().sample(index)
-        views, draw = drawn(self, index)
+        views, draw = self.drawn(index)
         frame = framed(views.rgba[draw.view, ..., 3], View.of(*map(float, views.cameras[draw.view])), draw)
         given = torch.from_numpy(self.known[views.uid][draw.view].astype(np.float32) - 128).permute(2, 0, 1)
         at = frame.pixels(found["depths"].shape[-1])[None]

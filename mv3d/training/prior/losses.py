@@ -21,7 +21,8 @@ from mv3d.training.prior.samples import COLOR_STEP
 # Shares of pixels that a term usually counts, of the output's, and of the sampled pixels of the three hidden surfaces.
 _SOLID_SHARE, _SEEN_SHARE = 0.3, 0.1
 _SMOOTH = 0.08  # largest step between neighbours of one surface
-_ABSORBED = 0.85  # by a sample that is wholly inside
+ABSORBED = 0.85
+"""Of a ray, by a sample that is wholly inside."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,20 @@ def rendered_alpha(channels: Float[Tensor, "b 5 s s"], batch: PriorBatch) -> Flo
     """
     places, depth = batch.points[..., :2].flatten(1, 2), batch.points[..., 2].flatten(1)
     looked = F.grid_sample(channels, places[:, None], align_corners=False, padding_mode="border")[:, :, 0]
-    inside = occupancy(looked, depth) * batch.inside.flatten(1)
-    passing = (1 - _ABSORBED * inside).clamp(min=1e-4).log().view(batch.points.shape[:3]).sum(-1)
+    return marched_alpha(occupancy(looked, depth), batch)
+
+
+def marched_alpha(occupied: Float[Tensor, "b p"], batch: PriorBatch) -> Float[Tensor, "b r"]:
+    """What another view's rays see of a soft occupancy at their points, p = r k; within (0, 1)."""
+    inside = occupied * batch.inside.flatten(1)
+    passing = (1 - ABSORBED * inside).clamp(min=1e-4).log().view(batch.points.shape[:3]).sum(-1)
     return (1 - passing.exp()).clamp(1e-4, 1 - 1e-4)
+
+
+def silhouette_iou(alpha: Float[Tensor, "b r"], batch: PriorBatch) -> Float[Tensor, " b"]:
+    """Of the rays that meet the solid, and those that meet the true one."""
+    made, true = alpha > 0.5, batch.opaque > 0.5
+    return (made & true).sum(1) / (made | true).sum(1).clamp(min=1)
 
 
 def color_loss(prediction: Prediction, batch: PriorBatch) -> Tensor:
@@ -156,12 +168,11 @@ def scores(prediction: Prediction, batch: PriorBatch) -> dict[str, Tensor]:
     enter, leave = batch.depths[:, 0], batch.depths[:, 3]
     both = (torch.minimum(layers.leave, leave) - torch.maximum(layers.enter, enter)).clamp(min=0)
     either = torch.maximum(layers.leave, leave) - torch.minimum(layers.enter, enter)
-    made, true = rendered_alpha(stacked(layers), batch) > 0.5, batch.opaque > 0.5
     count = solid.sum((1, 2)).clamp(min=1)
     return {
         "iou": (both * solid).sum((1, 2)) / (either * solid).sum((1, 2)).clamp(min=1e-6),
         "enter": ((layers.enter - enter).abs() * solid).sum((1, 2)) / count,
         "leave": ((layers.leave - leave).abs() * solid).sum((1, 2)) / count,
-        "silhouette_iou": (made & true).sum(1) / (made | true).sum(1).clamp(min=1),
+        "silhouette_iou": silhouette_iou(rendered_alpha(stacked(layers), batch), batch),
         "elevation_deg": (prediction.elevation_deg - batch.elevation_deg).abs(),
     }

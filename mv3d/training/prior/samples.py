@@ -114,15 +114,18 @@ class PriorSamples:
 
     def sample(self, index: int) -> dict[str, Any]:
         """Sample number `index`, whatever was read before; see `make_sample`."""
+        views, draw = self.drawn(index)
+        return {"index": index, "uid": views.uid} | make_sample(views, draw, self.side)
+
+    def drawn(self, index: int) -> tuple[ObjectViews, Draw]:
+        """The object of a sample, and what chance decides of it."""
         if self.held_out:
             views = self.store.object(self.objects[index])
-            draw = plain_draw(len(views.rgba), np.random.default_rng([self.seed, 2, index]))
-        else:
-            epoch, inside = divmod(index, len(self))
-            views = self.store.object(self.objects[int(self._order(epoch)[inside])])
-            rng = np.random.default_rng([self.seed, 1, index])
-            draw = random_draw(len(views.rgba), rng, mirror=self.mirror)
-        return {"index": index, "uid": views.uid} | make_sample(views, draw, self.side)
+            return views, plain_draw(len(views.rgba), np.random.default_rng([self.seed, 2, index]))
+        epoch, inside = divmod(index, len(self))
+        views = self.store.object(self.objects[int(self._order(epoch)[inside])])
+        rng = np.random.default_rng([self.seed, 1, index])
+        return views, random_draw(len(views.rgba), rng, mirror=self.mirror)
 
     def _order(self, epoch: int) -> np.ndarray:
         """The objects of an epoch; the one in use is kept."""
