@@ -51,7 +51,9 @@ FIELD_POINTS = 4096  # of a photo in a training step
 
 
 def lite2_network(config: PriorConfig, path: Path) -> PriorNetwork:
-    network = PriorNetwork(config.width, Encoder(LITE2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = PriorNetwork(config.width, Encoder(LITE2))
     network.encoder.load_state_dict(folded_weights(published_weights(path), LITE2))
     for block in network.encoder.blocks[: config.frozen_blocks]:
         block.requires_grad_(False)
